@@ -47,7 +47,7 @@ def test_what_is_written_is_read_back() -> None:
 
 def test_order_of_records_does_not_change_the_bytes() -> None:
     bucket = a_bucket()
-    turned = Bucket(bucket.domains, dict(reversed(bucket.addresses.items())), bucket.accounts)
+    turned = Bucket(bucket.domains, dict(reversed(list(bucket.addresses.items()))), bucket.accounts)
     assert encode(turned) == encode(bucket)
 
 
