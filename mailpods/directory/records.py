@@ -1,12 +1,62 @@
-"""What a mail pod must know: domains, addresses and accounts."""
+"""What mail pods must know.
+
+Two sets of files, mounted separately. The *directory* (server, domains, addresses, accounts) is read by
+every mail pod. The *credentials* (logins and password hashes) are mounted into Dovecot's containers alone:
+a process that faces the Internet on SMTP can read no hash.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NewType
+from typing import Literal, NewType
 
 Address = NewType("Address", str)  # lower case, local@domain
 AccountId = NewType("AccountId", str)  # number/local part, e.g. 7/info: stable, because both are immutable
 DomainName = NewType("DomainName", str)  # lower case, A-labels
+
+Access = Literal["everywhere", "lan", "off"]
+Service = Literal["imap", "pop3", "sieve", "smtp", "portal"]
+TlsMode = Literal["none", "opportunistic", "starttls", "tls"]
+
+
+@dataclass(frozen=True, slots=True)
+class Smarthost:
+    """The host that takes all mail for other servers; credentials are None where it asks for none."""
+
+    host: str
+    port: int = 587
+    tls: TlsMode = "starttls"
+    username: str | None = None
+    password: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One store pod: the endpoints (host:port) of its LMTP and of its quota-status policy service."""
+
+    lmtp: str
+    quota: str
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """What holds for the whole installation: identity, who may relay, limits. Networks are CIDRs."""
+
+    hostname: str
+    banner: str | None = None  # text after the host name in the 220 greeting
+    help_url: str | None = None  # named in `550 relay not permitted`
+    lan: tuple[str, ...] = ()  # networks of R-004-16's `lan`
+    trusted: tuple[str, ...] = ()  # networks that relay without AUTH (R-003-10)
+    auth_required: bool = False  # every client must authenticate, also on port 25 (R-003-01)
+    skip_lan: bool = False  # clients of `lan` relay without AUTH (R-003-03)
+    sender_must_match: bool = False  # R-003-04
+    tls_required: bool = True  # no AUTH before TLS (R-001-44)
+    max_message_bytes: int = 50_000_000
+    max_recipients: int = 1000  # per transaction, as given by the client
+    max_hops: int = 50  # Received fields
+    max_connections_per_client: int = 0  # 0: unlimited
+    postmasters: tuple[Address, ...] = ()  # R-003-07
+    smarthost: Smarthost | None = None
+    shards: tuple[Shard, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +88,43 @@ class Account:
 
 @dataclass(frozen=True)
 class Bucket:
-    """The records of one shard file."""
+    """The records of one directory file."""
 
     domains: Mapping[DomainName, Domain] = field(default_factory=dict)
     addresses: Mapping[Address, AddressEntry] = field(default_factory=dict)
     accounts: Mapping[AccountId, Account] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """How one account logs in. `hash` is in a Dovecot scheme, e.g. {ARGON2ID}$argon2id$…; None locks it.
+
+    `logins` are the accepted forms alone: the account's id is a login only if it is among them.
+    """
+
+    logins: tuple[str, ...]
+    hash: str | None = None
+    services: Mapping[Service, Access] = field(default_factory=dict)  # absent: off
+    shard: int = 0
+    quota: int | None = None  # bytes
+    mailbox: bool = True  # False: an administrator's login without mail
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSettings:
+    """What the store must know beside the accounts: networks, retention, and where the other shards are."""
+
+    hostname: str
+    lan: tuple[str, ...] = ()
+    tls_required: bool = True
+    retention_seconds: int = 30 * 86400  # parked mailboxes are purged after it
+    confirmed_shrink: str | None = None  # the guard's token that an administrator confirmed
+    shards: tuple[str, ...] = ()  # host names, for proxying
+    recipient_delimiter: str = "+"
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """The records of one credentials file."""
+
+    accounts: Mapping[AccountId, Credential] = field(default_factory=dict)

@@ -1,19 +1,37 @@
-"""Buckets as files: which record lies where, and the bytes of a bucket."""
+"""Records as files: which record lies where, and the bytes of a file.
+
+Every file is one JSON object `{"format": 1, TABLE: {KEY: RECORD}}`; fields at their default are left out.
+"""
 
 import hashlib
 import json
 import zlib
-from collections.abc import Mapping
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, asdict, fields
+from typing import Any, TypeVar
 
-from mailpods.directory.records import Account, AccountId, Address, AddressEntry, Bucket, Domain, DomainName
+from mailpods.directory.records import (
+    Account,
+    AddressEntry,
+    Bucket,
+    Credential,
+    Credentials,
+    Domain,
+    Server,
+    Shard,
+    Smarthost,
+    StoreSettings,
+)
 
 FORMAT = 1
+SERVER_FILE = "server.json"
+STORE_FILE = "store.json"
+
+R = TypeVar("R")
 
 
 class MalformedShard(ValueError):
-    """A shard file does not hold what this version reads; the message says what is wrong."""
+    """A file does not hold what this version reads; the message says what is wrong."""
 
 
 def bucket_of(key: str, count: int) -> int:
@@ -22,7 +40,7 @@ def bucket_of(key: str, count: int) -> int:
 
 
 def file_name(bucket: int) -> str:
-    """The name of a bucket's file in the directory volume."""
+    """The name of a bucket's file, in the directory volume and in the credentials volume alike."""
     return f"bucket-{bucket:03d}.json"
 
 
@@ -31,36 +49,110 @@ def content_hash(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _table(records: Mapping[Any, Any]) -> dict[str, Any]:
-    return {key: {k: v for k, v in asdict(r).items() if v not in (None, ())} for key, r in records.items()}
-
-
-def encode(bucket: Bucket) -> bytes:
-    """Canonical bytes: equal records give equal bytes, so that a hash says whether anything changed."""
-    tables = {
-        "format": FORMAT,
-        "domains": _table(bucket.domains),
-        "addresses": _table(bucket.addresses),
-        "accounts": _table(bucket.accounts),
+def _defaults(kind: type) -> dict[str, Any]:
+    return {
+        f.name: f.default_factory() if f.default_factory is not MISSING else f.default for f in fields(kind)
     }
-    return json.dumps(tables, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
-def decode(data: bytes) -> Bucket:
-    """The inverse of encode(). Raises MalformedShard for anything else, other formats included."""
+def _lean(record: Any) -> dict[str, Any]:
+    defaults = _DEFAULTS[type(record)]
+    return {k: v for k, v in asdict(record).items() if v != defaults[k]}
+
+
+def _dump(tables: Mapping[str, Any]) -> bytes:
+    lines = json.dumps(
+        {"format": FORMAT, **tables}, sort_keys=True, separators=(",", ":"), ensure_ascii=False
+    )
+    return lines.encode()
+
+
+def _load(data: bytes, build: Callable[[dict[str, Any]], R]) -> R:
     try:
         tables = json.loads(data)
         if tables["format"] != FORMAT:
             raise MalformedShard(f"format {tables['format']!r} is not {FORMAT}: upgrade the older side")
-        return Bucket(
-            domains={DomainName(k): Domain(**v) for k, v in tables["domains"].items()},
-            addresses={
-                Address(k): AddressEntry(**{**v, "targets": tuple(v.get("targets", ()))})
-                for k, v in tables["addresses"].items()
-            },
-            accounts={AccountId(k): Account(**v) for k, v in tables["accounts"].items()},
-        )
+        return build(tables)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, MalformedShard):
             raise
-        raise MalformedShard(f"not a directory shard: {error!r}") from error
+        raise MalformedShard(f"not a directory file: {error!r}") from error
+
+
+def _record(kind: type[R], raw: Mapping[str, Any]) -> R:
+    """A record from its JSON object; JSON's arrays become the tuples that frozen records hold."""
+    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()})
+
+
+def _table(records: Mapping[Any, Any]) -> dict[str, Any]:
+    return {key: _lean(record) for key, record in records.items()}
+
+
+def _records(kind: type[R], table: Mapping[str, Any]) -> dict[Any, R]:
+    return {key: _record(kind, raw) for key, raw in table.items()}
+
+
+_DEFAULTS = {
+    kind: _defaults(kind) for kind in (Account, AddressEntry, Credential, Domain, Server, StoreSettings)
+}
+
+
+def encode(bucket: Bucket) -> bytes:
+    """Canonical bytes: equal records give equal bytes, so that a hash says whether anything changed."""
+    return _dump(
+        {
+            "domains": _table(bucket.domains),
+            "addresses": _table(bucket.addresses),
+            "accounts": _table(bucket.accounts),
+        }
+    )
+
+
+def decode(data: bytes) -> Bucket:
+    """The inverse of encode(). Raises MalformedShard for anything else, other formats included."""
+    return _load(
+        data,
+        lambda tables: Bucket(
+            _records(Domain, tables["domains"]),
+            _records(AddressEntry, tables["addresses"]),
+            _records(Account, tables["accounts"]),
+        ),
+    )
+
+
+def encode_credentials(credentials: Credentials) -> bytes:
+    """Canonical bytes of a credentials file."""
+    return _dump({"accounts": _table(credentials.accounts)})
+
+
+def decode_credentials(data: bytes) -> Credentials:
+    """The inverse of encode_credentials(). Raises MalformedShard."""
+    return _load(data, lambda tables: Credentials(_records(Credential, tables["accounts"])))
+
+
+def encode_server(server: Server) -> bytes:
+    """Canonical bytes of `server.json`."""
+    return _dump({"server": _lean(server)})
+
+
+def decode_server(data: bytes) -> Server:
+    """The inverse of encode_server(). Raises MalformedShard."""
+
+    def build(tables: dict[str, Any]) -> Server:
+        raw = dict(tables["server"])
+        if "smarthost" in raw:
+            raw["smarthost"] = _record(Smarthost, raw["smarthost"])
+        raw["shards"] = [_record(Shard, shard) for shard in raw.get("shards", ())]
+        return _record(Server, raw)
+
+    return _load(data, build)
+
+
+def encode_store(settings: StoreSettings) -> bytes:
+    """Canonical bytes of `store.json`."""
+    return _dump({"store": _lean(settings)})
+
+
+def decode_store(data: bytes) -> StoreSettings:
+    """The inverse of encode_store(). Raises MalformedShard."""
+    return _load(data, lambda tables: _record(StoreSettings, tables["store"]))

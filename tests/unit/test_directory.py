@@ -4,20 +4,34 @@ from pathlib import Path
 
 import pytest
 
-from mailpods.directory import (
+from mailpods.directory.reader import CredentialsReader, DirectoryReader
+from mailpods.directory.records import (
     Account,
     AccountId,
     Address,
     AddressEntry,
     Bucket,
-    DirectoryReader,
+    Credential,
+    Credentials,
     Domain,
     DomainName,
+    Server,
+    Shard,
+    Smarthost,
+    StoreSettings,
+)
+from mailpods.directory.shards import (
     MalformedShard,
     bucket_of,
     content_hash,
     decode,
+    decode_credentials,
+    decode_server,
+    decode_store,
     encode,
+    encode_credentials,
+    encode_server,
+    encode_store,
     file_name,
 )
 
@@ -84,7 +98,7 @@ def test_a_bad_or_lost_file_changes_nothing_but_is_told(tmp_path: Path) -> None:
 
     put(tmp_path, b"{")
     assert not reader.refresh()
-    assert "not a directory shard" in reader.problems[file_name(0)]
+    assert "not a directory file" in reader.problems[file_name(0)]
     (tmp_path / file_name(0)).unlink()
     assert not reader.refresh()
     assert "cannot be read" in reader.problems[file_name(0)]
@@ -92,4 +106,25 @@ def test_a_bad_or_lost_file_changes_nothing_but_is_told(tmp_path: Path) -> None:
 
     put(tmp_path, encode(a_bucket()))
     reader.refresh()
-    assert reader.problems == {}
+    assert file_name(0) not in reader.problems
+
+
+def test_server_and_credentials_come_back_as_they_were() -> None:
+    server = Server(
+        "mx.a.test", lan=("10.0.0.0/8",), smarthost=Smarthost("hub"), shards=(Shard("s:24", "s:340"),)
+    )
+    assert decode_server(encode_server(server)) == server
+    settings = StoreSettings("mx.a.test", shards=("s",))
+    assert decode_store(encode_store(settings)) == settings
+    credentials = Credentials({AccountId("7/info"): Credential(("7/info",), "{PLAIN}x", {"imap": "lan"})})
+    assert decode_credentials(encode_credentials(credentials)) == credentials
+
+
+def test_credentials_are_complete_only_when_every_file_is_there(tmp_path: Path) -> None:
+    reader = CredentialsReader(tmp_path, 1)
+    put(tmp_path, encode_credentials(Credentials()))
+    reader.refresh()
+    assert not reader.complete and reader.settings is None
+    (tmp_path / "store.json").write_bytes(encode_store(StoreSettings("mx.a.test")))
+    reader.refresh()
+    assert reader.complete

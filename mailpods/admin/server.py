@@ -1,0 +1,90 @@
+"""The HTTP server behind the admin port: a thread of the standard library's, so that a busy or hung event
+loop can still be asked how it is."""
+
+import json
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a route sees: the query's parameters, and the body of a POST or DELETE."""
+
+    query: Mapping[str, str]
+    body: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What a route answers."""
+
+    status: int = 200
+    body: bytes = b""
+    content_type: str = "text/plain; charset=utf-8"
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def json(cls, value: Any, status: int = 200) -> "Response":
+        """A JSON answer."""
+        return cls(status, json.dumps(value, sort_keys=True).encode() + b"\n", "application/json")
+
+    @classmethod
+    def text(cls, value: str, status: int = 200) -> "Response":
+        """A line for people and probes."""
+        return cls(status, value.encode() + b"\n")
+
+
+Route = Callable[[Request], Response]  # called in a thread of its own; must be thread-safe
+
+MAX_BODY = 1 << 20
+
+
+class AdminServer:
+    """Serves `routes`, keyed by "METHOD /path". Port 0 takes a free one; `port` tells which."""
+
+    def __init__(self, host: str, port: int, routes: Mapping[str, Route]) -> None:
+        class Handler(BaseHTTPRequestHandler):
+            timeout = 30
+
+            def _answer(self) -> None:
+                url = urlsplit(self.path)
+                route = routes.get(f"{self.command} {url.path}")
+                length = int(self.headers.get("Content-Length") or 0)
+                if route is None:
+                    known = ", ".join(sorted(routes))
+                    response = Response.text(f"no such page; there are: {known}", 404)
+                elif length > MAX_BODY:
+                    response = Response.text(f"body over {MAX_BODY} bytes", 413)
+                else:
+                    try:
+                        response = route(Request(dict(parse_qsl(url.query)), self.rfile.read(length)))
+                    except Exception as error:  # a fault of one page must not take the port down
+                        response = Response.text(f"{self.path}: {error!r}", 500)
+                self.send_response(response.status)
+                headers = {"Content-Type": response.content_type, **response.headers}
+                for name, value in {**headers, "Content-Length": str(len(response.body))}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(response.body)
+
+            do_GET = do_POST = do_DELETE = _answer
+
+            def log_message(self, format: str, *args: Any) -> None:
+                pass  # probes every few seconds would drown the log
+
+        self._http = ThreadingHTTPServer((host, port), Handler)
+        self._http.daemon_threads = True
+        self.port: int = self._http.server_address[1]
+
+    def start(self) -> None:
+        """Begin to serve, in a daemon thread."""
+        threading.Thread(target=self._http.serve_forever, name="admin", daemon=True).start()
+
+    def stop(self) -> None:
+        """Stop serving and release the port."""
+        self._http.shutdown()
+        self._http.server_close()

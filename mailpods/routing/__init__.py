@@ -1,0 +1,1 @@
+"""Says where recipients lead: mailbox, alias, catch-all, smarthost, or nowhere, and why."""

@@ -1,0 +1,1 @@
+"""Keeps mailboxes: Dovecot's configuration and supervision, and the life cycle of mailboxes."""

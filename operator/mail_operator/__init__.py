@@ -1,0 +1,1 @@
+"""Control plane of Mailpods: from custom resources to a Plan, and from a Plan to a running installation."""

@@ -1,0 +1,1 @@
+"""snapshot -> Plan, as a pure function: no clock, no network, no Kubernetes client."""

@@ -1,0 +1,1 @@
+"""The custom resources: one module per kind, from which crds/ is generated."""
