@@ -1,0 +1,194 @@
+"""Reads manifests from files and folders, again when they change, document by document.
+
+A file that cannot be read or parsed keeps the objects that it held; an object that became invalid keeps its
+last valid version. Both are told as problems. What is silently taken away is only what the user took away.
+"""
+
+import itertools
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+_SEPARATOR = re.compile(r"^---(?=\s|$)", re.MULTILINE)  # at column 0 always a document's start (YAML 1.1 §9)
+
+
+class _Loader(yaml.CSafeLoader):
+    """PyYAML's loader, except that a key given twice is an error: the second would silently win."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        mapping = super().construct_mapping(node, deep)
+        if len(mapping) != len(node.value):
+            seen: set[Any] = set()
+            for key, _ in node.value:
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"{key.value!r} stands twice: remove one", key.start_mark
+                    )
+                seen.add(key.value)
+        return mapping
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong, where, for a person. `line` counts from 1; `field` is '' where none is to blame."""
+
+    file: Path
+    line: int
+    field: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: " + (f"{self.field}: " if self.field else "") + self.message
+
+
+@dataclass(frozen=True)
+class Document:
+    """One YAML document and where it begins (line, from 1)."""
+
+    file: Path
+    line: int
+    text: str
+    content: Mapping[str, Any]
+
+    def line_of(self, path: str) -> int:
+        """The line of a field given as `spec.targets[0].address`, or of its nearest existing parent."""
+        node = yaml.compose(self.text, Loader=yaml.CSafeLoader)
+        line = self.line
+        for step in re.findall(r"[^.\[\]]+", path):
+            found: tuple[int, yaml.Node] | None = None
+            if isinstance(node, yaml.MappingNode):
+                found = next(((k.start_mark.line, v) for k, v in node.value if k.value == step), None)
+            elif isinstance(node, yaml.SequenceNode) and step.isdigit() and int(step) < len(node.value):
+                item = node.value[int(step)]
+                found = (item.start_mark.line, item)
+            if found is None:
+                break
+            line, node = self.line + found[0], found[1]
+        return line
+
+
+@dataclass
+class _File:
+    stamp: tuple[int, int, int] | None = None
+    documents: list[Document] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+
+
+class Manifests:
+    """The documents of some files and folders (with their subfolders: *.yaml, *.yml, *.json)."""
+
+    def __init__(self, paths: list[Path]) -> None:
+        self.paths = paths
+        self._files: dict[Path, _File] = {}
+        self._missing: list[Problem] = []
+
+    def refresh(self) -> bool:
+        """Read what changed. Returns whether documents or problems may have changed. Never raises OSError."""
+        self._missing = []
+        listed: set[Path] = set()
+        for path in self.paths:
+            try:
+                listed.update(_listing(path))
+            except OSError as error:
+                # What was read from below it stays: a folder that is unmounted for a moment loses nothing.
+                self._missing.append(Problem(path, 1, "", f"cannot be read: {error.strerror}"))
+                listed.update(file for file in self._files if path in (file, *file.parents))
+        changed = False
+        for file in [file for file in self._files if file not in listed]:
+            del self._files[file]
+            changed = True
+        for file in sorted(listed):
+            changed |= self._read(file)
+        return changed
+
+    def _read(self, path: Path) -> bool:
+        entry = self._files.setdefault(path, _File())
+        try:
+            stat = path.stat()
+            stamp = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
+            if stamp == entry.stamp:
+                return False
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else f"is not UTF-8: {error.reason}"
+            problems = [Problem(path, 1, "", f"cannot be read: {reason}")]
+            changed = entry.problems != problems
+            entry.problems, entry.stamp = problems, None
+            return changed
+        entry.stamp = stamp
+        known = {document.text: document for document in entry.documents}
+        documents: list[Document] = []
+        try:
+            for line, part in _split(text):
+                document = known[part] if part in known else _parse(path, line, part)
+                if document is not None and document.line != line:
+                    document = replace(document, line=line)  # its content stays the same object
+                if document is not None:
+                    documents.append(document)
+        except _Unparsable as error:
+            entry.problems = [error.problem]  # the documents stay as they were
+        else:
+            entry.documents, entry.problems = documents, []
+        return True
+
+    @property
+    def documents(self) -> Iterator[Document]:
+        """All documents, in order of file name and line."""
+        for path in sorted(self._files):
+            yield from self._files[path].documents
+
+    @property
+    def problems(self) -> list[Problem]:
+        """Files and folders that cannot be read or parsed."""
+        return [*self._missing, *(p for path in sorted(self._files) for p in self._files[path].problems)]
+
+
+class _Unparsable(Exception):
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+
+
+def _listing(path: Path) -> Iterator[Path]:
+    if not path.is_dir():
+        path.stat()
+        yield path
+        return
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    for folder, folders, files in os.walk(path, onerror=fail):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in files:
+            if name.endswith((".yaml", ".yml", ".json")) and not name.startswith("."):
+                yield Path(folder, name)
+
+
+def _split(text: str) -> Iterator[tuple[int, str]]:
+    """The documents' texts with the line on which each begins, so that an edit parses one, not thousands."""
+    starts = [0, *(match.start() for match in _SEPARATOR.finditer(text)), len(text)]
+    line = 1
+    for begin, end in itertools.pairwise(starts):
+        part = text[begin:end]
+        yield line, part
+        line += part.count("\n")
+
+
+def _parse(path: Path, line: int, text: str) -> Document | None:
+    try:
+        content = yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        message = getattr(error, "problem", None) or str(error)
+        at = line + mark.line if mark else line
+        raise _Unparsable(Problem(path, at, "", f"is not YAML: {message}")) from error
+    if content is None:
+        return None
+    if not isinstance(content, dict) or not isinstance(content.get("metadata"), dict):
+        raise _Unparsable(Problem(path, line, "", "is no manifest: give apiVersion, kind, metadata"))
+    return Document(path, line, text, content)
