@@ -1,0 +1,68 @@
+"""Which port of this machine stands for which port of a pod, and for which name in the cluster."""
+
+import socket
+from collections.abc import Mapping
+from typing import Any
+
+Manifest = Mapping[str, Any]
+
+
+class PortTaken(Exception):
+    """A port that the installation should listen on is in use; the message says which, and what to do."""
+
+
+class Ports:
+    """Service ports appear at their number plus `offset` (None: any free one); others at a free one.
+
+    A choice once made stays for the life of this object.
+    """
+
+    def __init__(self, host: str, offset: int | None) -> None:
+        self._host = host
+        self._offset = offset
+        self._chosen: dict[tuple[str, str], int] = {}  # (pod, port name) -> port of this machine
+        self._held: set[int] = set()
+
+    def choose(self, pod: str, port: str, service_port: int | None) -> int:
+        """This machine's port for a pod's port, which a Service offers as `service_port` or not at all."""
+        key = (pod, port)
+        if key not in self._chosen:
+            wanted = 0 if service_port is None or self._offset is None else service_port + self._offset
+            self._chosen[key] = self._free(wanted)
+        return self._chosen[key]
+
+    def _free(self, wanted: int) -> int:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((self._host, wanted))
+            except OSError as error:
+                raise PortTaken(
+                    f"port {wanted} of {self._host}: {error.strerror}; end what listens there, "
+                    "or choose others with --port-offset"
+                ) from error
+            port: int = probe.getsockname()[1]
+        if port in self._held:  # the system may offer a free port twice
+            return self._free(wanted)
+        self._held.add(port)
+        return port
+
+    def of(self, pod: str, port: str) -> int:
+        """The port chosen before."""
+        return self._chosen[pod, port]
+
+
+def service_ports(services: list[Manifest], labels: Mapping[str, str]) -> dict[str, int]:
+    """Port name of the pod -> port of the Service with an address of its own that selects the pod."""
+    return {
+        str(port.get("targetPort", port["port"])): port["port"]
+        for service in services
+        if service["spec"].get("clusterIP") != "None" and selects(service, labels)
+        for port in service["spec"]["ports"]
+    }
+
+
+def selects(service: Manifest, labels: Mapping[str, str]) -> bool:
+    """Whether the Service leads to pods with these labels."""
+    selector: Mapping[str, str] = service["spec"].get("selector", {})
+    return bool(selector) and selector.items() <= labels.items()
