@@ -1,0 +1,98 @@
+"""The data folder: what outlives a run. Mail lies in volumes/, what compile() decided once in state.json.
+
+state.json   order of age, allocations, generated Secrets, password hashes, what was confirmed
+volumes/     the pods' persistent volumes
+run/ logs/   the pods' files while they run, and what they said
+"""
+
+import base64
+import fcntl
+import json
+import os
+import secrets
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mail_operator.local.files import make_folder, write_atomically
+
+
+class DataFolderError(Exception):
+    """The data folder cannot be used; the message says why, and what to do."""
+
+
+def default_folder() -> Path:
+    """Where data lies if nothing is said: a system's place for root, the user's own otherwise."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/mailpods")
+    base = os.environ.get("XDG_DATA_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "share") / "mailpods"
+
+
+@dataclass
+class State:
+    """The content of state.json. References are written `Kind namespace/name`."""
+
+    ages: dict[str, int] = field(default_factory=dict)  # order of first sight
+    allocations: dict[str, dict[str, Any]] = field(default_factory=dict)  # patches of spec
+    secrets: dict[str, dict[str, str]] = field(default_factory=dict)  # namespace/name -> key -> base64
+    hashes: dict[str, tuple[str, str]] = field(default_factory=dict)  # namespace/name -> (digest, hash)
+    hash_key: str = ""
+    confirmed: str = ""  # the token of the last large removal that was confirmed
+
+    def age(self, ref: str) -> int:
+        """The object's place in the order of first sight."""
+        return self.ages.setdefault(ref, max(self.ages.values(), default=0) + 1)
+
+    def secret(self, name: str) -> dict[str, bytes] | None:
+        """A Secret that was generated before."""
+        values = self.secrets.get(name)
+        return None if values is None else {key: base64.b64decode(v) for key, v in values.items()}
+
+    def keep_secret(self, name: str, values: dict[str, bytes]) -> None:
+        """Keep a generated Secret."""
+        self.secrets[name] = {key: base64.b64encode(v).decode() for key, v in values.items()}
+
+
+class DataFolder:
+    """The folder, locked against a second runner. Raises DataFolderError."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            # Others may pass through, to the volumes that belong to the mail user; none may look.
+            make_folder(path, mode=0o711)
+            make_folder(path / "run", mode=0o755)
+            self._lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise DataFolderError(f"{path}: {error.strerror}; choose a folder with --data") from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise DataFolderError(
+                f"{path}: another `mailpods up` uses it; stop that one, or choose a folder with --data"
+            ) from error
+        self.state = self._read()
+        self._written = ""
+
+    def _read(self) -> State:
+        file = self.path / "state.json"
+        try:
+            state = State(**json.loads(file.read_bytes()))
+        except FileNotFoundError:
+            state = State()
+        except (ValueError, TypeError) as error:
+            raise DataFolderError(f"{file}: {error}; restore it, or move it away to begin anew") from error
+        state.hash_key = state.hash_key or secrets.token_hex(32)
+        return state
+
+    def save(self) -> None:
+        """Write the state if it changed; on return it is on disk."""
+        text = json.dumps(vars(self.state), indent=1, sort_keys=True)
+        if text != self._written:
+            write_atomically(self.path / "state.json", text.encode())
+            self._written = text
+
+    def close(self) -> None:
+        """Let others use it."""
+        os.close(self._lock)
