@@ -1,0 +1,58 @@
+"""What compile() says: the objects of a cluster, the files of the mail pods, a status for every resource."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+from mail_operator.resources.meta import ObjectRef
+
+Manifest: TypeAlias = Mapping[str, Any]
+Status: TypeAlias = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class GeneratedSecret:
+    """A Secret that the I/O layer makes when it is missing, and owns from then on.
+
+    - `tls`: keys `tls.crt`, `tls.key`, `ca.crt`; the certificate holds `hosts`.
+    - `password`: key `password`, made up. An administrator or the user reads it there.
+    - `apikey`: key `apikey`, made up, by which the operator speaks to doveadm.
+    """
+
+    kind: Literal["tls", "password", "apikey"]
+    namespace: str
+    name: str
+    owner: ObjectRef
+    hosts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Carried:
+    """The files by which an object reaches the pods of its server: acknowledged, it works."""
+
+    server: ObjectRef
+    files: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An installation, ready to be applied. Equal snapshots give equal Plans, byte for byte.
+
+    - `objects`: Kubernetes manifests in the order in which to apply them.
+    - `directory`, `credentials`: MailServer -> file name -> bytes; `objects` holds them as Secrets.
+    - `statuses`: the whole status of each custom resource; its conditions bear no times, and Ready=True
+      means "valid and in the files": whoever applies holds it back until the pods acknowledged `carried`.
+    - `allocations`: what to write into an object's spec, where it was blank.
+    - `secrets`: what the I/O layer makes when it is missing.
+    - `warnings`: sentences that belong to no custom resource.
+    """
+
+    objects: tuple[Manifest, ...] = ()
+    directory: Mapping[ObjectRef, Mapping[str, bytes]] = field(default_factory=dict)
+    credentials: Mapping[ObjectRef, Mapping[str, bytes]] = field(default_factory=dict)
+    statuses: Mapping[ObjectRef, Status] = field(default_factory=dict)
+    allocations: Mapping[ObjectRef, Mapping[str, Any]] = field(default_factory=dict)
+    carried: Mapping[ObjectRef, Carried] = field(default_factory=dict)
+    secrets: tuple[GeneratedSecret, ...] = ()
+    warnings: tuple[str, ...] = ()
+    memory: object = field(default=None, repr=False, compare=False)  # of compile() alone, for the next run

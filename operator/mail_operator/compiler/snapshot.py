@@ -1,0 +1,48 @@
+"""What compile() looks at: everything that somebody gathered, frozen at one moment."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from mail_operator.resources import Resource
+from mail_operator.resources.meta import ObjectRef
+
+SecretName = tuple[str, str]  # (namespace, name)
+
+
+@dataclass(frozen=True, slots=True)
+class PasswordHash:
+    """A Secret's password, hashed by the I/O layer in a scheme that Dovecot knows."""
+
+    hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class SecretProblem:
+    """Why a Secret that exists gives nothing; `message` is a sentence with remedy. It never holds a value."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """All custom resources with what they refer to. Mappings are never changed after they were given.
+
+    An object that changed is another Python object, one that did not is the same: compile() tells by
+    identity what it may keep. Which versions the pods acknowledged is no part of it.
+    """
+
+    objects: Mapping[ObjectRef, Resource] = field(default_factory=dict)
+    passwords: Mapping[SecretName, PasswordHash | SecretProblem] = field(default_factory=dict)
+    secrets: Mapping[SecretName, Mapping[str, bytes] | SecretProblem] = field(default_factory=dict)
+    namespaces: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # name -> labels
+    age: Mapping[ObjectRef, int] = field(default_factory=dict)  # where no creation time is set: less is older
+
+    def with_changes(
+        self, changed: Mapping[ObjectRef, Resource], removed: Iterable[ObjectRef] = ()
+    ) -> "Snapshot":
+        """The same snapshot with other objects. Removing what is not there is no error."""
+        objects = {**self.objects, **changed}
+        for ref in removed:
+            objects.pop(ref, None)
+        return replace(self, objects=objects)
