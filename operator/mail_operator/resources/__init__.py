@@ -1,1 +1,127 @@
-"""The custom resources: one module per kind, from which crds/ is generated."""
+"""The custom resources: one module per kind, from which crds/ is generated.
+
+`load()` refuses what the API server would refuse, in sentences that say what to do.
+"""
+
+import difflib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from mail_operator.resources.mailalias import MailAlias
+from mail_operator.resources.mailbox import Mailbox
+from mail_operator.resources.maildomain import MailDomain
+from mail_operator.resources.mailinglist import MailingList
+from mail_operator.resources.mailserver import MailServer
+from mail_operator.resources.meta import API_VERSION, ObjectRef, Resource
+from mail_operator.resources.relaypolicy import RelayPolicy
+
+__all__ = ["KINDS", "Invalid", "ObjectRef", "Resource", "load", "pending_fields"]
+
+KINDS: dict[str, type[Resource]] = {
+    "MailServer": MailServer,
+    "MailDomain": MailDomain,
+    "Mailbox": Mailbox,
+    "MailAlias": MailAlias,
+    "MailingList": MailingList,
+    "RelayPolicy": RelayPolicy,
+}
+
+
+class Invalid(ValueError):
+    """A manifest breaks its schema: `problems` holds (field, sentence), the field as spec.targets[0].name."""
+
+    def __init__(self, problems: list[tuple[str, str]]) -> None:
+        super().__init__("; ".join(f"{field}: {message}" for field, message in problems))
+        self.problems = problems
+
+
+def load(document: Mapping[str, Any]) -> Resource:
+    """The resource that a manifest describes. Raises Invalid, KeyError for a kind that is not in KINDS."""
+    kind = KINDS[document["kind"]]
+    if document.get("apiVersion") != API_VERSION:
+        raise Invalid([("apiVersion", f"{document.get('apiVersion')!r} is not known: write {API_VERSION}")])
+    try:
+        resource = kind.model_validate(document)
+    except ValidationError as error:
+        raise Invalid([_sentence(kind, document, e) for e in error.errors(include_url=False)]) from error
+    if broken := list(resource.rules()):
+        raise Invalid(broken)
+    return resource
+
+
+def _sentence(kind: type[BaseModel], document: Mapping[str, Any], error: Any) -> tuple[str, str]:
+    field = ""
+    for step in error["loc"]:
+        field += f"[{step}]" if isinstance(step, int) else f".{step}" if field else str(step)
+    value, context = error.get("input"), error.get("ctx", {})
+    match error["type"]:
+        case "extra_forbidden":
+            known = list(_fields_at(kind, error["loc"][:-1]))
+            close = difflib.get_close_matches(str(error["loc"][-1]), known, 1)
+            return field, "no such field: " + (f"did you mean {close[0]}?" if close else "remove it")
+        case "missing":
+            return field, "is missing: add it"
+        case "string_pattern_mismatch":
+            return (
+                field,
+                f"{value!r} is not allowed: {_pattern_hint(str(error['loc'][-1]), context['pattern'])}",
+            )
+        case "string_too_long":
+            return field, f"is {len(value)} characters long: at most {context['max_length']} are allowed"
+        case "literal_error":
+            return field, f"{value!r} is not allowed: write {context['expected']}"
+        case "value_error":
+            return field, f"{value!r}: {context['error']}"
+        case _:
+            return field, f"{value!r}: {error['msg'].lower()}"
+
+
+def _pattern_hint(field: str, pattern: str) -> str:
+    if "Ki" in pattern:
+        return "write a quantity, e.g. 2Gi or 500M"
+    if "@" in pattern:
+        return "write an address in lower case, e.g. info@a.test"
+    if field in ("localPart", "name"):
+        return "write lower-case letters, digits, dots and hyphens, without accents"
+    if field in ("domainName", "additionalNames", "domain"):
+        return "write a domain in lower case, e.g. a.test, non-ASCII ones as A-labels (xn--…)"
+    return f"it must match {pattern}"
+
+
+def _fields_at(kind: type[BaseModel], path: tuple[Any, ...]) -> Iterator[str]:
+    for step in path:
+        if isinstance(step, int):
+            continue
+        info = next(f for name, f in kind.model_fields.items() if step in (f.alias, name))
+        inner = next(_models_in(info.annotation), None)
+        if inner is None:
+            return
+        kind = inner
+    for name, info in kind.model_fields.items():
+        yield info.alias or name
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in getattr(annotation, "__args__", ()):
+        yield from _models_in(inner)
+
+
+def pending_fields(resource: Resource) -> list[tuple[str, str]]:
+    """(field, requirement) of the fields that were set and whose behaviour comes later."""
+    return list(_pending(resource.spec, "spec"))  # type: ignore[attr-defined]
+
+
+def _pending(part: BaseModel, path: str) -> Iterator[tuple[str, str]]:
+    for name in part.model_fields_set:
+        info = type(part).model_fields[name]
+        field, value = f"{path}.{info.alias or name}", getattr(part, name)
+        extra = info.json_schema_extra
+        if isinstance(extra, dict) and "later" in extra:
+            if value != info.get_default(call_default_factory=True):
+                yield field, str(extra["later"])
+        elif isinstance(value, BaseModel):
+            yield from _pending(value, field)

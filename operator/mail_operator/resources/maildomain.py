@@ -1,0 +1,117 @@
+"""MailDomain: a domain, the names that share its users, and what its users may do."""
+
+from collections.abc import Iterator
+from typing import Literal
+
+from pydantic import Field
+
+from mail_operator.resources.mailserver import LoginForm
+from mail_operator.resources.meta import (
+    Domain,
+    EmailAddress,
+    Host,
+    LocalRef,
+    Part,
+    Resource,
+    ServerRef,
+    later,
+)
+
+
+class Login(Part):
+    """How the domain's users log in."""
+
+    forms: list[LoginForm] | None = Field(
+        None, min_length=1, max_length=4, description="Accepted login forms; blank: the server's."
+    )
+    prefix: str | None = Field(
+        None,
+        max_length=20,
+        pattern=r"^[a-z0-9]+$",
+        description="First part of prefixed logins: xyz00-info.",
+    )
+
+
+class DomainAdmin(Part):
+    """The domain's administrator, whose login is `<number>/maint`."""
+
+    password_secret_ref: LocalRef | None = Field(
+        None, description="Secret with key password or hash; until it is there, the login is locked."
+    )
+
+
+class DomainLimits(Part):
+    """What the domain may hold."""
+
+    forwarders_per_address: int = Field(20, ge=0, le=1000, description="External targets of one address.")
+    aliases_per_address: int = Field(50, ge=0, le=1000, description="Aliases that lead to one mailbox.")
+    mailboxes: int | None = Field(None, ge=0, description="Most mailboxes; blank: unlimited.")
+
+
+class Bulk(Part):
+    """The mass-mailing pool."""
+
+    enabled: bool = Field(True, description="Users may send by it.", json_schema_extra=later("R-002-21"))
+
+
+class Dkim(Part):
+    """Signing."""
+
+    enabled: bool = Field(True, description="Sign outgoing mail.", json_schema_extra=later("DKIM"))
+
+
+class MailDomainSpec(Part):
+    """A domain and its rules."""
+
+    domain_name: Domain = Field(description="The domain, in lower case, as A-labels.")
+    additional_names: list[Domain] = Field(
+        [], max_length=100, description="Further domains with the same users: info@ is one person in all."
+    )
+    server_ref: ServerRef = Field(description="The MailServer that serves the domain.")
+    number: int | None = Field(
+        None,
+        ge=1,
+        le=999999,
+        description="First part of logins: 7/info; blank: lowest free. Immutable.",
+    )
+    login: Login = Field(Login(), description="How its users log in.")
+    admin: DomainAdmin = Field(DomainAdmin(), description="Its administrator.")
+    limits: DomainLimits = Field(DomainLimits(), description="What it may hold.")
+    address_conflict: Literal["Refuse", "AliasWins"] = Field(
+        "Refuse", description="An alias with a mailbox's address is refused, or takes its mail."
+    )
+    catch_all: EmailAddress | None = Field(None, description="Where mail to unknown addresses goes.")
+    deletion_policy: Literal["Delete", "Retain"] = Field(
+        "Retain",
+        description="What becomes of the mail when the domain is deleted.",
+        json_schema_extra=later("R-000-17"),
+    )
+    bulk: Bulk = Field(Bulk(), description="The mass-mailing pool.")
+    dkim: Dkim = Field(Dkim(), description="DKIM signing.")
+    autoconfig: bool = Field(False, description="Serve client settings.", json_schema_extra=later("R-002-26"))
+    hostnames: list[Host] = Field(
+        [],
+        max_length=10,
+        description="imap., pop3., smtp. names.",
+        json_schema_extra=later("R-001-32"),
+    )
+
+
+class MailDomain(Resource):
+    """A domain and the names that share its users."""
+
+    kind: Literal["MailDomain"]
+    spec: MailDomainSpec
+
+    def password_secret(self) -> str | None:
+        """The administrator's."""
+        reference = self.spec.admin.password_secret_ref
+        return reference.name if reference else None
+
+    def rules(self) -> Iterator[tuple[str, str]]:
+        """A prefix where logins need one; each name once."""
+        if "prefixed" in (self.spec.login.forms or []) and not self.spec.login.prefix:
+            yield "spec.login.prefix", "is needed by the login form prefixed: write one, e.g. xyz00"
+        names = [self.spec.domain_name, *self.spec.additional_names]
+        if len(set(names)) != len(names):
+            yield "spec.additionalNames", "names a domain twice: remove one"

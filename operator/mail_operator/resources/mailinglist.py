@@ -1,0 +1,32 @@
+"""MailingList: an address, its members, its rules."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from mail_operator.resources.meta import EmailAddress, LocalPart, LocalRef, Part, Resource, later
+
+
+class MailingListSpec(Part):
+    """An address and its members."""
+
+    domain_ref: LocalRef = Field(description="The MailDomain, in the same namespace.")
+    local_part: LocalPart | None = Field(None, description="What stands before the @; blank: metadata.name.")
+    members: list[EmailAddress] = Field(
+        max_length=10000, description="Who receives the posts.", json_schema_extra=later("R-002-11")
+    )
+    pool: Literal["bulk", "regular"] = Field(
+        "bulk", description="Which pods send the posts.", json_schema_extra=later("R-002-12")
+    )
+
+
+class MailingList(Resource):
+    """An address whose mail goes to its members."""
+
+    kind: Literal["MailingList"]
+    spec: MailingListSpec
+
+    @property
+    def local_part(self) -> str:
+        """What stands before the @."""
+        return self.spec.local_part or self.metadata.name
