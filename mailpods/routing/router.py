@@ -1,0 +1,156 @@
+"""Follows an address through the directory: mailbox, alias, catch-all, smarthost, or nowhere, and why."""
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from mailpods.directory.records import AccountId, Address, AddressEntry, Domain, DomainName, Server
+
+MAX_DEPTH = 20  # aliases in a row
+MAX_RESULTS = 1000  # places that one address may lead to
+POSTMASTERS = ("postmaster", "mailer-daemon")
+DELIMITER = "+"  # of a subaddress (RFC 5233)
+
+
+class Directory(Protocol):
+    """What of the directory routing needs."""
+
+    @property
+    def server(self) -> Server | None: ...
+    def domain(self, name: DomainName) -> Domain | None: ...
+    def address(self, address: Address) -> AddressEntry | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Routed:
+    """Where a recipient's mail goes: mailboxes here, and addresses elsewhere."""
+
+    accounts: tuple[AccountId, ...]
+    remote: tuple[Address, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Why a recipient is refused: reply code, enhanced code (RFC 3463), text, and a label for metrics."""
+
+    code: int
+    enhanced: str
+    text: str
+    reason: str
+
+
+Outcome = Routed | Refused
+
+
+@dataclass
+class _Walk:
+    accounts: list[AccountId] = field(default_factory=list)
+    remote: list[Address] = field(default_factory=list)
+    seen: set[Address] = field(default_factory=set)
+    lines: list[str] = field(default_factory=list)
+
+    @property
+    def full(self) -> bool:
+        return len(self.accounts) + len(self.remote) >= MAX_RESULTS
+
+
+class Router:
+    """Routes by the directory as it is at each call."""
+
+    def __init__(self, directory: Directory) -> None:
+        self._directory = directory
+
+    def route(self, address: Address, may_relay: bool) -> Outcome:
+        """Where mail to the address goes. `may_relay`: the client may send to other servers."""
+        domain = address.rpartition("@")[2]
+        if self._directory.domain(DomainName(domain.lower())) is None:
+            return self._route_elsewhere(address, may_relay)
+        walk = _Walk()
+        self._follow(address, walk, 0)
+        remote = tuple(walk.remote) if self._smarthost else ()
+        if walk.accounts or remote:
+            return Routed(tuple(walk.accounts), remote)
+        if walk.remote:
+            return Refused(
+                550, "5.7.1", f"<{address}> leads to another server, and no smarthost is set", "no_route"
+            )
+        return Refused(550, "5.1.1", f"<{address}> is unknown here", "unknown_recipient")
+
+    def _route_elsewhere(self, address: Address, may_relay: bool) -> Outcome:
+        if not may_relay:
+            server = self._directory.server
+            help_url = f" {server.help_url}" if server and server.help_url else ""
+            return Refused(550, "", f"relay not permitted{help_url}", "relay_not_permitted")
+        if not self._smarthost:
+            return Refused(
+                550, "5.7.1", "mail to other servers needs a smarthost, and none is set", "no_route"
+            )
+        return Routed((), (address,))
+
+    @property
+    def _smarthost(self) -> bool:
+        return self._directory.server is not None and self._directory.server.smarthost is not None
+
+    def owns(self, account: AccountId, sender: str) -> bool:
+        """Whether the sender address leads, over aliases here, to the account (R-003-04)."""
+        walk = _Walk()
+        self._follow(Address(sender), walk, 0)
+        return account in walk.accounts
+
+    def explain(self, address: str) -> list[str]:
+        """The path of an address, a step a line, indented by depth."""
+        domain = DomainName(address.rpartition("@")[2].lower())
+        if self._directory.domain(domain) is None:
+            way = "goes to the smarthost" if self._smarthost else "is refused: no smarthost is set"
+            return [
+                f"{address}: {domain or 'no domain'} is not served here; from authorised senders it {way}"
+            ]
+        walk = _Walk()
+        self._follow(Address(address), walk, 0)
+        return walk.lines
+
+    def _follow(self, address: Address, walk: _Walk, depth: int) -> None:
+        indent = "  " * depth
+        local, _, name = address.lower().rpartition("@")
+        domain = self._directory.domain(DomainName(name))
+        if domain is None:
+            walk.lines.append(f"{indent}{address}: at another server")
+            if address not in walk.remote and not walk.full:
+                walk.remote.append(address)
+            return
+        key = Address(f"{local}@{domain.users_of or name}")
+        if domain.users_of:
+            walk.lines.append(f"{indent}{address}: {name} shares the users of {domain.users_of}")
+        if key in walk.seen:
+            walk.lines.append(f"{indent}{key}: was followed before")
+            return
+        walk.seen.add(key)
+        if depth > MAX_DEPTH or walk.full:
+            walk.lines.append(f"{indent}{key}: not followed, over {MAX_DEPTH} steps or {MAX_RESULTS} places")
+            return
+        owner = self._directory.domain(DomainName(domain.users_of)) if domain.users_of else domain
+        entry, why = self._entry(key, owner)
+        if entry is None:
+            walk.lines.append(f"{indent}{key}: unknown")
+        elif entry.account is not None:
+            walk.lines.append(f"{indent}{key}: {why} -> mailbox {entry.account}")
+            if entry.account not in walk.accounts:
+                walk.accounts.append(entry.account)
+        else:
+            walk.lines.append(f"{indent}{key}: {why} -> {', '.join(entry.targets)}")
+            for target in entry.targets:
+                self._follow(target, walk, depth + 1)
+
+    def _entry(self, key: Address, domain: Domain | None) -> tuple[AddressEntry | None, str]:
+        """The first that knows the address: itself, without its detail, as postmaster, the catch-all."""
+        if entry := self._directory.address(key):
+            return entry, entry.source
+        local, _, name = key.rpartition("@")
+        base, delimiter, detail = local.partition(DELIMITER)
+        if base and delimiter and (entry := self._directory.address(Address(f"{base}@{name}"))):
+            return entry, f"{entry.source}, with detail {detail!r}"
+        server = self._directory.server
+        if local in POSTMASTERS and server and server.postmasters:
+            return AddressEntry("postmasters", targets=server.postmasters), "external postmasters"
+        if domain and domain.catch_all:
+            return AddressEntry("catch-all", targets=(domain.catch_all,)), "catch-all"
+        return None, ""
