@@ -1,0 +1,430 @@
+"""The spool: SQLite in WAL mode with synchronous=FULL, written by one thread that commits in groups.
+
+accept() puts a message into the thread's queue and waits; the thread takes everything that waits, writes it
+in one transaction, and wakes the waiting sessions together: one sync for many messages. Large bodies lie
+beside the database, synced before the commit that names them; a file that no row names is removed on opening.
+
+What delivery reports is written in the same transactions, but nobody waits for it: a crash may repeat a
+delivery, and never loses one.
+"""
+
+import asyncio
+import logging
+import os
+import queue
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mailpods.directory.records import Address
+from mailpods.spool.message import Envelope, MessageId, Recipient
+
+LOG = logging.getLogger(__name__)
+
+INLINE_BYTES = 64 * 1024  # bodies up to this lie in the database: one sync instead of three
+MAX_WAITING_BYTES = 256 * 1024 * 1024  # in the queue of the writer: beyond, 452
+RESERVE_BYTES = 64 * 1024 * 1024  # left free on the disk, for delivery's own writes
+CHECK_SECONDS = 1.0  # between looks at the free space
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS message (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    sender TEXT NOT NULL,
+    received_at REAL NOT NULL,
+    client_ip TEXT NOT NULL, helo TEXT NOT NULL, protocol TEXT NOT NULL,
+    account TEXT, smtputf8 INTEGER NOT NULL, body_8bit INTEGER NOT NULL,
+    size INTEGER NOT NULL,
+    body BLOB  -- NULL: in the file named by id
+);
+CREATE TABLE IF NOT EXISTS recipient (
+    message INTEGER NOT NULL REFERENCES message(number) ON DELETE CASCADE,
+    address TEXT NOT NULL, notify TEXT, orcpt TEXT,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    next_try REAL NOT NULL,
+    reply TEXT NOT NULL DEFAULT '',  -- the last one, for people
+    PRIMARY KEY (message, address)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS recipient_next_try ON recipient (next_try);
+"""
+
+
+class SpoolError(Exception):
+    """The message was not taken; the client is told `code` and `enhanced` (RFC 3463)."""
+
+    code = 451
+    enhanced = "4.3.0"
+
+
+class SpoolFull(SpoolError):
+    """No space is left on the disk."""
+
+    code, enhanced = 452, "4.3.1"
+
+
+class SpoolBusy(SpoolError):
+    """More waits to be written than may."""
+
+    code, enhanced = 452, "4.3.2"
+
+
+class SpoolClosed(SpoolError):
+    """A write failed, or the program ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A message with those of its recipients whose time has come."""
+
+    id: MessageId
+    envelope: Envelope
+    recipients: tuple[Recipient, ...]
+    attempts: int  # of the recipient that was tried most often
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one recipient: done (`next_try` None), or to be tried again then."""
+
+    id: MessageId
+    address: Address
+    next_try: float | None
+    reply: str = ""
+
+
+@dataclass
+class _Accept:
+    id: MessageId
+    envelope: Envelope
+    body: bytes
+    loop: asyncio.AbstractEventLoop
+    done: "asyncio.Future[None]"
+
+
+_Job = _Accept | Outcome | Callable[[sqlite3.Connection], None] | None
+
+
+class Spool:
+    """One folder, one writer thread. Use `open()`."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
+        self._waiting_bytes = 0
+        self._closed: str | None = None
+        self._full = False
+        self._next_check = 0.0
+        self._sequence = 0
+        self._prefix = ""
+        self._bodies = path / "bodies"
+        self.on_accept: Callable[[Due, bytes], None] | None = None  # called in the loop after the commit
+        self._thread = threading.Thread(target=self._run, name="spool", daemon=True)
+        self._reader = sqlite3.connect(":memory:")
+
+    @classmethod
+    def open(cls, path: Path) -> "Spool":
+        """Open or make the folder and recover what it holds. Raises OSError and sqlite3.Error."""
+        spool = cls(path)
+        spool._bodies.mkdir(parents=True, exist_ok=True, mode=0o700)
+        database = spool._connect()
+        database.executescript(_SCHEMA)
+        named = {row[0] for row in database.execute("SELECT id FROM message WHERE body IS NULL")}
+        for file in spool._bodies.iterdir():
+            if file.name not in named:
+                file.unlink()  # its message was never acknowledged, or is done
+        # A clock that went back must not make an id twice: the rest of it is random.
+        spool._prefix = f"{int(time.time()):08x}{os.urandom(4).hex()}"
+        database.close()
+        spool._reader = spool._connect()
+        spool._thread.start()
+        return spool
+
+    def _connect(self) -> sqlite3.Connection:
+        database = sqlite3.connect(self._path / "queue.db", isolation_level=None, check_same_thread=False)
+        database.execute("PRAGMA journal_mode=WAL")
+        database.execute("PRAGMA synchronous=FULL")
+        database.execute("PRAGMA foreign_keys=ON")
+        database.execute("PRAGMA busy_timeout=10000")
+        return database
+
+    async def accept(self, envelope: Envelope, body: bytes) -> MessageId:
+        """Take the message; on return it is on disk, synced. Raises SpoolFull, SpoolBusy, SpoolClosed."""
+        if self._closed is not None:
+            raise SpoolClosed(self._closed)
+        if self._waiting_bytes + len(body) > MAX_WAITING_BYTES:
+            raise SpoolBusy("too much waits to be written")
+        self._check_space()
+        self._sequence += 1
+        message = MessageId(f"{self._prefix}{self._sequence:08x}")
+        loop = asyncio.get_running_loop()
+        accept = _Accept(message, envelope, body, loop, loop.create_future())
+        self._waiting_bytes += len(body)
+        self._jobs.put(accept)
+        try:
+            await accept.done
+        finally:
+            self._waiting_bytes -= len(body)
+        if self.on_accept is not None:
+            self.on_accept(Due(message, envelope, envelope.recipients, 0), body)
+        return message
+
+    def _check_space(self) -> None:
+        now = time.monotonic()
+        if now >= self._next_check:
+            self._next_check = now + CHECK_SECONDS
+            disk = os.statvfs(self._path)
+            self._full = disk.f_bavail * disk.f_frsize < RESERVE_BYTES
+        if self._full:
+            raise SpoolFull("no space is left for mail")
+
+    def report(self, outcome: Outcome) -> None:
+        """Note what became of a recipient, soon. The last one of a message removes it."""
+        self._jobs.put(outcome)
+
+    def close(self) -> None:
+        """Write what waits, and end."""
+        self._closed = self._closed or "the server is shutting down"
+        self._jobs.put(None)
+        self._thread.join()
+        self._reader.close()
+
+    # ---- the writer thread ----
+
+    def _run(self) -> None:
+        database = self._connect()
+        ending = False
+        while not ending:
+            jobs = [self._jobs.get()]
+            while not self._jobs.empty():
+                jobs.append(self._jobs.get())
+            ending = None in jobs
+            try:
+                self._finish(jobs, self._commit(database, jobs))
+            except Exception:
+                # One job that cannot be written must not take the others with it: each for itself.
+                for job in jobs:
+                    try:
+                        self._finish([job], self._commit(database, [job]))
+                    except Exception as error:
+                        LOG.exception("spool %s cannot write %r", self._path, type(job))
+                        self._finish([job], SpoolError(f"cannot be written: {error}"))
+        database.close()
+
+    def _commit(self, database: sqlite3.Connection, jobs: list[_Job]) -> SpoolError | None:
+        try:
+            self._write_bodies([job for job in jobs if isinstance(job, _Accept)])
+            database.execute("BEGIN IMMEDIATE")
+            finished: list[str] = []
+            for job in jobs:
+                if isinstance(job, _Accept):
+                    _insert(database, job)
+                elif isinstance(job, Outcome):
+                    finished += _note(database, job)
+                elif job is not None:
+                    job(database)
+            database.execute("COMMIT")
+        except (OSError, sqlite3.DatabaseError) as error:
+            self._roll_back(database, jobs)
+            return self._failed(error, jobs)
+        except Exception:
+            self._roll_back(database, jobs)
+            raise
+        for name in finished:
+            (self._bodies / name).unlink(missing_ok=True)
+        return None
+
+    def _roll_back(self, database: sqlite3.Connection, jobs: list[_Job]) -> None:
+        if database.in_transaction:
+            database.execute("ROLLBACK")
+        for job in jobs:
+            if isinstance(job, _Accept):
+                (self._bodies / job.id).unlink(missing_ok=True)
+
+    def _failed(self, error: Exception, jobs: list[_Job]) -> SpoolError:
+        if "full" in str(error) or getattr(error, "errno", None) in (28, 122):  # ENOSPC, EDQUOT
+            LOG.error("spool %s is full: %s", self._path, error)
+            for job in jobs:
+                if isinstance(job, Outcome):
+                    self._jobs.put(job)  # done is done: it is noted once there is space again
+            time.sleep(0.1)
+            return SpoolFull("no space is left for mail")
+        # After a failed sync nobody knows what is on disk (fsync(2)): only a new start reads it again.
+        self._closed = f"the spool failed: {error}"
+        LOG.critical("spool %s closed: %s", self._path, error)
+        return SpoolClosed(self._closed)
+
+    def _write_bodies(self, accepts: Iterable[_Accept]) -> None:
+        written = False
+        for accept in accepts:
+            if len(accept.body) > INLINE_BYTES:
+                with open(self._bodies / accept.id, "xb", buffering=0) as file:
+                    rest = memoryview(accept.body)
+                    while rest:
+                        rest = rest[file.write(rest) :]
+                    os.fdatasync(file.fileno())
+                written = True
+        if written:
+            folder = os.open(self._bodies, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+
+    def _finish(self, jobs: list[_Job], error: SpoolError | None) -> None:
+        accepts = [job for job in jobs if isinstance(job, _Accept)]
+        if not accepts:
+            return
+
+        def wake() -> None:
+            for accept in accepts:
+                if not accept.done.done():
+                    if error is None:
+                        accept.done.set_result(None)
+                    else:
+                        accept.done.set_exception(type(error)(*error.args))
+
+        accepts[0].loop.call_soon_threadsafe(wake)
+
+    # ---- what delivery reads ----
+
+    def due(self, now: float, limit: int, skip: frozenset[MessageId] = frozenset()) -> list[Due]:
+        """At most `limit` messages with recipients to be tried by `now`, the longest due first."""
+        rows = self._reader.execute(
+            "SELECT m.*, r.address, r.notify, r.orcpt, r.attempts FROM recipient r "
+            "JOIN message m ON m.number = r.message WHERE r.next_try <= ? ORDER BY r.next_try LIMIT ?",
+            (now, limit + len(skip) * 10),
+        )
+        found: dict[MessageId, tuple[Any, list[Recipient], int]] = {}
+        for row in rows:
+            message = MessageId(row[1])
+            if message in skip:
+                continue
+            recipients, attempts = found[message][1:] if message in found else ([], 0)
+            recipients.append(Recipient(*row[12:15]))
+            found[message] = (row, recipients, max(attempts, row[15]))
+            if len(found) > limit:
+                del found[message]
+                break
+        return [
+            Due(message, _envelope(row, recipients), tuple(recipients), attempts)
+            for message, (row, recipients, attempts) in found.items()
+        ]
+
+    def next_due(self) -> float | None:
+        """When the next recipient is to be tried; None if the queue is empty."""
+        value: float | None = self._reader.execute("SELECT min(next_try) FROM recipient").fetchone()[0]
+        return value
+
+    def body(self, message: MessageId) -> bytes:
+        """The message as it was accepted. Raises KeyError when it is done."""
+        row = self._reader.execute("SELECT body FROM message WHERE id = ?", (message,)).fetchone()
+        if row is None:
+            raise KeyError(message)
+        return (self._bodies / message).read_bytes() if row[0] is None else bytes(row[0])
+
+    # ---- what people ask ----
+
+    def queue(self, limit: int = 1000) -> list[dict[str, Any]]:
+        """The recipients that wait, the next to be tried first."""
+        rows = self._reader.execute(
+            "SELECT m.id, m.sender, r.address, m.size, m.received_at, r.attempts, r.next_try, r.reply "
+            "FROM recipient r JOIN message m ON m.number = r.message ORDER BY r.next_try LIMIT ?",
+            (limit,),
+        )
+        names = ("id", "sender", "recipient", "size", "received_at", "attempts", "next_try", "reply")
+        return [dict(zip(names, row, strict=True)) for row in rows]
+
+    def depth(self) -> tuple[int, float | None]:
+        """Recipients that wait, and when the oldest message came."""
+        row = self._reader.execute("SELECT count(*) FROM recipient").fetchone()
+        oldest = self._reader.execute("SELECT min(received_at) FROM message").fetchone()
+        return row[0], oldest[0]
+
+    def retry(self, **which: str) -> None:
+        """Try the chosen recipients now: `id`, `address` or `domain`."""
+        where, values = _where(which)
+        self._jobs.put(
+            lambda database: _do(database, f"UPDATE recipient SET next_try = 0 WHERE {where}", values)
+        )
+
+    def delete(self, **which: str) -> None:
+        """Remove the chosen recipients, without a word to their senders."""
+        where, values = _where(which)
+
+        def remove(database: sqlite3.Connection) -> None:
+            _do(database, f"DELETE FROM recipient WHERE {where}", values)
+            empty = "SELECT 1 FROM recipient r WHERE r.message = message.number"
+            database.execute(f"DELETE FROM message WHERE NOT EXISTS ({empty})")
+
+        self._jobs.put(remove)
+
+
+def _do(database: sqlite3.Connection, statement: str, values: list[str]) -> None:
+    database.execute(statement, values)
+
+
+def _where(which: dict[str, str]) -> tuple[str, list[str]]:
+    conditions = {
+        "id": "message IN (SELECT number FROM message WHERE id = ?)",
+        "address": "address = ?",
+        "domain": "address LIKE '%@' || ?",
+    }
+    if not which:
+        raise ValueError("say which: id, address or domain")
+    return " AND ".join(conditions[key] for key in which), list(which.values())
+
+
+def _insert(database: sqlite3.Connection, accept: _Accept) -> None:
+    envelope, body = accept.envelope, accept.body
+    number = database.execute(
+        "INSERT INTO message VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            accept.id,
+            envelope.sender,
+            envelope.received_at,
+            envelope.client_ip,
+            envelope.helo,
+            envelope.protocol,
+            envelope.account,
+            envelope.smtputf8,
+            envelope.body_8bit,
+            len(body),
+            body if len(body) <= INLINE_BYTES else None,
+        ),
+    ).lastrowid
+    database.executemany(
+        "INSERT OR IGNORE INTO recipient (message, address, notify, orcpt, next_try) VALUES (?, ?, ?, ?, ?)",
+        [(number, r.address, r.notify, r.orcpt, envelope.received_at) for r in envelope.recipients],
+    )
+
+
+def _note(database: sqlite3.Connection, outcome: Outcome) -> list[str]:
+    """Write an outcome; the ids of messages that are done by it."""
+    row = database.execute("SELECT number FROM message WHERE id = ?", (outcome.id,)).fetchone()
+    if row is None:
+        return []
+    if outcome.next_try is not None:
+        database.execute(
+            "UPDATE recipient SET attempts = attempts + 1, next_try = ?, reply = ? "
+            "WHERE message = ? AND address = ?",
+            (outcome.next_try, outcome.reply, row[0], outcome.address),
+        )
+        return []
+    database.execute("DELETE FROM recipient WHERE message = ? AND address = ?", (row[0], outcome.address))
+    if database.execute("SELECT 1 FROM recipient WHERE message = ?", row).fetchone():
+        return []
+    database.execute("DELETE FROM message WHERE number = ?", row)
+    return [outcome.id]
+
+
+def _envelope(row: tuple[Any, ...], recipients: list[Recipient]) -> Envelope:
+    fields = dict(zip(_ENVELOPE, row[2:10], strict=True))
+    fields["smtputf8"], fields["body_8bit"] = bool(fields["smtputf8"]), bool(fields["body_8bit"])
+    return Envelope(recipients=tuple(recipients), **fields)
+
+
+_ENVELOPE = ("sender", "received_at", "client_ip", "helo", "protocol", "account", "smtputf8", "body_8bit")
