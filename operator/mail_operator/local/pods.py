@@ -31,6 +31,11 @@ class Container:
     admin: str | None  # URL of its admin port
     mounts: frozenset[str]  # names of its volumes
 
+    @property
+    def key(self) -> str:
+        """Names this run of the container: another after each restart."""
+        return f"{self.process.name}#{self.process.restarts}"
+
 
 @dataclass
 class Pod:
@@ -240,8 +245,3 @@ def _local(text: str, paths: Mapping[str, str]) -> str:
         if value == mount or value.startswith(mount + "/"):
             return option + separator + folder + value[len(mount) :]
     return text
-
-
-def admin_urls(pods: list[Pod]) -> dict[str, str]:
-    """Container ("pod/container") -> URL of its admin port."""
-    return {c.process.name: c.admin for pod in pods for c in pod.containers if c.admin and not pod.leaving}

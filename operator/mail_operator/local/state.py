@@ -42,7 +42,10 @@ class State:
 
     def age(self, ref: str) -> int:
         """The object's place in the order of first sight."""
-        return self.ages.setdefault(ref, max(self.ages.values(), default=0) + 1)
+        if ref not in self.ages:
+            # The last one is the youngest: dictionaries keep their order, in JSON too.
+            self.ages[ref] = next(reversed(self.ages.values()), 0) + 1
+        return self.ages[ref]
 
     def secret(self, name: str) -> dict[str, bytes] | None:
         """A Secret that was generated before."""

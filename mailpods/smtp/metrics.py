@@ -1,0 +1,19 @@
+"""What the smtp program counts. The text of each metric is its documentation."""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+CONNECTIONS = Counter("mail_smtp_connections", "Connections taken, by listener.", ["listener"])
+OPEN = Gauge("mail_smtp_connections_open", "Connections that are open now.")
+REJECTS = Counter(
+    "mail_smtp_rejects",
+    "Refusals given to clients: commands, recipients, logins, messages and connections, by reason.",
+    ["reason"],
+)
+ACCEPTED = Counter("mail_smtp_accepted", "Messages that got their 250: they are on disk, synced.")
+ACCEPTED_BYTES = Counter("mail_smtp_accepted_bytes", "Size of the messages that got their 250, as they came.")
+LOGINS = Counter("mail_smtp_logins", "Attempts to log in, by result: ok, wrong, unavailable.", ["result"])
+COMMIT = Histogram(
+    "mail_smtp_commit_seconds",
+    "Time from the end of a message's text to its 250: what the spool takes to have it on disk.",
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10),
+)

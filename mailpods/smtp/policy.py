@@ -1,0 +1,145 @@
+"""The rules that a command must pass, phase by phase: pure functions in order; the first refusal wins.
+
+A new rule is one function and one line in a list.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from mailpods.directory.records import AccountId
+from mailpods.routing.router import Outcome, Refused
+from mailpods.smtp.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A reply that refuses. `enhanced` is a status code of RFC 3463, or '' where the text must stand alone;
+    `reason` is the label of mail_smtp_rejects_total. `closes` ends the connection behind the reply."""
+
+    code: int
+    enhanced: str
+    text: str
+    reason: str
+    closes: bool = False
+
+    @property
+    def line(self) -> bytes:
+        """The reply as it goes out, with its CRLF."""
+        enhanced = f"{self.enhanced} " if self.enhanced else ""
+        return f"{self.code} {enhanced}{self.text}\r\n".encode()
+
+
+@dataclass(slots=True)
+class Facts:
+    """What the rules may look at. The session fills it in as the dialogue goes on; rules only read it."""
+
+    settings: Settings
+    ip: str
+    lan: bool
+    trusted: bool
+    submission: bool = False  # came in on a port for submission
+    connections: int = 0  # this client's, this one included
+    tls: bool = False
+    helo: str = ""
+    account: AccountId | None = None  # who authenticated
+    sender: str = ""
+    sender_is_own: bool = True  # looked up only where a rule needs it
+    size: int = 0  # announced with MAIL, later what arrived; bytes
+    recipients: int = 0  # taken so far
+    outcome: Outcome | None = None  # where the recipient of this RCPT leads
+    over_quota: bool = False
+    hops: int = 0  # Received fields
+
+    @property
+    def may_relay(self) -> bool:
+        """Whether this client may send to other servers: it logged in, or its network is excepted."""
+        return self.account is not None or self.trusted or (self.settings.server.skip_lan and self.lan)
+
+
+Rule = Callable[[Facts], Refusal | None]
+
+
+def first(rules: Iterable[Rule], facts: Facts) -> Refusal | None:
+    """The first refusal of a phase, or None."""
+    for rule in rules:
+        if refusal := rule(facts):
+            return refusal
+    return None
+
+
+# --- connection
+
+
+def connections_per_client(facts: Facts) -> Refusal | None:
+    """R-003-24. 0 means no limit."""
+    limit = facts.settings.server.max_connections_per_client
+    if limit and facts.connections > limit:
+        return Refusal(421, "4.7.0", "Too many connections from your address", "client-connections", True)
+    return None
+
+
+# --- MAIL
+
+
+def authentication(facts: Facts) -> Refusal | None:
+    """Submission needs a login (RFC 6409 §4.3), and every port where the server says so (R-003-01)."""
+    if (facts.submission or facts.settings.server.auth_required) and not facts.may_relay:
+        return Refusal(530, "5.7.0", "Authentication required", "authentication-required")
+    return None
+
+
+def sender_belongs_to_login(facts: Facts) -> Refusal | None:
+    """R-003-04. The null sender belongs to everyone: receipts and vacation replies carry it."""
+    if facts.settings.server.sender_must_match and facts.account and not facts.sender_is_own:
+        return Refusal(553, "5.7.1", "Sender address does not belong to your login", "sender-mismatch")
+    return None
+
+
+def size(facts: Facts) -> Refusal | None:
+    """RFC 1870 §6.1 before the message, and again behind it."""
+    limit = facts.settings.server.max_message_bytes
+    if facts.size > limit:
+        return Refusal(552, "5.3.4", f"Message larger than {limit} bytes", "message-size")
+    return None
+
+
+# --- RCPT
+
+
+def recipients(facts: Facts) -> Refusal | None:
+    """RFC 5321 §4.5.3.1.10: the client sends the others in a transaction of their own."""
+    if facts.recipients >= facts.settings.server.max_recipients:
+        return Refusal(452, "4.5.3", "Too many recipients", "too-many-recipients")
+    return None
+
+
+def recipient(facts: Facts) -> Refusal | None:
+    """What routing refuses: unknown here (550 5.1.1), or elsewhere without permission (R-001-37)."""
+    if isinstance(facts.outcome, Refused):
+        outcome = facts.outcome
+        return Refusal(outcome.code, outcome.enhanced, outcome.text, outcome.reason)
+    return None
+
+
+def quota(facts: Facts) -> Refusal | None:
+    """Over quota is refused at once, not bounced later."""
+    if facts.over_quota:
+        return Refusal(552, "5.2.2", "Mailbox is full", "over-quota")
+    return None
+
+
+# --- behind DATA
+
+
+def hops(facts: Facts) -> Refusal | None:
+    """RFC 5321 §6.3: too many Received fields mean a loop."""
+    if facts.hops > facts.settings.server.max_hops:
+        return Refusal(554, "5.4.6", "Too many hops: this message is in a loop", "too-many-hops")
+    return None
+
+
+CONNECTION: tuple[Rule, ...] = (connections_per_client,)
+MAIL: tuple[Rule, ...] = (authentication, sender_belongs_to_login, size)
+RECIPIENT: tuple[Rule, ...] = (recipients, recipient)
+QUOTA: tuple[Rule, ...] = (quota,)
+DATA: tuple[Rule, ...] = (size, hops)

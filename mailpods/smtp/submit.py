@@ -1,0 +1,93 @@
+"""Hands a complete message to the spool, with its trace field, and tells the client how that went."""
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from mailpods.smtp import headers, metrics, policy
+from mailpods.smtp.content import Text
+from mailpods.smtp.hub import log
+from mailpods.smtp.policy import Facts, Refusal
+from mailpods.spool.message import Envelope, Recipient
+from mailpods.spool.spool import SpoolBusy, SpoolClosed, SpoolFull
+
+if TYPE_CHECKING:
+    from mailpods.smtp.session import Session
+
+FULL = Refusal(452, "4.3.1", "No space left, try again", "spool-full")
+BUSY = Refusal(452, "4.3.2", "Too much mail at once, try again", "spool-busy")
+CLOSED = Refusal(451, "4.3.0", "Cannot store mail now, try again", "spool-closed")
+LARGE = 1 << 20  # bytes; joining the pieces of a larger message is left to a thread
+
+
+@dataclass(slots=True)
+class Submitted:
+    """A message as it came."""
+
+    session: "Session"
+    sender: str
+    recipients: tuple[Recipient, ...]
+    utf8: bool
+    eight_bit: bool
+    text: Text
+
+    def refusal(self, facts: Facts) -> Refusal | None:
+        """What the rules behind DATA say."""
+        facts.hops = headers.hops(headers.header_of(self.text.pieces))
+        return policy.first(policy.DATA, facts)
+
+    def added(self, protocol: str, now: float) -> bytes:
+        """The fields that go in front of the message."""
+        facts = self.session.facts
+        host = facts.settings.server.hostname
+        to = self.recipients[0].address if len(self.recipients) == 1 else None
+        added = headers.received(facts.helo, facts.ip, host, protocol, to, now)
+        if facts.may_relay and (facts.submission or facts.account):
+            header = headers.header_of(self.text.pieces)
+            added += headers.completed(header, f"{uuid4().hex}@{host}", now)
+        return added
+
+
+async def submit(message: Submitted) -> None:
+    """Have the message stored, synced, and only then say 250. Every other outcome is a refusal."""
+    session, facts, loop = message.session, message.session.facts, message.session.loop
+    now, began = time.time(), loop.time()
+    protocol = headers.protocol(session.esmtp, facts.tls, facts.account is not None, message.utf8)
+    parts = [message.added(protocol, now), *message.text.pieces]
+    size = message.text.size
+    if size > LARGE:
+        body = await loop.run_in_executor(None, b"".join, parts)
+    else:
+        body = b"".join(parts)
+    message.text.pieces.clear()
+    envelope = Envelope(
+        sender=message.sender,
+        recipients=message.recipients,
+        received_at=now,
+        client_ip=facts.ip,
+        helo=facts.helo,
+        protocol=protocol,
+        account=facts.account,
+        smtputf8=message.utf8,
+        body_8bit=message.eight_bit,
+    )
+    try:
+        id = await session.hub.spool.accept(envelope, body)
+    except SpoolFull:
+        session.refuse(FULL)
+    except SpoolBusy:
+        session.refuse(BUSY)
+    except SpoolClosed:
+        session.refuse(CLOSED)
+    else:
+        metrics.ACCEPTED.inc()
+        metrics.ACCEPTED_BYTES.inc(size)
+        metrics.COMMIT.observe(loop.time() - began)
+        account = f" account={facts.account}" if facts.account else ""
+        log(
+            f"accepted id={id} client={facts.ip}{account} protocol={protocol} from=<{message.sender}>"
+            f" recipients={len(message.recipients)} size={size}"
+        )
+        session.reply(f"250 2.0.0 Ok: queued as {id}\r\n".encode())
+    session.release()

@@ -1,0 +1,203 @@
+"""The command line: `mailpods`, and as a plugin of kubectl `kubectl mailpods`."""
+
+import argparse
+import json
+import os
+import signal
+import sys
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import yaml
+
+from mail_operator.compiler import compile
+from mail_operator.local.manifests import Manifests
+from mail_operator.local.ports import Ports, PortTaken
+from mail_operator.local.runner import Runner
+from mail_operator.local.state import DataFolder, DataFolderError, State, default_folder
+from mail_operator.local.table import render_table
+from mail_operator.local.world import World
+
+MAIL_USER = "mailpods"  # whom programs become when root starts them; `./run` adds it
+
+
+class CommandError(Exception):
+    """What keeps a command from doing its work; the message says what to do."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command. Returns the exit status: 0, 1 for findings and failures, 2 for wrong use."""
+    options = _parser().parse_args(arguments)
+    try:
+        status: int = options.run(options)
+    except (CommandError, DataFolderError, PortTaken) as error:
+        print(f"mailpods: {error}", file=sys.stderr)
+        return 1
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="mailpods", description="Mail from manifests.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.set_defaults(run=run)
+        return sub
+
+    up = command("up", _up, "Run manifests as processes on this machine; edits act at once, Ctrl-C stops.")
+    check = command("check", _check, "Say what is wrong in manifests: file, line, field, reason.")
+    render = command("render", _render, "Print the Kubernetes objects that manifests lead to.")
+    for sub in (up, check, render):
+        sub.add_argument("paths", nargs="+", type=Path, metavar="DIR|FILE")
+    up.add_argument("--bind", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    ports = up.add_mutually_exclusive_group()
+    ports.add_argument(
+        "--port-offset",
+        type=int,
+        default=10000,
+        metavar="N",
+        help="added to the standard port numbers (default: %(default)s; 0 for the real ones)",
+    )
+    ports.add_argument("--free-ports", action="store_true", help="listen on any free ports")
+
+    explain = command("explain", _explain, "Say where an address leads, and why.")
+    explain.add_argument("address")
+    queue = command("queue", _queue, "Show, retry or delete what is queued.")
+    queue.add_argument("action", nargs="?", choices=("list", "retry", "delete"), default="list")
+    for key in ("id", "address", "domain"):
+        queue.add_argument(f"--{key}", help=f"only messages of this {key}")
+    status = command("status", _status, "Show the objects and whether they are ready.")
+    for sub in (up, explain, queue, status):
+        sub.add_argument(
+            "--data", type=Path, default=default_folder(), help="data folder (default: %(default)s)"
+        )
+    return parser
+
+
+def _up(options: argparse.Namespace) -> int:
+    for path in options.paths:
+        if not path.exists():
+            raise CommandError(f"{path}: no such file or folder")
+    stopping = False
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        nonlocal stopping
+        stopping = True
+
+    data = DataFolder(options.data.absolute())
+    ports = Ports(options.bind, None if options.free_ports else options.port_offset)
+    user = MAIL_USER if os.geteuid() == 0 else None
+    runner = Runner(options.paths, data, ports, options.bind, user)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+    shown = ""
+    try:
+        while not stopping:
+            if runner.step():
+                table = render_table(runner.statuses, runner.world, ports)
+                if table != shown:
+                    print(table, flush=True)
+                    shown = table
+            time.sleep(0.05)
+    finally:
+        print("mailpods: stopping", flush=True)
+        runner.stop()
+        data.close()
+    return 0
+
+
+def _look(paths: list[Path]) -> World:
+    for path in paths:
+        if not path.exists():
+            raise CommandError(f"{path}: no such file or folder")
+    world = World(Manifests(paths), State(hash_key="00"))
+    world.refresh()
+    return world
+
+
+def _check(options: argparse.Namespace) -> int:
+    world = _look(options.paths)
+    plan = compile(world.snapshot)
+    findings = [str(problem) for problem in world.problems]
+    for ref, status in plan.statuses.items():
+        for condition in status["conditions"]:
+            wrong = condition["status"] == "False" if condition["type"] == "Ready" else False
+            if wrong or condition["type"] == "FieldsIgnored":
+                findings.append(f"{world.place(ref)}: {condition['reason']}: {condition['message']}")
+    for finding in sorted(findings):
+        print(finding)
+    print(f"{len(world.snapshot.objects)} objects, {len(findings)} findings", file=sys.stderr)
+    return 1 if findings else 0
+
+
+def _render(options: argparse.Namespace) -> int:
+    world = _look(options.paths)
+    plan = compile(world.snapshot)
+    for problem in world.problems:
+        print(problem, file=sys.stderr)
+    yaml.dump_all(plan.objects, sys.stdout, Dumper=yaml.CSafeDumper, sort_keys=False)
+    return 1 if world.problems else 0
+
+
+def _running(data: Path) -> dict[str, Any]:
+    try:
+        running: dict[str, Any] = json.loads((data / "run" / "status.json").read_text())
+    except FileNotFoundError:
+        raise CommandError(f"{data}: nothing runs here; start `mailpods up`, or name its --data") from None
+    return running
+
+
+def _ask(data: Path, path: str, method: str = "GET", **query: str | None) -> Any:
+    """Ask the smtp pods, each for itself. Yields (pod, answer)."""
+    parameters = urllib.parse.urlencode({k: v for k, v in query.items() if v is not None})
+    for container, url in _running(data)["admin"].items():
+        if container.endswith("/smtp"):
+            request = urllib.request.Request(f"{url}{path}?{parameters}", method=method)
+            try:
+                with urllib.request.urlopen(request, timeout=10) as answer:
+                    yield container.partition("/")[0], json.load(answer)
+            except urllib.error.HTTPError as error:
+                raise CommandError(f"{container}: {error.read().decode().strip()}") from error
+            except OSError as error:
+                raise CommandError(f"{container}: {error}; is `mailpods up` running?") from error
+
+
+def _explain(options: argparse.Namespace) -> int:
+    for _, lines in _ask(options.data, "/explain", address=options.address):
+        print("\n".join(lines))
+        return 0
+    raise CommandError("no smtp pod runs: start `mailpods up`")
+
+
+def _queue(options: argparse.Namespace) -> int:
+    which = {"id": options.id, "address": options.address, "domain": options.domain}
+    if options.action == "list":
+        for _, messages in _ask(options.data, "/queue", **which):
+            for message in messages:
+                print(json.dumps(message))
+        return 0
+    if not any(which.values()):
+        raise CommandError(f"say what to {options.action}: --id, --address or --domain")
+    method, path = ("POST", "/queue/retry") if options.action == "retry" else ("DELETE", "/queue")
+    for pod, answer in _ask(options.data, path, method, **which):
+        print(f"{pod}: {json.dumps(answer)}")
+    return 0
+
+
+def _status(options: argparse.Namespace) -> int:
+    for row in _running(options.data)["objects"]:
+        ready = next((c for c in row["status"]["conditions"] if c["type"] == "Ready"), None)
+        text = f"{ready['status']} {ready['reason']}: {ready['message']}" if ready else "Unknown"
+        print(f"{row['kind']} {row['namespace']}/{row['name']}: {text}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,339 @@
+"""compile(): decides about every object, domain by domain, and keeps what needs no new decision."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from mail_operator.compiler.fragment import BUCKETS, Fragment, Member, Records, build_fragment, claims
+from mail_operator.compiler.logins import Claim, unique
+from mail_operator.compiler.plan import Carried, GeneratedSecret, Manifest, Plan, Status
+from mail_operator.compiler.reach import Reach, reach
+from mail_operator.compiler.server import (
+    ServerOutcome,
+    build_server,
+    file_secret,
+    installation,
+    lost_policy,
+)
+from mail_operator.compiler.snapshot import SecretName, Snapshot
+from mail_operator.compiler.status import ready, status
+from mail_operator.compiler.topology import Topology, build_topology
+from mail_operator.policies import alias as alias_rules
+from mail_operator.policies.verdict import Verdict, first
+from mail_operator.resources import Resource
+from mail_operator.resources.mailalias import MailAlias
+from mail_operator.resources.mailbox import Mailbox
+from mail_operator.resources.meta import ObjectRef
+from mailpods.directory.records import AddressEntry, Bucket, Credentials, Domain
+from mailpods.directory.shards import encode, encode_credentials, file_name
+
+_Key = tuple[ObjectRef, int]  # server, bucket
+
+
+@dataclass
+class _Memory:
+    """What one run leaves to the next. Nothing in it is changed once the run is over."""
+
+    snapshot: Snapshot = field(default_factory=Snapshot)
+    topology: Topology = field(default_factory=Topology)
+    members: dict[ObjectRef, dict[ObjectRef, Member]] = field(default_factory=dict)  # domain -> its objects
+    claims: dict[ObjectRef, tuple[Claim, ...]] = field(default_factory=dict)
+    generated: Mapping[ObjectRef, Mapping[ObjectRef, str]] = field(default_factory=dict)
+    fragments: dict[ObjectRef, Fragment] = field(default_factory=dict)
+    parts: dict[_Key, dict[ObjectRef, Records]] = field(default_factory=dict)
+    files: dict[_Key, tuple[bytes, bytes]] = field(default_factory=dict)  # directory, credentials
+    manifests: dict[_Key, tuple[Manifest, Manifest]] = field(default_factory=dict)
+    reaches: dict[ObjectRef, Reach] = field(default_factory=dict)
+    statuses: dict[ObjectRef, Status] = field(default_factory=dict)
+    carried: dict[ObjectRef, Carried] = field(default_factory=dict)
+    servers: dict[ObjectRef, ServerOutcome] = field(default_factory=dict)
+
+
+def compile(snapshot: Snapshot, previous: Plan | None = None) -> Plan:
+    """The installation that the snapshot describes. `previous` only makes it faster, never different."""
+    memory = previous.memory if previous else None
+    return _Run(snapshot, memory if isinstance(memory, _Memory) else _Memory()).plan()
+
+
+class _Run:
+    def __init__(self, snapshot: Snapshot, old: _Memory) -> None:
+        self.snapshot = snapshot
+        self.old = old
+        before, now = old.snapshot.objects, snapshot.objects
+        self.changed = {ref: r for ref, r in now.items() if before.get(ref) is not r}
+        self.gone = before.keys() - now.keys()
+        touched = self.changed.keys() | self.gone
+        self.topology_changed = (
+            any(not isinstance((now.get(ref) or before[ref]), Member) for ref in touched)
+            or snapshot.namespaces != old.snapshot.namespaces
+            or snapshot.secrets != old.snapshot.secrets
+        )
+        self.new = _Memory(
+            snapshot=snapshot,
+            members=dict(old.members),
+            claims=dict(old.claims),
+            fragments=dict(old.fragments),
+            parts=dict(old.parts),
+            files=dict(old.files),
+            manifests=dict(old.manifests),
+            reaches=dict(old.reaches),
+            statuses=dict(old.statuses),
+            carried=dict(old.carried),
+        )
+
+    def plan(self) -> Plan:
+        """The steps, each of which needs the one before."""
+        new = self.new
+        new.topology = (
+            build_topology(self.snapshot, self._topology_objects())
+            if self.topology_changed
+            else self.old.topology
+        )
+        dirty = self._regroup() | self._moved_domains() | self._new_passwords()
+        dirty |= self._logins(dirty)
+        addresses = self._build_fragments(dirty)
+        self._merge(dirty)
+        self._follow_aliases(dirty, addresses)
+        self._servers(dirty)
+        return self._assemble()
+
+    def _topology_objects(self) -> Iterable[Resource]:
+        return (r for r in self.snapshot.objects.values() if not isinstance(r, Member))
+
+    def _regroup(self) -> set[ObjectRef]:
+        """Sort changed objects to their domains. Returns the domains that this touches."""
+        members, dirty = self.new.members, set()
+        before = self.old.snapshot.objects
+        taken = {domain: dict(members[domain]) for domain in self._domains_of(before, members)}
+        for ref in self.changed.keys() | self.gone:
+            was, now = before.get(ref), self.changed.get(ref)
+            if isinstance(was, Member):
+                taken[_domain_of(was)].pop(ref)
+                dirty.add(_domain_of(was))
+            if isinstance(now, Member):
+                taken.setdefault(_domain_of(now), dict(members.get(_domain_of(now), {})))[ref] = now
+                dirty.add(_domain_of(now))
+        members.update(taken)
+        for domain in dirty:
+            if not members[domain]:
+                del members[domain]
+        return dirty
+
+    def _domains_of(
+        self, before: Mapping[ObjectRef, Resource], members: Mapping[ObjectRef, object]
+    ) -> set[ObjectRef]:
+        touched = (before.get(ref) for ref in self.changed.keys() | self.gone)
+        return {_domain_of(was) for was in touched if isinstance(was, Member)} & members.keys()
+
+    def _moved_domains(self) -> set[ObjectRef]:
+        old, new = self.old.topology.domains, self.new.topology.domains
+        if old is new:
+            return set()
+        return {ref for ref in old.keys() | new.keys() if old.get(ref) != new.get(ref)}
+
+    def _new_passwords(self) -> set[ObjectRef]:
+        old, new = self.old.snapshot.passwords, self.snapshot.passwords
+        if old is new:
+            return set()
+        changed: set[SecretName] = {
+            name for name in old.keys() | new.keys() if old.get(name) != new.get(name)
+        }
+        if not changed:
+            return set()
+        fragments = self.old.fragments.items()
+        return {domain for domain, fragment in fragments if not fragment.secrets_read.isdisjoint(changed)}
+
+    def _logins(self, dirty: set[ObjectRef]) -> set[ObjectRef]:
+        """Give out generated logins. Returns the domains in which one changed."""
+        new = self.new
+        for domain in dirty:
+            state = new.topology.domains.get(domain)
+            new.claims.pop(domain, None)
+            if state and (found := claims(state, new.members.get(domain, {}).values(), self.snapshot)):
+                new.claims[domain] = found
+        if new.claims == self.old.claims:
+            new.generated = self.old.generated
+            return set()
+        new.generated = unique(new.claims)
+        domains = new.generated.keys() | self.old.generated.keys()
+        return {d for d in domains if new.generated.get(d) != self.old.generated.get(d)}
+
+    def _build_fragments(self, dirty: set[ObjectRef]) -> set[str]:
+        """Decide about the domains. Returns the addresses that lead elsewhere than before."""
+        new, addresses = self.new, set[str]()
+        for domain in dirty:
+            old = self.old.fragments.get(domain)
+            if old:
+                for ref in [*old.statuses, *old.aliases]:
+                    new.statuses.pop(ref, None)
+                    new.carried.pop(ref, None)
+                    new.reaches.pop(ref, None)
+        for domain in dirty:
+            old = self.old.fragments.get(domain)
+            state, members = new.topology.domains.get(domain), new.members.get(domain, {})
+            if state is None and not members:
+                fragment = Fragment()
+                new.fragments.pop(domain, None)
+            else:
+                fragment = build_fragment(
+                    domain, state, members.values(), new.generated.get(domain, {}), self.snapshot
+                )
+                new.fragments[domain] = fragment
+            new.statuses.update(fragment.statuses)
+            new.carried.update(fragment.carried)
+            was = old.addresses if old else {}
+            now = fragment.addresses
+            addresses |= {a for a in was.keys() | now.keys() if was.get(a) != now.get(a)}
+        return addresses
+
+    def _merge(self, dirty: set[ObjectRef]) -> None:
+        """Put the records of changed domains in the place of their old ones, and encode those files."""
+        new = self.new
+        copied: dict[_Key, dict[ObjectRef, Records]] = {}
+        for domain in dirty:
+            old_state = self.old.topology.domains.get(domain)
+            old, fragment = self.old.fragments.get(domain), new.fragments.get(domain)
+            if old and old_state:
+                for bucket in old.buckets:
+                    key = (old_state.server_ref, bucket)
+                    copied.setdefault(key, dict(new.parts.get(key, {}))).pop(domain, None)
+            state = new.topology.domains.get(domain)
+            if fragment and state:
+                for bucket, records in fragment.buckets.items():
+                    key = (state.server_ref, bucket)
+                    copied.setdefault(key, dict(new.parts.get(key, {})))[domain] = records
+        new.parts.update(copied)
+        stale = set(copied)
+        for server in new.topology.servers:
+            stale |= {(server, n) for n in range(BUCKETS)} - self.old.files.keys()
+        for key in stale:
+            if key[0] in new.topology.servers:
+                self._encode(key)
+        for key in [key for key in new.files if key[0] not in new.topology.servers]:
+            del new.files[key], new.manifests[key]
+            new.parts.pop(key, None)
+
+    def _encode(self, key: _Key) -> None:
+        server, bucket = key
+        merged = Records()
+        for records in self.new.parts.get(key, {}).values():
+            merged.domains.update(records.domains)
+            merged.addresses.update(records.addresses)
+            merged.accounts.update(records.accounts)
+            merged.credentials.update(records.credentials)
+        directory = encode(Bucket(merged.domains, merged.addresses, merged.accounts))
+        credentials = encode_credentials(Credentials(merged.credentials))
+        if self.old.files.get(key) == (directory, credentials):
+            return
+        self.new.files[key] = (directory, credentials)
+        at = installation(self.new.topology.servers[server])
+        file = file_name(bucket)
+        self.new.manifests[key] = (
+            file_secret(at, "directory", at.bucket_secret("directory", bucket), file, directory),
+            file_secret(at, "credentials", at.bucket_secret("credentials", bucket), file, credentials),
+        )
+
+    def _follow_aliases(self, dirty: set[ObjectRef], addresses: set[str]) -> None:
+        """Find where aliases lead, of which something on their way changed."""
+        new = self.new
+        names = None if new.topology is self.old.topology else self._all_domains()
+        if names is None and not addresses and not dirty:
+            return
+        domains = names or self._all_domains()
+        for domain, fragment in new.fragments.items():
+            state = new.topology.domains.get(domain)
+            if not fragment.aliases or state is None:
+                continue
+            known = domains.get(state.server_ref, {})
+            for ref, (alias, address, fault) in fragment.aliases.items():
+                found = new.reaches.get(ref)
+                if found and names is None and found.visited.isdisjoint(addresses):
+                    continue
+                found = reach(address, known.get, self._entry_of(state.server_ref))
+                new.reaches[ref] = found
+                new.statuses[ref] = self._alias_status(alias, address, found, fault)
+
+    def _all_domains(self) -> dict[ObjectRef, dict[str, Domain]]:
+        found: dict[ObjectRef, dict[str, Domain]] = defaultdict(dict)
+        for (server, _), parts in self.new.parts.items():
+            for records in parts.values():
+                found[server].update({str(name): domain for name, domain in records.domains.items()})
+        return found
+
+    def _entry_of(self, server: ObjectRef) -> Callable[[str], AddressEntry | None]:
+        names, fragments = self.new.topology.names.get(server, {}), self.new.fragments
+
+        def entry_of(address: str) -> AddressEntry | None:
+            domain = names.get(address.rpartition("@")[2])
+            fragment = fragments.get(domain) if domain else None
+            return fragment.addresses.get(address) if fragment else None
+
+        return entry_of
+
+    @staticmethod
+    def _alias_status(alias: MailAlias, address: str, found: Reach, fault: Verdict | None) -> Status:
+        fault = fault or first(alias_rules.REACH, found.facts)
+        message = f"{address} leads to {found.facts.destinations} destinations."
+        return status(alias, ready(fault, message), {"address": address})
+
+    def _servers(self, dirty: set[ObjectRef]) -> None:
+        new = self.new
+        for server, outcome in self.old.servers.items():
+            if self.topology_changed or server not in new.topology.servers:
+                for ref in outcome.statuses:
+                    new.statuses.pop(ref, None)
+                    new.carried.pop(ref, None)
+        for policy in self.old.topology.lost_policies:
+            new.statuses.pop(policy.ref, None)
+        for policy in new.topology.lost_policies:
+            new.statuses[policy.ref] = lost_policy(policy, self.snapshot)
+        if not (self.topology_changed or dirty):
+            new.servers = self.old.servers
+            return
+        for ref, resource in new.topology.servers.items():
+            served = [d for d, s in new.topology.domains.items() if s.server_ref == ref and not s.refusal]
+            mailboxes = sum(
+                isinstance(new.snapshot.objects.get(member), Mailbox) and member in new.carried
+                for domain in served
+                for member in new.members.get(domain, ())
+            )
+            policies = new.topology.policies[ref]
+            outcome = build_server(resource, policies, (len(served), mailboxes), self.snapshot)
+            new.servers[ref] = outcome
+            new.statuses.update(outcome.statuses)
+            new.carried.update(outcome.carried)
+
+    def _assemble(self) -> Plan:
+        new = self.new
+        objects: list[Manifest] = []
+        directory: dict[ObjectRef, dict[str, bytes]] = {}
+        credentials: dict[ObjectRef, dict[str, bytes]] = {}
+        for ref in sorted(new.servers):
+            outcome, at = new.servers[ref], installation(new.topology.servers[ref])
+            files = {
+                mount: {file_name(n): new.files[ref, n][column] for n in range(BUCKETS)}
+                for column, mount in enumerate(("directory", "credentials"))
+            }
+            for column, mount in enumerate(("directory", "credentials")):
+                name, data = outcome.main[mount]
+                objects.append(file_secret(at, mount, at.main_secret(mount), name, data))
+                objects += [new.manifests[ref, n][column] for n in range(BUCKETS)]
+                files[mount][name] = data
+            objects += outcome.objects
+            directory[ref], credentials[ref] = files["directory"], files["credentials"]
+        fragments = [new.fragments[domain] for domain in sorted(new.fragments)]
+        secrets: list[GeneratedSecret] = [s for ref in sorted(new.servers) for s in new.servers[ref].secrets]
+        return Plan(
+            objects=tuple(objects),
+            directory=directory,
+            credentials=credentials,
+            statuses=new.statuses,
+            allocations={ref: patch for f in fragments for ref, patch in f.allocations.items()},
+            carried=new.carried,
+            secrets=(*secrets, *(s for f in fragments for s in f.secrets)),
+            memory=new,
+        )
+
+
+def _domain_of(member: Member) -> ObjectRef:
+    return ObjectRef("MailDomain", member.metadata.namespace, member.spec.domain_ref.name)

@@ -1,0 +1,355 @@
+"""What one domain adds to the directory: its addresses, accounts and credentials, its objects' statuses."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mail_operator.compiler.logins import Claim, derive, logins
+from mail_operator.compiler.plan import Carried, GeneratedSecret, Status
+from mail_operator.compiler.snapshot import PasswordHash, SecretName, SecretProblem, Snapshot
+from mail_operator.compiler.status import condition, ready, status
+from mail_operator.compiler.topology import DomainState, age_key
+from mail_operator.policies import alias as alias_rules
+from mail_operator.policies import mailbox as mailbox_rules
+from mail_operator.policies import password as password_rules
+from mail_operator.policies.alias import AliasFacts
+from mail_operator.policies.mailbox import MailboxFacts
+from mail_operator.policies.password import PasswordFacts
+from mail_operator.policies.verdict import Verdict, first
+from mail_operator.resources.mailalias import MailAlias, Target
+from mail_operator.resources.mailbox import Mailbox
+from mail_operator.resources.mailinglist import MailingList
+from mail_operator.resources.meta import ObjectRef, quantity_bytes
+from mailpods.directory.records import (
+    Account,
+    AccountId,
+    Address,
+    AddressEntry,
+    Credential,
+    Domain,
+    DomainName,
+    Service,
+)
+from mailpods.directory.shards import bucket_of, file_name
+
+BUCKETS = 16  # of a server: about 1,500 accounts each would keep every Secret below half of 1 MiB
+
+Member = Mailbox | MailAlias | MailingList
+
+
+@dataclass
+class Records:
+    """The records of one bucket."""
+
+    domains: dict[DomainName, Domain] = field(default_factory=dict)
+    addresses: dict[Address, AddressEntry] = field(default_factory=dict)
+    accounts: dict[AccountId, Account] = field(default_factory=dict)
+    credentials: dict[AccountId, Credential] = field(default_factory=dict)
+
+
+@dataclass
+class Fragment:
+    """The outcome for one domain. It is filled once, by build_fragment(), and never changed again."""
+
+    buckets: dict[int, Records] = field(default_factory=dict)
+    addresses: dict[str, AddressEntry] = field(default_factory=dict)
+    aliases: dict[ObjectRef, tuple[MailAlias, str, Verdict | None]] = field(default_factory=dict)
+    statuses: dict[ObjectRef, Status] = field(default_factory=dict)  # all but those of `aliases`
+    carried: dict[ObjectRef, Carried] = field(default_factory=dict)
+    allocations: dict[ObjectRef, Mapping[str, Any]] = field(default_factory=dict)
+    secrets: list[GeneratedSecret] = field(default_factory=list)
+    secrets_read: set[SecretName] = field(default_factory=set)
+
+    def records(self, key: str) -> Records:
+        """The bucket in which what belongs to a key lies."""
+        return self.buckets.setdefault(bucket_of(key, BUCKETS), Records())
+
+
+def claims(state: DomainState, members: Iterable[Member], snapshot: Snapshot) -> tuple[Claim, ...]:
+    """The mailboxes of a domain that need a generated login."""
+    if "generated" not in state.forms:
+        return ()
+    return tuple(
+        Claim(age_key(member, snapshot), member.ref, address, derive(address), member.spec.login_name)
+        for member in members
+        if isinstance(member, Mailbox)
+        for address in [f"{member.local_part}@{state.name}"]
+    )
+
+
+def build_fragment(
+    domain_ref: ObjectRef,
+    state: DomainState | None,
+    members: Iterable[Member],
+    generated: Mapping[ObjectRef, str],
+    snapshot: Snapshot,
+) -> Fragment:
+    """Decide about a domain's objects, the older first. `generated`: the logins made for its mailboxes."""
+    return _Builder(domain_ref, state, generated, snapshot).build(members)
+
+
+class _Builder:
+    def __init__(
+        self,
+        domain_ref: ObjectRef,
+        state: DomainState | None,
+        generated: Mapping[ObjectRef, str],
+        snapshot: Snapshot,
+    ) -> None:
+        self.domain_ref = domain_ref
+        self.state = state
+        self.served = state is not None and state.refusal is None
+        self.generated = generated
+        self.snapshot = snapshot
+        self.out = Fragment()
+        self.mailboxes: dict[str, ObjectRef] = {}  # local part -> who has its account
+        self.names: dict[str, ObjectRef] = {}  # name of a Mailbox that has an account
+        self.covered: dict[str, ObjectRef] = {}  # local part -> the alias that beats its mailbox
+        self.others: dict[str, ObjectRef] = {}  # local part -> alias or list
+        self.alias_count: dict[str, int] = {}  # address -> aliases that lead to it
+
+    def build(self, members: Iterable[Member]) -> Fragment:
+        ordered = sorted(members, key=lambda member: age_key(member, self.snapshot))
+        alias_wins = self.state is not None and self.state.domain.spec.address_conflict == "AliasWins"
+        if alias_wins:
+            # The names of all mailboxes must be known before the aliases that cover them.
+            ordered.sort(key=lambda member: not isinstance(member, Mailbox))
+        holders = self._holders(ordered) if not alias_wins else {}
+        mailboxes = [m for m in ordered if isinstance(m, Mailbox)]
+        admitted = [m for m in mailboxes if self._admit_mailbox(m, holders)]
+        for member in ordered:
+            if not isinstance(member, Mailbox):
+                self._other(member, holders)
+        for mailbox in admitted:
+            self._serve_mailbox(mailbox)
+        if self.state is not None:
+            self._domain(self.state, len(admitted))
+        return self.out
+
+    @staticmethod
+    def _holders(ordered: list[Member]) -> dict[str, ObjectRef]:
+        """Local part -> the oldest object that asks for it, of whatever kind."""
+        holders: dict[str, ObjectRef] = {}
+        for member in ordered:
+            holders.setdefault(member.local_part, member.ref)
+        return holders
+
+    def _address(self, local_part: str) -> str:
+        return f"{local_part}@{self.state.name}" if self.state else f"{local_part}@"
+
+    def _holder(
+        self, member: Member, same_kind: Mapping[str, ObjectRef], holders: Mapping[str, ObjectRef]
+    ) -> ObjectRef | None:
+        holder = same_kind.get(member.local_part) or holders.get(member.local_part)
+        return None if holder == member.ref else holder
+
+    def _admit_mailbox(self, mailbox: Mailbox, holders: Mapping[str, ObjectRef]) -> bool:
+        spec = self.state.domain.spec if self.state else None
+        server = self.state.server if self.state else None
+        facts = MailboxFacts(
+            mailbox=mailbox,
+            domain_ref=self.domain_ref,
+            domain_exists=self.state is not None,
+            domain_served=self.served,
+            address=self._address(mailbox.local_part),
+            holder=self._holder(mailbox, self.mailboxes, holders),
+            mailboxes_before=len(self.mailboxes),
+            mailbox_limit=spec.limits.mailboxes if spec else None,
+            shards=server.spec.store.shards if server else 0,
+        )
+        refusal = first(mailbox_rules.REFUSALS, facts)
+        if refusal:
+            self.out.statuses[mailbox.ref] = status(mailbox, ready(refusal, ""), {})
+            return False
+        self.mailboxes[mailbox.local_part] = mailbox.ref
+        self.names[mailbox.metadata.name] = mailbox.ref
+        return True
+
+    def _serve_mailbox(self, mailbox: Mailbox) -> None:
+        assert self.state is not None
+        spec, address = mailbox.spec, Address(self._address(mailbox.local_part))
+        account = AccountId(f"{self.state.number}/{mailbox.local_part}")
+        quota = quantity_bytes(spec.quota) if spec.quota else None
+        hashed, fault = self._password(mailbox)
+        login = self.generated.get(mailbox.ref)
+        if login and login != derive(address) and spec.login_name is None:
+            self.out.allocations[mailbox.ref] = {"loginName": login}
+        if login is None and "generated" in self.state.forms:
+            fault = fault or Verdict(
+                "LoginNameTaken",
+                f"Login {spec.login_name} belongs to another mailbox, which is older: remove spec.loginName.",
+            )
+        accepted = logins(self.state, mailbox.local_part, login)
+        records = self.out.records(address)
+        records.accounts[account] = Account(address, spec.shard or 0, quota)
+        services: dict[Service, Any] = {
+            "imap": spec.services.imap,
+            "pop3": spec.services.pop3,
+            "sieve": spec.services.sieve,
+            "smtp": spec.services.smtp,
+        }
+        records.credentials[account] = Credential(
+            logins=accepted,
+            hash=hashed,
+            services={name: access for name, access in services.items() if access != "off"},
+            shard=spec.shard or 0,
+            quota=quota,
+        )
+        conditions = ready(fault, f"Takes mail for {address}; login {' or '.join(accepted[:2])}.")
+        if covering := self.covered.get(mailbox.local_part):
+            message = f"{covering} has the address {address} and takes its mail (addressConflict AliasWins)."
+            conditions.append(condition("Shadowed", True, "AliasWins", message))
+        else:
+            entry = AddressEntry(f"Mailbox {mailbox.metadata.namespace}/{mailbox.metadata.name}", account)
+            records.addresses[address] = self.out.addresses[address] = entry
+        shown = {
+            "address": address,
+            "login": accepted[0] if accepted else None,
+            "loginName": login,
+            "account": account,
+        }
+        self.out.statuses[mailbox.ref] = status(mailbox, conditions, shown)
+        self._carry(mailbox.ref, address)
+
+    def _password(self, mailbox: Mailbox) -> tuple[str | None, Verdict | None]:
+        if mailbox.spec.password_hash:
+            return mailbox.spec.password_hash, None
+        name = mailbox.password_secret()
+        if name is None:
+            name = f"{mailbox.metadata.name}-password"
+            wanted = GeneratedSecret("password", mailbox.metadata.namespace, name, mailbox.ref)
+            self.out.secrets.append(wanted)
+            return self._look_up((mailbox.metadata.namespace, name), generated=True)
+        return self._look_up((mailbox.metadata.namespace, name), generated=False)
+
+    def _look_up(self, name: SecretName, generated: bool) -> tuple[str | None, Verdict | None]:
+        self.out.secrets_read.add(name)
+        found = self.snapshot.passwords.get(name)
+        facts = PasswordFacts(
+            secret="/".join(name),
+            generated=generated,
+            readable=isinstance(found, PasswordHash),
+            problem=(found.reason, found.message) if isinstance(found, SecretProblem) else None,
+        )
+        hashed = found.hash if isinstance(found, PasswordHash) else None
+        return hashed, first(password_rules.FAULTS, facts)
+
+    def _other(self, member: MailAlias | MailingList, holders: Mapping[str, ObjectRef]) -> None:
+        address = Address(self._address(member.local_part))
+        targets = self._targets(member) if isinstance(member, MailAlias) else []
+        found = [target for _, target in targets if target]
+        limits = self.state.domain.spec.limits if self.state else None
+        own = self.state.names if self.state else ()
+        outside = [target for target in found if target.rpartition("@")[2] not in own]
+        limit = limits.aliases_per_address if limits else 0
+        facts = AliasFacts(
+            domain_ref=self.domain_ref,
+            domain_exists=self.state is not None,
+            domain_served=self.served,
+            address=address,
+            holder=self._holder(member, self.others, holders),
+            missing=tuple(name for name, target in targets if target is None),
+            remaining=len(found) if isinstance(member, MailAlias) else 1,
+            forwarders=len(set(outside)),
+            forwarder_limit=limits.forwarders_per_address if limits else 0,
+            crowded=next(
+                (t for t in found if t not in outside and self.alias_count.get(t, 0) >= limit), None
+            ),
+            alias_limit=limit,
+        )
+        refusal = first(alias_rules.REFUSALS, facts)
+        if refusal:
+            self.out.statuses[member.ref] = status(member, ready(refusal, ""), {})
+            return
+        self.others[member.local_part] = member.ref
+        if member.local_part in self.mailboxes:
+            self.covered[member.local_part] = member.ref
+        for target in set(found) - set(outside):
+            self.alias_count[target] = self.alias_count.get(target, 0) + 1
+        source = f"{member.kind} {member.metadata.namespace}/{member.metadata.name}"
+        # A list holds its address, so that no catch-all takes the posts: they are refused until it works.
+        entry = AddressEntry(source, targets=tuple(dict.fromkeys(Address(target) for target in found)))
+        self.out.records(address).addresses[address] = self.out.addresses[address] = entry
+        self._carry(member.ref, address)
+        if isinstance(member, MailAlias):
+            self.out.aliases[member.ref] = (member, address, first(alias_rules.FAULTS, facts))
+        else:
+            verdict = Verdict(
+                "NotYet", "Mailing lists have no effect in this version; the address is reserved."
+            )
+            self.out.statuses[member.ref] = status(member, ready(verdict, ""), {"address": address})
+
+    def _targets(self, alias: MailAlias) -> list[tuple[str, str | None]]:
+        """(what is named, its address); None where a mailbox does not exist."""
+        return [self._target(target) for target in alias.spec.targets]
+
+    def _target(self, target: Target) -> tuple[str, str | None]:
+        if target.mailbox_ref is None:
+            assert target.address is not None  # load() refuses a target that is neither
+            return target.address, self._own_name(target.address)
+        name = target.mailbox_ref.name
+        if name not in self.names:
+            return name, None
+        mailbox = self.snapshot.objects[self.names[name]]
+        assert isinstance(mailbox, Mailbox)
+        return name, self._address(mailbox.local_part)
+
+    def _own_name(self, address: str) -> str:
+        """The address under the domain's own name, if it is one of those that share its users."""
+        local, _, name = address.lower().rpartition("@")
+        return self._address(local) if self.state and name in self.state.names else f"{local}@{name}"
+
+    def _domain(self, state: DomainState, mailboxes: int) -> None:
+        domain = state.domain
+        if state.refusal or state.server is None:
+            conditions = ready(state.refusal, "")
+            conditions.append(condition("Accepting", False, conditions[0]["reason"], "Takes no mail."))
+            self.out.statuses[domain.ref] = status(domain, conditions, {})
+            return
+        catch_all = Address(domain.spec.catch_all.lower()) if domain.spec.catch_all else None
+        for name in state.names:
+            record = Domain(state.number, None if name == state.name else DomainName(state.name), catch_all)
+            self.out.records(name).domains[DomainName(name)] = record
+        if domain.spec.number is None:
+            self.out.allocations[domain.ref] = {"number": state.number}
+        admin, fault = self._administrator(state)
+        conditions = ready(state.fault or fault, f"Takes mail for {', '.join(state.names)}.")
+        conditions.append(condition("Accepting", True, "Serving", "Takes mail."))
+        shown = {
+            "number": state.number,
+            "mailboxes": mailboxes,
+            "admin": {"login": admin},
+            "endpoints": endpoints(state.server.spec.hostname),
+        }
+        self.out.statuses[domain.ref] = status(domain, conditions, shown)
+        self._carry(domain.ref, *state.names, Address(f"maint@{state.name}"))
+
+    def _administrator(self, state: DomainState) -> tuple[str, Verdict | None]:
+        """The domain's own administrator, locked until a password is set (R-000-08, R-000-09)."""
+        login = AccountId(f"{state.number}/maint")
+        hashed, fault = None, None
+        if secret := state.domain.password_secret():
+            hashed, fault = self._look_up((state.domain.metadata.namespace, secret), generated=False)
+        credential = Credential((login,), hashed, {"portal": "everywhere"}, mailbox=False)
+        self.out.records(f"maint@{state.name}").credentials[login] = credential
+        return login, fault
+
+    def _carry(self, ref: ObjectRef, *keys: str) -> None:
+        assert self.state is not None
+        files = frozenset(file_name(bucket_of(key, BUCKETS)) for key in keys)
+        self.out.carried[ref] = Carried(self.state.server_ref, files)
+
+
+def endpoints(hostname: str) -> dict[str, str]:
+    """Where users reach what, on one host name (R-002-19)."""
+    ports = {
+        "imap": 143,
+        "imaps": 993,
+        "pop3": 110,
+        "pop3s": 995,
+        "sieve": 4190,
+        "submission": 587,
+        "submissions": 465,
+        "smtp": 25,
+    }
+    return {name: f"{hostname}:{port}" for name, port in ports.items()}

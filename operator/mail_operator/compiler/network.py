@@ -1,0 +1,120 @@
+"""Builders of what leads to the pods: Services, and NetworkPolicies that open just their paths."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from mail_operator.compiler.workloads import AUTH_PORTS, SMTP_PORTS, STORE_PORTS, Installation
+
+Manifest = dict[str, Any]
+
+# Port that users know -> port name of the pod.
+SMTP_SERVICE = {25: "smtp", 587: "submission", 465: "submissions"}
+STORE_SERVICE = {143: "imap", 993: "imaps", 110: "pop3", 995: "pop3s", 4190: "sieve"}
+
+LMTP = STORE_PORTS["lmtp"]
+QUOTA = STORE_PORTS["quota"]
+
+
+def smtp_service(at: Installation) -> Manifest:
+    """Where the world and the users hand mail in."""
+    return _public_service(at, "smtp", SMTP_SERVICE)
+
+
+def store_service(at: Installation) -> Manifest:
+    """Where users read mail. Any store pod takes any login, so that it needs no knowledge."""
+    return _public_service(at, "store", STORE_SERVICE)
+
+
+def shards_service(at: Installation) -> Manifest:
+    """Gives every store pod a name of its own (headless)."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": at.metadata(f"{at.name}-store-shards", "store"),
+        "spec": {
+            "clusterIP": "None",
+            "publishNotReadyAddresses": True,  # a shard that waits for its first login must be found, too
+            "selector": at.labels("store"),
+            "ports": [_port(STORE_PORTS[name], name) for name in ("lmtp", "quota", "doveadm")],
+        },
+    }
+
+
+def shard_host(at: Installation, shard: int) -> str:
+    """The name of a store pod in the cluster."""
+    return f"{at.name}-store-{shard}.{at.name}-store-shards.{at.namespace}.svc"
+
+
+def smtp_network_policy(at: Installation) -> Manifest:
+    """SMTP from everywhere; what believes a PROXY header only from pods that say they are such a proxy."""
+    proxied = {name: number for name, number in SMTP_PORTS.items() if name.endswith("-proxy")}
+    public = {name: SMTP_PORTS[name] for name in SMTP_SERVICE.values()}
+    rules = [
+        _from_anywhere(public),
+        _from_proxies(proxied),
+        _from_pods({"admin": SMTP_PORTS["admin"], **AUTH_PORTS}),
+    ]
+    return _network_policy(at, "smtp", rules)
+
+
+def store_network_policy(at: Installation) -> Manifest:
+    """Mailboxes from everywhere by login; LMTP, which asks for none, only from this installation."""
+    public = {name: STORE_PORTS[name] for name in STORE_SERVICE.values()}
+    proxied = {name: number for name, number in STORE_PORTS.items() if name.endswith("-proxy")}
+    inner = {name: STORE_PORTS[name] for name in ("lmtp", "quota")}
+    rules = [
+        _from_anywhere(public),
+        _from_proxies(proxied),
+        {"from": [{"podSelector": {"matchLabels": at.labels()}}], "ports": _policy_ports(inner)},
+        _from_pods({name: STORE_PORTS[name] for name in ("doveadm", "admin")}),
+    ]
+    return _network_policy(at, "store", rules)
+
+
+def _public_service(at: Installation, component: str, ports: Mapping[int, str]) -> Manifest:
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": at.metadata(f"{at.name}-{component}", component),
+        "spec": {
+            "type": "LoadBalancer",
+            # Keeps the client's address: relay rules and LAN-only services are worth nothing without it.
+            "externalTrafficPolicy": "Local",
+            "selector": at.labels(component),
+            "ports": [_port(number, name) for number, name in ports.items()],
+        },
+    }
+
+
+def _port(number: int, name: str) -> Manifest:
+    return {"name": name, "port": number, "targetPort": name, "protocol": "TCP"}
+
+
+def _policy_ports(ports: Mapping[str, int]) -> list[Manifest]:
+    return [{"port": number, "protocol": "TCP"} for number in ports.values()]
+
+
+def _from_anywhere(ports: Mapping[str, int]) -> Manifest:
+    return {"ports": _policy_ports(ports)}
+
+
+def _from_proxies(ports: Mapping[str, int]) -> Manifest:
+    proxies = {"namespaceSelector": {}, "podSelector": {"matchLabels": {"mailpods.io/proxy": "true"}}}
+    return {"from": [proxies], "ports": _policy_ports(ports)}
+
+
+def _from_pods(ports: Mapping[str, int]) -> Manifest:
+    return {"from": [{"namespaceSelector": {}}], "ports": _policy_ports(ports)}
+
+
+def _network_policy(at: Installation, component: str, ingress: list[Manifest]) -> Manifest:
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": at.metadata(f"{at.name}-{component}", component),
+        "spec": {
+            "podSelector": {"matchLabels": at.labels(component)},
+            "policyTypes": ["Ingress"],
+            "ingress": ingress,
+        },
+    }

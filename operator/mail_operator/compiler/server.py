@@ -1,0 +1,229 @@
+"""What one MailServer leads to: its settings for mail pods, its Kubernetes objects, its status."""
+
+import base64
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from mail_operator.compiler import network, workloads
+from mail_operator.compiler.fragment import BUCKETS, endpoints
+from mail_operator.compiler.plan import Carried, GeneratedSecret, Manifest, Status
+from mail_operator.compiler.snapshot import SecretProblem, Snapshot
+from mail_operator.compiler.status import condition, ready, status
+from mail_operator.compiler.topology import server_of
+from mail_operator.compiler.workloads import STORE_PORTS, Installation
+from mail_operator.policies import relay as rules
+from mail_operator.policies.relay import RelayFacts
+from mail_operator.policies.verdict import Verdict, first
+from mail_operator.resources.mailserver import MailServer
+from mail_operator.resources.meta import ObjectRef, ServerRef, quantity_bytes
+from mail_operator.resources.relaypolicy import RelayPolicy, RelayPolicySpec
+from mailpods.directory.records import Address, Server, Shard, Smarthost, StoreSettings
+from mailpods.directory.shards import SERVER_FILE, STORE_FILE, encode_server, encode_store
+
+_DAY = 86400
+_KEYS = ("username", "password")
+
+
+@dataclass
+class ServerOutcome:
+    """Settings, objects without those of the buckets, statuses of the server and its policies."""
+
+    main: Mapping[str, tuple[str, bytes]] = field(default_factory=dict)  # mount -> (file name, bytes)
+    objects: tuple[Manifest, ...] = ()
+    statuses: dict[ObjectRef, Status] = field(default_factory=dict)
+    carried: dict[ObjectRef, Carried] = field(default_factory=dict)
+    secrets: tuple[GeneratedSecret, ...] = ()
+
+
+def installation(server: MailServer) -> Installation:
+    """What the builders of objects need of a MailServer."""
+    spec, name = server.spec, server.metadata.name
+    return Installation(
+        ref=server.ref,
+        buckets=BUCKETS,
+        smtp_replicas=spec.smtp.replicas,
+        smtp_workers=spec.smtp.workers,
+        spool_size=spec.storage.spool_size,
+        shards=spec.store.shards,
+        mail_size=spec.storage.size,
+        storage_class=spec.storage.class_name,
+        tls_secret=spec.tls.secret_name or f"{name}-tls",
+        apikey_secret=f"{name}-doveadm",
+    )
+
+
+def build_server(
+    server: MailServer, policies: Sequence[RelayPolicy], counts: tuple[int, int], snapshot: Snapshot
+) -> ServerOutcome:
+    """Everything of a server but its domains. `policies`: the oldest first; `counts`: domains, mailboxes."""
+    at = installation(server)
+    verdicts = {policy.ref: policy_verdicts(policy, server, snapshot) for policy in policies}
+    effective = [policy for policy in policies if verdicts[policy.ref][0] is None]
+    record = server_record(at, server, effective, snapshot)
+    store = StoreSettings(
+        hostname=server.spec.hostname,
+        lan=record.lan,
+        tls_required=record.tls_required,
+        retention_seconds=server.spec.store.retention_days * _DAY,
+        shards=tuple(network.shard_host(at, n) for n in range(at.shards)),
+    )
+    out = ServerOutcome(
+        main={
+            "directory": (SERVER_FILE, encode_server(record)),
+            "credentials": (STORE_FILE, encode_store(store)),
+        },
+        objects=tuple(server_objects(at)),
+        secrets=tuple(generated_secrets(at, server)),
+    )
+    for policy in policies:
+        refusal, fault = verdicts[policy.ref]
+        out.statuses[policy.ref] = status(policy, ready(refusal or fault, f"In force at {server.ref}."), {})
+        if refusal is None:
+            out.carried[policy.ref] = Carried(server.ref, frozenset({SERVER_FILE, STORE_FILE}))
+    out.statuses[server.ref] = _server_status(server, record, counts, _tls_fault(at, server, snapshot))
+    out.carried[server.ref] = Carried(server.ref, frozenset({SERVER_FILE, STORE_FILE}))
+    return out
+
+
+def _server_status(
+    server: MailServer, record: Server, counts: tuple[int, int], fault: Verdict | None
+) -> Status:
+    onward = (
+        f"Mail for other servers goes to {record.smarthost.host}."
+        if record.smarthost
+        else "Mail for other servers is refused until a RelayPolicy names a smarthost."
+    )
+    conditions = ready(fault, f"Serves {counts[0]} domains. {onward}")
+    conditions.append(condition("Accepting", True, "Serving", "Takes mail."))
+    shown = {
+        "domains": counts[0],
+        "mailboxes": counts[1],
+        "replicas": server.spec.smtp.replicas,
+        "selector": ",".join(f"{k}={v}" for k, v in installation(server).labels("smtp").items()),
+        "endpoints": endpoints(server.spec.hostname),
+    }
+    return status(server, conditions, shown)
+
+
+def _tls_fault(at: Installation, server: MailServer, snapshot: Snapshot) -> Verdict | None:
+    """The certificate that the user names must be there; the pods start as soon as it is."""
+    if server.spec.tls.secret_name is None:
+        return None
+    found = snapshot.secrets.get((at.namespace, at.tls_secret))
+    name = f"{at.namespace}/{at.tls_secret}"
+    if isinstance(found, SecretProblem):
+        return Verdict(found.reason, found.message, waits=True)
+    missing = [key for key in ("tls.crt", "tls.key") if key not in (found or {})]
+    if found is None or missing:
+        lacks = f"has no key {missing[0]}" if found else "does not exist"
+        message = f"Secret {name} {lacks}: give it tls.crt and tls.key, or leave spec.tls.secretName blank."
+        return Verdict("SecretMissing", message, waits=True)
+    return None
+
+
+def lost_policy(policy: RelayPolicy, snapshot: Snapshot) -> Status:
+    """The status of a policy whose server does not exist."""
+    refusal, _ = policy_verdicts(policy, None, snapshot)
+    return status(policy, ready(refusal, ""), {})
+
+
+def policy_verdicts(
+    policy: RelayPolicy, server: MailServer | None, snapshot: Snapshot
+) -> tuple[Verdict | None, Verdict | None]:
+    """(why it has no effect, what of it does not work)."""
+    smarthost = policy.spec.outbound.smarthost
+    reference = smarthost.auth_secret_ref if smarthost and policy.spec.outbound.mode == "smarthost" else None
+    found = snapshot.secrets.get((policy.metadata.namespace, reference.name)) if reference else None
+    readable = found if isinstance(found, Mapping) else None
+    facts = RelayFacts(
+        namespace=policy.metadata.namespace,
+        server_ref=server_of(policy),
+        server_exists=server is not None,
+        secret=f"{policy.metadata.namespace}/{reference.name}" if reference else None,
+        secret_exists=found is not None,
+        missing_keys=tuple(key for key in _KEYS if readable is not None and key not in readable),
+        secret_problem=(found.reason, found.message) if isinstance(found, SecretProblem) else None,
+    )
+    return first(rules.REFUSALS, facts), first(rules.FAULTS, facts)
+
+
+def server_record(
+    at: Installation, server: MailServer, policies: Sequence[RelayPolicy], snapshot: Snapshot
+) -> Server:
+    """The policies of a server, added up: networks and postmasters join, of bounds the tightest holds.
+
+    Without any policy the defaults of one hold.
+    """
+    specs = [policy.spec for policy in policies] or [RelayPolicySpec(server_ref=ServerRef(name=at.name))]
+    lan = [str(n.cidr) for spec in specs for n in spec.lan_networks]
+    trusted = [str(n.cidr) for spec in specs for n in spec.outbound.trusted]
+    postmasters = [Address(p.lower()) for spec in specs for p in spec.external_postmasters]
+    concurrent = [n for spec in specs if (n := spec.connection_policy.max_concurrent)]
+    return Server(
+        hostname=next((h for spec in specs if (h := spec.profile.hostname)), server.spec.hostname),
+        banner=next((b for spec in specs if (b := spec.profile.banner)), None),
+        help_url=next((u for spec in specs if (u := spec.profile.help_url)), None),
+        lan=tuple(dict.fromkeys(lan)),
+        trusted=tuple(dict.fromkeys(trusted)),
+        auth_required=any(spec.auth.required for spec in specs),
+        skip_lan=any(spec.auth.skip_lan for spec in specs),
+        sender_must_match=any(spec.auth.sender_must_match for spec in specs),
+        tls_required=any(spec.tls.required for spec in specs),
+        max_message_bytes=min(quantity_bytes(spec.limits.message_size) for spec in specs),
+        max_recipients=min(spec.limits.recipients for spec in specs),
+        max_hops=min(spec.limits.hops for spec in specs),
+        max_connections_per_client=min(concurrent, default=0),
+        postmasters=tuple(dict.fromkeys(postmasters)),
+        smarthost=next((s for p in policies if (s := _smarthost(p, snapshot))), None),
+        shards=tuple(
+            Shard(f"{host}:{STORE_PORTS['lmtp']}", f"{host}:{STORE_PORTS['quota']}")
+            for n in range(at.shards)
+            for host in [network.shard_host(at, n)]
+        ),
+    )
+
+
+def _smarthost(policy: RelayPolicy, snapshot: Snapshot) -> Smarthost | None:
+    """The policy's smarthost; None where its credentials are not there, for it would refuse the mail."""
+    given = policy.spec.outbound.smarthost
+    if policy.spec.outbound.mode != "smarthost" or given is None:
+        return None
+    username = password = None
+    if given.auth_secret_ref:
+        found = snapshot.secrets.get((policy.metadata.namespace, given.auth_secret_ref.name))
+        if not isinstance(found, Mapping) or any(key not in found for key in _KEYS):
+            return None
+        username, password = (found[key].decode("utf-8", "replace").strip() for key in _KEYS)
+    return Smarthost(given.host, given.port, given.tls, username, password)
+
+
+def generated_secrets(at: Installation, server: MailServer) -> Iterator[GeneratedSecret]:
+    """The certificate, where none is named, and the key of doveadm."""
+    if server.spec.tls.secret_name is None:
+        hosts = (server.spec.hostname, *server.spec.hostnames)
+        yield GeneratedSecret("tls", at.namespace, at.tls_secret, at.ref, hosts)
+    yield GeneratedSecret("apikey", at.namespace, at.apikey_secret, at.ref)
+
+
+def server_objects(at: Installation) -> Iterator[Manifest]:
+    """Everything but Secrets, in the order in which to apply it."""
+    yield network.smtp_service(at)
+    yield network.store_service(at)
+    yield network.shards_service(at)
+    yield network.smtp_network_policy(at)
+    yield network.store_network_policy(at)
+    yield workloads.disruption_budget(at, "smtp")
+    yield workloads.disruption_budget(at, "store")
+    yield workloads.store_stateful_set(at)
+    yield workloads.smtp_stateful_set(at)
+
+
+def file_secret(at: Installation, mount: str, name: str, file: str, data: bytes) -> Manifest:
+    """One file of the directory or the credentials, as the Secret that carries it."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": at.metadata(name, mount),
+        "type": f"mailpods.io/{mount}",
+        "data": {file: base64.b64encode(data).decode()},
+    }

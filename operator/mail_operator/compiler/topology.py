@@ -1,0 +1,142 @@
+"""Which server serves which domain, under which names, number and login forms."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from mail_operator.compiler.snapshot import Snapshot
+from mail_operator.policies import domain as rules
+from mail_operator.policies.domain import DomainFacts
+from mail_operator.policies.verdict import Verdict, first
+from mail_operator.resources import Resource
+from mail_operator.resources.maildomain import MailDomain
+from mail_operator.resources.mailserver import LoginForm, MailServer
+from mail_operator.resources.meta import ObjectRef
+from mail_operator.resources.relaypolicy import RelayPolicy
+
+
+@dataclass(frozen=True)
+class DomainState:
+    """What was decided about a domain. One that is refused has no names."""
+
+    domain: MailDomain
+    server_ref: ObjectRef
+    server: MailServer | None
+    refusal: Verdict | None
+    fault: Verdict | None = None
+    number: int = 0
+    names: tuple[str, ...] = ()  # the first one is its own, the others share its users
+    forms: tuple[LoginForm, ...] = ()
+    prefix: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The domain's own name."""
+        return self.domain.spec.domain_name
+
+
+@dataclass(frozen=True)
+class Topology:
+    """All servers with what belongs to them."""
+
+    servers: Mapping[ObjectRef, MailServer] = field(default_factory=dict)
+    domains: Mapping[ObjectRef, DomainState] = field(default_factory=dict)
+    policies: Mapping[ObjectRef, tuple[RelayPolicy, ...]] = field(default_factory=dict)  # oldest first
+    lost_policies: tuple[RelayPolicy, ...] = ()  # of servers that do not exist
+    names: Mapping[ObjectRef, Mapping[str, ObjectRef]] = field(
+        default_factory=dict
+    )  # server -> name -> domain
+
+
+def age_key(resource: Resource, snapshot: Snapshot) -> tuple[str, int, ObjectRef]:
+    """Sorts the oldest first. Ties, as in one `kubectl apply`, go by name, so that they stay as they are."""
+    return resource.metadata.creation_timestamp or "", snapshot.age.get(resource.ref, 0), resource.ref
+
+
+def build_topology(snapshot: Snapshot, resources: Iterable[Resource]) -> Topology:
+    """Decide about every server and domain among `resources`."""
+    ordered = sorted(resources, key=lambda resource: age_key(resource, snapshot))
+    servers = {r.ref: r for r in ordered if isinstance(r, MailServer)}
+    domains: dict[ObjectRef, list[MailDomain]] = defaultdict(list)
+    policies: dict[ObjectRef, list[RelayPolicy]] = defaultdict(list)
+    for resource in ordered:
+        if isinstance(resource, MailDomain):
+            domains[server_of(resource)].append(resource)
+        elif isinstance(resource, RelayPolicy):
+            policies[server_of(resource)].append(resource)
+    states: dict[ObjectRef, DomainState] = {}
+    names: dict[ObjectRef, Mapping[str, ObjectRef]] = {ref: {} for ref in servers}
+    for ref, members in domains.items():
+        held = _Held()
+        held.reserved = {d.spec.number for d in members if d.spec.number}
+        for domain in members:
+            states[domain.ref] = held.admit(domain, ref, servers.get(ref), snapshot)
+        names[ref] = held.names
+    return Topology(
+        servers=servers,
+        domains=states,
+        policies={ref: tuple(policies[ref]) for ref in servers},
+        lost_policies=tuple(p for ref, members in policies.items() if ref not in servers for p in members),
+        names=names,
+    )
+
+
+def server_of(resource: MailDomain | RelayPolicy) -> ObjectRef:
+    """The MailServer that a domain or policy names."""
+    reference = resource.spec.server_ref
+    return ObjectRef("MailServer", reference.namespace or resource.metadata.namespace, reference.name)
+
+
+class _Held:
+    """What the domains of one server that were admitted so far hold."""
+
+    def __init__(self) -> None:
+        self.names: dict[str, ObjectRef] = {}
+        self.numbers: dict[int, ObjectRef] = {}
+        self.prefixes: dict[str, ObjectRef] = {}
+        self.reserved: set[int] = set()  # numbers that some domain asks for
+        self.lowest_free = 1
+        self.count = 0
+
+    def admit(
+        self, domain: MailDomain, server_ref: ObjectRef, server: MailServer | None, snapshot: Snapshot
+    ) -> DomainState:
+        spec = domain.spec
+        wanted = [spec.domain_name, *spec.additional_names]
+        facts = DomainFacts(
+            domain=domain,
+            server_ref=server_ref,
+            server=server,
+            namespace_labels=snapshot.namespaces.get(domain.metadata.namespace, {}),
+            names_taken={name: self.names[name] for name in wanted if name in self.names},
+            number_taken=self.numbers.get(spec.number) if spec.number else None,
+            prefix_taken=self.prefixes.get(spec.login.prefix) if spec.login.prefix else None,
+            domains_before=self.count,
+        )
+        refusal = first(rules.REFUSALS, facts)
+        if refusal or server is None:
+            return DomainState(domain, server_ref, server, refusal)
+        number = spec.number or self._free_number()
+        names = tuple(name for name in wanted if name not in facts.names_taken)
+        prefix = None if facts.prefix_taken else spec.login.prefix
+        self.numbers[number] = domain.ref
+        self.names.update(dict.fromkeys(names, domain.ref))
+        if prefix:
+            self.prefixes[prefix] = domain.ref
+        self.count += 1
+        return DomainState(
+            domain=domain,
+            server_ref=server_ref,
+            server=server,
+            refusal=None,
+            fault=first(rules.FAULTS, facts),
+            number=number,
+            names=names,
+            forms=tuple(spec.login.forms or server.spec.login_forms),
+            prefix=prefix,
+        )
+
+    def _free_number(self) -> int:
+        while self.lowest_free in self.reserved or self.lowest_free in self.numbers:
+            self.lowest_free += 1
+        return self.lowest_free

@@ -1,0 +1,258 @@
+"""Builders of the pods of one installation: StatefulSets and their disruption budgets.
+
+Each function is named after what it builds. Paths and ports here are those that the programs are told in
+their arguments and environment; nothing else knows them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mail_operator.resources.meta import ObjectRef
+
+Manifest = dict[str, Any]
+
+IMAGE = "mailpods:0.1.0"
+USER = 5000
+AUTH_SOCKET = "/auth/run/auth-client"
+
+SMTP_PORTS = {
+    "smtp": 2525,
+    "submission": 2587,
+    "submissions": 2465,
+    "smtp-proxy": 3525,
+    "submission-proxy": 3587,
+    "submissions-proxy": 3465,
+    "admin": 9100,
+}
+AUTH_PORTS = {"auth-admin": 9101}
+STORE_PORTS = {
+    "imap": 2143,
+    "imaps": 2993,
+    "pop3": 2110,
+    "pop3s": 2995,
+    "sieve": 4190,
+    "imap-proxy": 3143,
+    "imaps-proxy": 3993,
+    "pop3-proxy": 3110,
+    "pop3s-proxy": 3995,
+    "lmtp": 2024,
+    "quota": 2340,
+    "doveadm": 2080,
+    "admin": 9100,
+}
+
+
+@dataclass(frozen=True)
+class Installation:
+    """What the builders need to know of a MailServer. Sizes are Kubernetes quantities."""
+
+    ref: ObjectRef
+    buckets: int
+    smtp_replicas: int
+    smtp_workers: int | None  # None: one for each core
+    spool_size: str
+    shards: int
+    mail_size: str
+    storage_class: str | None
+    tls_secret: str
+    apikey_secret: str
+
+    @property
+    def name(self) -> str:
+        """The MailServer's name, with which the names of all its objects begin."""
+        return self.ref.name
+
+    @property
+    def namespace(self) -> str:
+        """The namespace of all its objects."""
+        return self.ref.namespace
+
+    def labels(self, component: str | None = None) -> dict[str, str]:
+        """The recommended labels of Kubernetes; with `component` they select its pods."""
+        labels = {"app.kubernetes.io/name": "mailpods", "app.kubernetes.io/instance": self.name}
+        return {**labels, "app.kubernetes.io/component": component} if component else labels
+
+    def metadata(self, name: str, component: str | None = None) -> Manifest:
+        """Metadata of an object of this installation. The owner reference is added when it is applied."""
+        labels = {**self.labels(component), "app.kubernetes.io/managed-by": "mailpods"}
+        return {"name": name, "namespace": self.namespace, "labels": labels}
+
+    def bucket_secret(self, mount: str, bucket: int) -> str:
+        """Name of the Secret of a bucket of `mount`, directory or credentials."""
+        return f"{self.name}-{mount}-{bucket:03d}"
+
+    def main_secret(self, mount: str) -> str:
+        """Name of the Secret of `server.json` or `store.json`."""
+        return f"{self.name}-{mount}"
+
+
+def smtp_stateful_set(at: Installation) -> Manifest:
+    """The pods that take and deliver mail, each with the authenticator that SMTP AUTH asks, and a spool."""
+    smtp = _container(
+        "smtp",
+        [
+            *("mailpods.smtp", "--directory", "/directory", "--buckets", str(at.buckets)),
+            *("--spool", "/spool", "--auth-socket", AUTH_SOCKET, "--tls", "/tls"),
+            *(("--workers", str(at.smtp_workers)) if at.smtp_workers else ()),
+        ],
+        SMTP_PORTS,
+        {"directory": "/directory", "tls": "/tls", "spool": "/spool", "auth": "/auth", "tmp": "/tmp"},
+        memory="128Mi",
+    )
+    auth = _container(
+        "auth",
+        [
+            *("mailpods.store", "--role", "auth", "--credentials", "/credentials"),
+            *("--buckets", str(at.buckets), "--state", "/auth"),
+        ],
+        AUTH_PORTS,
+        {"credentials": "/credentials", "auth": "/auth", "tmp": "/tmp"},
+        memory="64Mi",
+    )
+    volumes = [
+        _bucket_volume(at, "directory"),
+        _bucket_volume(at, "credentials"),
+        {"name": "tls", "secret": {"secretName": at.tls_secret}},
+        {"name": "auth", "emptyDir": {"medium": "Memory"}},
+        {"name": "tmp", "emptyDir": {}},
+    ]
+    # A spool empties within minutes once it takes no more; what it then still holds stays on its volume.
+    return _stateful_set(
+        at, "smtp", f"{at.name}-smtp", at.smtp_replicas, [smtp, auth], volumes, ("spool", at.spool_size), 120
+    )
+
+
+def store_stateful_set(at: Installation) -> Manifest:
+    """The pods that keep mailboxes: one for each shard, each with its own volume."""
+    store = _container(
+        "store",
+        [
+            *("mailpods.store", "--role", "store", "--credentials", "/credentials"),
+            *("--buckets", str(at.buckets), "--state", "/state", "--mail", "/mail", "--tls", "/tls"),
+            *("--shard", "$(SHARD)"),
+        ],
+        STORE_PORTS,
+        {"credentials": "/credentials", "tls": "/tls", "state": "/state", "mail": "/mail", "tmp": "/tmp"},
+        memory="256Mi",
+    )
+    index = {"fieldRef": {"fieldPath": "metadata.labels['apps.kubernetes.io/pod-index']"}}
+    store["env"].append({"name": "SHARD", "valueFrom": index})
+    store["env"].append(
+        {
+            "name": "DOVEADM_API_KEY",
+            "valueFrom": {"secretKeyRef": {"name": at.apikey_secret, "key": "apikey"}},
+        }
+    )
+    volumes = [
+        _bucket_volume(at, "credentials"),
+        {"name": "tls", "secret": {"secretName": at.tls_secret}},
+        {"name": "state", "emptyDir": {}},
+        {"name": "tmp", "emptyDir": {}},
+    ]
+    return _stateful_set(
+        at, "store", f"{at.name}-store-shards", at.shards, [store], volumes, ("mail", at.mail_size), 60
+    )
+
+
+def disruption_budget(at: Installation, component: str) -> Manifest:
+    """At most one pod of a component is taken away at a time, as when nodes are drained."""
+    return {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": at.metadata(f"{at.name}-{component}", component),
+        "spec": {"maxUnavailable": 1, "selector": {"matchLabels": at.labels(component)}},
+    }
+
+
+def _container(
+    name: str, arguments: list[str], ports: Mapping[str, int], mounts: Mapping[str, str], memory: str
+) -> Manifest:
+    prefix = "auth-" if name == "auth" else ""  # names of ports are unique in a pod, variables in a container
+    env: list[Manifest] = [
+        {"name": "PORT_" + port.removeprefix(prefix).upper().replace("-", "_"), "value": str(number)}
+        for port, number in ports.items()
+    ]
+    read_only = {"directory", "credentials", "tls"}
+    admin = f"{prefix}admin"
+    return {
+        "name": name,
+        "image": IMAGE,
+        "command": ["python", "-m", *arguments],
+        "env": env,
+        "ports": [{"name": port, "containerPort": number} for port, number in ports.items()],
+        "volumeMounts": [
+            {"name": volume, "mountPath": path, **({"readOnly": True} if volume in read_only else {})}
+            for volume, path in mounts.items()
+        ],
+        "livenessProbe": {"httpGet": {"path": "/livez", "port": admin}, "periodSeconds": 10},
+        "readinessProbe": {"httpGet": {"path": "/readyz", "port": admin}, "periodSeconds": 5},
+        "startupProbe": {
+            "httpGet": {"path": "/livez", "port": admin},
+            "periodSeconds": 2,
+            "failureThreshold": 60,  # recovering a large spool takes its time
+        },
+        "resources": {"requests": {"cpu": "50m", "memory": memory}},
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+    }
+
+
+def _bucket_volume(at: Installation, mount: str) -> Manifest:
+    """The Secrets of a mount as one folder. They are optional: pods start before they are written."""
+    names = [at.main_secret(mount), *(at.bucket_secret(mount, bucket) for bucket in range(at.buckets))]
+    sources = [{"secret": {"name": name, "optional": True}} for name in names]
+    return {"name": mount, "projected": {"sources": sources}}
+
+
+def _stateful_set(
+    at: Installation,
+    component: str,
+    service: str,
+    replicas: int,
+    containers: list[Manifest],
+    volumes: list[Manifest],
+    claim: tuple[str, str],
+    grace_seconds: int,
+) -> Manifest:
+    claim_name, size = claim
+    claim_spec: Manifest = {
+        "accessModes": ["ReadWriteOnce"],
+        "resources": {"requests": {"storage": size}},
+        **({"storageClassName": at.storage_class} if at.storage_class else {}),
+    }
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "StatefulSet",
+        "metadata": at.metadata(f"{at.name}-{component}", component),
+        "spec": {
+            "replicas": replicas,
+            "serviceName": service,
+            "podManagementPolicy": "Parallel",
+            "selector": {"matchLabels": at.labels(component)},
+            "template": {
+                "metadata": {"labels": at.labels(component)},
+                "spec": {
+                    "automountServiceAccountToken": False,
+                    "enableServiceLinks": False,
+                    "terminationGracePeriodSeconds": grace_seconds,
+                    "securityContext": {
+                        "runAsNonRoot": True,
+                        "runAsUser": USER,
+                        "runAsGroup": USER,
+                        "fsGroup": USER,
+                        "fsGroupChangePolicy": "OnRootMismatch",  # large Maildirs are not walked
+                        "seccompProfile": {"type": "RuntimeDefault"},
+                    },
+                    "containers": containers,
+                    "volumes": volumes,
+                },
+            },
+            # Volumes outlive everything: deleting an installation by mistake loses no mail.
+            "persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Retain", "whenScaled": "Retain"},
+            "volumeClaimTemplates": [{"metadata": {"name": claim_name}, "spec": claim_spec}],
+        },
+    }

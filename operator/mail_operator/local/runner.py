@@ -1,0 +1,171 @@
+"""The reconciler of one machine: manifests -> Plan -> processes, and what they acknowledged -> statuses."""
+
+import datetime
+import json
+import time
+import urllib.request
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mail_operator.compiler import compile
+from mail_operator.compiler.plan import GeneratedSecret, Plan
+from mail_operator.local.files import write_atomically
+from mail_operator.local.manifests import Manifests
+from mail_operator.local.pods import Container, Pods
+from mail_operator.local.ports import Ports
+from mail_operator.local.state import DataFolder
+from mail_operator.local.world import World, secret_manifest
+from mail_operator.resources.meta import ObjectRef
+from mail_operator.secrets import KeyPair, make_ca, make_certificate, needs_renewal
+from mailpods.directory.shards import content_hash
+
+_LOOK_SECONDS = 0.2  # between looks at the manifests
+_RENEWAL_SECONDS = 3600.0  # between looks at the certificates
+_CA = GeneratedSecret("tls", "", "mailpods-ca", ObjectRef("Secret", "", "mailpods-ca"))
+
+
+class Runner:
+    """Call `step()` a few times a second; it blocks for no longer than one compile."""
+
+    def __init__(
+        self, paths: list[Path], data: DataFolder, ports: Ports, bind: str, user: str | None
+    ) -> None:
+        self._data = data
+        self.world = World(Manifests(paths), data.state)
+        self.pods = Pods(data.path, ports, bind, user)
+        self.plan = Plan()
+        self._hashes: dict[str, dict[str, str]] = {}  # volume -> file -> hash, of the plan
+        self._acknowledged: dict[str, Mapping[str, str]] = defaultdict(dict)  # container -> file -> hash
+        self._seen: set[str] = set()
+        self._stale = False  # the plan changed since statuses were made of it
+        self._next_look = 0.0
+        self._next_renewal = 0.0
+        self.statuses: Mapping[ObjectRef, Mapping[str, Any]] = {}
+
+    def step(self) -> bool:
+        """Look, compile, apply, tick. Returns whether anything that a person would see changed."""
+        now = time.monotonic()
+        changed = False
+        if now >= self._next_look:
+            self._next_look = now + _LOOK_SECONDS
+            changed = self.world.refresh()
+            if changed or now >= self._next_renewal:
+                self._next_renewal = now + _RENEWAL_SECONDS
+                self._apply()
+        self.pods.tick()
+        return self._acknowledge() or changed
+
+    def stop(self) -> None:
+        """Drain and end the pods; returns when all have ended."""
+        self.pods.stop()
+        while self.pods.running:
+            self.pods.tick()
+            time.sleep(0.05)
+        (self._data.path / "run" / "status.json").unlink(missing_ok=True)
+
+    def _apply(self) -> None:
+        plan = compile(self.world.snapshot, self.plan)
+        while self.world.remember(plan):
+            plan = compile(self.world.snapshot, plan)
+        certificates_changed = self._certificates(plan.secrets)
+        if plan.objects is not self.plan.objects or certificates_changed or plan != self.plan:
+            secrets = [secret_manifest(name, values) for name, values in self.world.secrets.items()]
+            self.pods.apply([*plan.objects, *secrets])
+        self._stale = plan != self.plan
+        self.plan = plan
+        self._hashes = {
+            volume: {name: content_hash(data) for files in mounted.values() for name, data in files.items()}
+            for volume, mounted in (("directory", plan.directory), ("credentials", plan.credentials))
+        }
+        self._data.save()
+
+    def _certificates(self, wanted: tuple[GeneratedSecret, ...]) -> bool:
+        now = datetime.datetime.now(datetime.UTC)
+        changed = False
+        for secret in wanted:
+            if secret.kind != "tls":
+                continue
+            held = self.world.secrets.get((secret.namespace, secret.name))
+            if held and not needs_renewal(held["tls.crt"], secret.hosts, now):
+                continue
+            authority = self.world.secrets.get((_CA.namespace, _CA.name))
+            if authority is None:
+                pair = make_ca("Mailpods", now)
+                authority = {"tls.crt": pair.certificate, "tls.key": pair.key}
+                self.world.keep(_CA, authority)
+            leaf = make_certificate(KeyPair(authority["tls.crt"], authority["tls.key"]), secret.hosts, now)
+            files = {"tls.crt": leaf.certificate, "tls.key": leaf.key, "ca.crt": authority["tls.crt"]}
+            self.world.keep(secret, files)
+            changed = True
+        return changed
+
+    def _acknowledge(self) -> bool:
+        """Ask the pods what they have loaded while that matters. Returns whether a status changed."""
+        containers = self._containers()
+        keys = {container.key for container in containers}
+        waiting = [
+            c for c in containers if not self._expected(c).items() <= self._acknowledged[c.key].items()
+        ]
+        if not waiting and keys == self._seen and not self._stale:
+            return False
+        self._seen, self._stale = keys, False
+        for container in waiting:
+            self._acknowledged[container.key] = _loaded(container)
+        statuses = {ref: self._status(ref, status, containers) for ref, status in self.plan.statuses.items()}
+        if statuses == self.statuses:
+            return False
+        self.statuses = statuses
+        self._write_statuses()
+        return True
+
+    def _containers(self) -> list[Container]:
+        return [c for pod in self.pods.running for c in pod.containers if c.admin and not pod.leaving]
+
+    def _is_current(self, container: Container) -> bool:
+        return self._expected(container).items() <= self._acknowledged[container.key].items()
+
+    def _expected(self, container: Container) -> Mapping[str, str]:
+        """The files that the container should have loaded, with their hashes."""
+        return next((files for volume, files in self._hashes.items() if volume in container.mounts), {})
+
+    def _status(
+        self, ref: ObjectRef, status: Mapping[str, Any], containers: list[Container]
+    ) -> Mapping[str, Any]:
+        """The compiled status, Ready held back until every pod that serves the object has its files."""
+        carried = self.plan.carried.get(ref)
+        if carried is None or (containers and all(self._has(c, carried.files) for c in containers)):
+            return status
+        conditions = [
+            {**c, "status": "Unknown", "reason": "Propagating", "message": "The pods are taking this up."}
+            if c["type"] == "Ready" and c["status"] == "True"
+            else c
+            for c in status["conditions"]
+        ]
+        return {**status, "conditions": conditions}
+
+    def _has(self, container: Container, files: frozenset[str]) -> bool:
+        loaded, expected = self._acknowledged[container.key], self._expected(container)
+        return all(loaded.get(file) == expected[file] for file in files & expected.keys())
+
+    def _write_statuses(self) -> None:
+        rows = [
+            {"kind": ref.kind, "namespace": ref.namespace, "name": ref.name, "status": status}
+            for ref, status in sorted(self.statuses.items(), key=lambda item: str(item[0]))
+        ]
+        text = json.dumps({"admin": self.admin(), "objects": rows}, indent=1)
+        write_atomically(self._data.path / "run" / "status.json", text.encode())
+
+    def admin(self) -> dict[str, str]:
+        """Container ("pod/container") -> URL of its admin port."""
+        return {c.process.name: c.admin for c in self._containers() if c.admin}
+
+
+def _loaded(container: Container) -> Mapping[str, str]:
+    try:
+        with urllib.request.urlopen(f"{container.admin}/directory", timeout=1) as answer:
+            hashes: Mapping[str, str] = json.load(answer)["hashes"]
+            return hashes
+    except (OSError, ValueError):
+        return {}  # not up yet

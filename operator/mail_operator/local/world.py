@@ -1,0 +1,210 @@
+"""Gathers the Snapshot of one machine: manifests, Secrets among them, and what the data folder remembers."""
+
+import base64
+import binascii
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from mail_operator.compiler.plan import GeneratedSecret, Plan
+from mail_operator.compiler.snapshot import PasswordHash, SecretName, SecretProblem, Snapshot
+from mail_operator.local.manifests import Document, Manifests, Problem
+from mail_operator.local.state import State
+from mail_operator.local.volumes import content
+from mail_operator.resources import KINDS, Invalid, Resource, load
+from mail_operator.resources.meta import ObjectRef
+from mail_operator.secrets import PasswordHashes, generate_password
+
+# Hashing takes 30 ms a password and must not hold up the rest: the others follow in the next round.
+_HASHING_SECONDS = 0.1
+_HASHING = SecretProblem("Hashing", "The password is being hashed; this takes a moment.")
+
+Found = tuple[ObjectRef, Document]
+
+
+class World:
+    """What is known now. `refresh()` looks again; `snapshot` and `problems` tell."""
+
+    def __init__(self, manifests: Manifests, state: State) -> None:
+        self._manifests = manifests
+        self._state = state
+        self._hashes = PasswordHashes(bytes.fromhex(state.hash_key), state.hashes)
+        state.hashes = self._hashes.known
+        self._loaded: dict[ObjectRef, tuple[Mapping[str, Any], dict[str, Any], Resource]] = {}
+        self._wanted: tuple[GeneratedSecret, ...] = ()
+        self._hashing = False
+        self._places: dict[ObjectRef, Document] = {}
+        self._unread: list[Problem] = []  # what the manifests could not read or parse when last gathered
+        self.snapshot = Snapshot()
+        self.problems: list[Problem] = []
+        self.secrets: dict[SecretName, dict[str, bytes]] = {}  # given and generated
+
+    def refresh(self) -> bool:
+        """Look at the files. Returns whether the snapshot or the problems changed."""
+        changed = self._manifests.refresh() or self._hashing or self._manifests.problems != self._unread
+        if changed:
+            self._gather()
+        return changed
+
+    def remember(self, plan: Plan) -> bool:
+        """Keep what the plan decided or wants made. Returns whether the snapshot changed by it."""
+        changed = False
+        for ref, patch in plan.allocations.items():
+            self._state.allocations.setdefault(str(ref), {}).update(patch)
+            changed = True
+        passwords = tuple(s for s in plan.secrets if s.kind != "tls")
+        for wanted in passwords:
+            if (wanted.namespace, wanted.name) not in self.secrets:
+                key = "password" if wanted.kind == "password" else "apikey"
+                self.keep(wanted, {key: generate_password().encode()})
+                changed = True
+        if passwords != self._wanted:
+            self._wanted, changed = passwords, True
+        if changed:
+            self._gather()
+        return changed
+
+    def keep(self, wanted: GeneratedSecret, values: dict[str, bytes]) -> None:
+        """Keep a generated Secret beside those that were given."""
+        self._state.keep_secret(f"{wanted.namespace}/{wanted.name}", values)
+        self.secrets[wanted.namespace, wanted.name] = values
+
+    def place(self, ref: ObjectRef) -> str:
+        """Where the object stands: file:line."""
+        document = self._places.get(ref)
+        return f"{document.file}:{document.line}" if document else str(ref)
+
+    def password_hint(self, ref: ObjectRef) -> str:
+        """Which Secret holds the password of a mailbox; a generated one is shown, as nobody knows it."""
+        wanted = next((s for s in self._wanted if s.owner == ref and s.kind == "password"), None)
+        if wanted:
+            return self.secrets[wanted.namespace, wanted.name]["password"].decode()
+        resource = self.snapshot.objects.get(ref)
+        name = resource.password_secret() if resource else None
+        return f"Secret {name}" if name else ""
+
+    def _gather(self) -> None:
+        self._unread = self._manifests.problems
+        problems = list(self._unread)
+        documents = self._documents(problems)
+        self._places = documents
+        resources = {ref: d for ref, d in documents.items() if ref.kind in KINDS}
+        if not resources and self.snapshot.objects:
+            where = ", ".join(str(path) for path in self._manifests.paths)
+            problems.append(
+                Problem(
+                    self._manifests.paths[0],
+                    1,
+                    "",
+                    f"no manifest is left in {where}: nothing was changed; put one back, or stop this "
+                    "installation to end its service",
+                )
+            )
+            self.problems = problems
+            return
+        self.secrets = dict(self._generated())
+        for ref, document in documents.items():
+            if ref.kind == "Secret":
+                try:
+                    self.secrets[ref.namespace, ref.name] = content({"kind": "Secret", **document.content})
+                except (binascii.Error, AttributeError, TypeError) as error:
+                    message = f"data of a Secret is base64: {error}"
+                    problems.append(Problem(document.file, document.line_of("data"), "data", message))
+        objects = {ref: r for ref, d in resources.items() if (r := self._load(ref, d, problems))}
+        self._loaded = {ref: self._loaded[ref] for ref in objects}
+        for known in self._state.ages.keys() - {str(ref) for ref in resources}:
+            del self._state.ages[known]
+            self._state.allocations.pop(known, None)
+        self.snapshot = Snapshot(
+            objects=objects,
+            passwords=dict(self._passwords(objects)),
+            secrets=self.secrets,
+            namespaces={
+                ref.name: d.content["metadata"].get("labels", {})
+                for ref, d in documents.items()
+                if ref.kind == "Namespace"
+            },
+            age={ref: self._state.age(str(ref)) for ref in objects},
+        )
+        self.problems = problems
+
+    def _documents(self, problems: list[Problem]) -> dict[ObjectRef, Document]:
+        documents: dict[ObjectRef, Document] = {}
+        for document in self._manifests.documents:
+            meta = document.content["metadata"]
+            kind, name = str(document.content.get("kind", "")), str(meta.get("name", ""))
+            namespace = "" if kind == "Namespace" else str(meta.get("namespace", "default"))
+            ref = ObjectRef(kind, namespace, name)
+            if first := documents.get(ref):
+                message = f"{ref} stands already in {first.file}:{first.line}: remove one of them"
+                problems.append(Problem(document.file, document.line, "metadata.name", message))
+            elif kind not in KINDS and kind not in ("Secret", "Namespace"):
+                known = ", ".join([*KINDS, "Secret", "Namespace"])
+                message = f"{kind or 'nothing'} is no kind that is known here: write one of {known}"
+                problems.append(Problem(document.file, document.line_of("kind"), "kind", message))
+            else:
+                documents[ref] = document
+        return documents
+
+    def _load(self, ref: ObjectRef, document: Document, problems: list[Problem]) -> Resource | None:
+        known = self._loaded.get(ref)
+        source, patch = document.content, self._state.allocations.get(str(ref), {})
+        if known and known[0] is source and known[1] == patch:
+            return known[2]
+        try:
+            given = {key: value for key, value in source.get("spec", {}).items() if value is not None}
+            meta = {**source["metadata"], "namespace": ref.namespace}
+            resource = load({**source, "metadata": meta, "spec": {**patch, **given}})
+        except Invalid as error:
+            problems += [Problem(document.file, document.line_of(f), f, m) for f, m in error.problems]
+            return known[2] if known else None  # its last valid version stays in force
+        self._loaded[ref] = (source, dict(patch), resource)
+        return resource
+
+    def _generated(self) -> Iterator[tuple[SecretName, dict[str, bytes]]]:
+        for name in self._state.secrets:
+            namespace, _, secret = name.partition("/")
+            if values := self._state.secret(name):
+                yield (namespace, secret), values
+
+    def _passwords(
+        self, objects: Mapping[ObjectRef, Resource]
+    ) -> Iterator[tuple[SecretName, PasswordHash | SecretProblem]]:
+        until = time.monotonic() + _HASHING_SECONDS
+        self._hashing = False
+        names = {(ref.namespace, name) for ref, r in objects.items() if (name := r.password_secret())}
+        names |= {(s.namespace, s.name) for s in self._wanted if s.kind == "password"}
+        for namespace, name in sorted(names):
+            values = self.secrets.get((namespace, name))
+            if values is None:
+                continue  # compile() says that it is missing
+            yield (namespace, name), self._hash(f"{namespace}/{name}", values, until)
+
+    def _hash(self, name: str, values: Mapping[str, bytes], until: float) -> PasswordHash | SecretProblem:
+        try:
+            if given := values.get("hash"):
+                return PasswordHash(given.decode().strip())
+            password = values["password"].decode()
+        except KeyError:
+            return SecretProblem("KeyMissing", f"Secret {name} has no key password or hash: add one.")
+        except UnicodeDecodeError:
+            return SecretProblem("NotText", f"Secret {name} is not UTF-8 text: write a password.")
+        if not password:
+            return SecretProblem("Empty", f"Secret {name} holds an empty password: write one.")
+        if known := self._hashes.get(name, password):
+            return PasswordHash(known)
+        if time.monotonic() > until:
+            self._hashing = True
+            return _HASHING
+        return PasswordHash(self._hashes.add(name, password))
+
+
+def secret_manifest(name: SecretName, values: Mapping[str, bytes]) -> dict[str, Any]:
+    """A Secret as Kubernetes writes it."""
+    data = {key: base64.b64encode(value).decode() for key, value in values.items()}
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"namespace": name[0], "name": name[1]},
+        "data": data,
+    }

@@ -1,0 +1,135 @@
+"""May this MailServer serve this MailDomain?"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from mail_operator.policies.verdict import Verdict
+from mail_operator.resources.maildomain import MailDomain
+from mail_operator.resources.mailserver import MailServer
+from mail_operator.resources.meta import ObjectRef
+
+
+@dataclass(frozen=True)
+class DomainFacts:
+    """A domain, and what older domains of the same server hold."""
+
+    domain: MailDomain
+    server_ref: ObjectRef
+    server: MailServer | None
+    namespace_labels: Mapping[str, str] = field(default_factory=dict)
+    names_taken: Mapping[str, ObjectRef] = field(default_factory=dict)  # those of this domain alone
+    number_taken: ObjectRef | None = None
+    prefix_taken: ObjectRef | None = None
+    domains_before: int = 0
+
+
+def server_missing(facts: DomainFacts) -> Verdict | None:
+    """The server must exist."""
+    if facts.server:
+        return None
+    return Verdict(
+        "ServerMissing",
+        f"{facts.server_ref} does not exist: create it, or correct spec.serverRef.",
+        waits=True,
+    )
+
+
+def namespace_not_allowed(facts: DomainFacts) -> Verdict | None:
+    """The server must admit the domain's namespace."""
+    assert facts.server
+    allowed = facts.server.spec.allowed_namespaces
+    here = facts.domain.metadata.namespace
+    match allowed.from_:
+        case "All":
+            admitted = True
+        case "Same":
+            admitted = here == facts.server_ref.namespace
+        case "Selector":
+            admitted = allowed.match_labels.items() <= facts.namespace_labels.items()
+    if admitted:
+        return None
+    return Verdict(
+        "NamespaceNotAllowed",
+        f"{facts.server_ref} does not take domains of namespace {here}: "
+        "have its spec.allowedNamespaces widened, or choose another server.",
+        waits=True,
+    )
+
+
+def name_taken(facts: DomainFacts) -> Verdict | None:
+    """A domain belongs to one object: the older wins."""
+    name = facts.domain.spec.domain_name
+    if name not in facts.names_taken:
+        return None
+    return Verdict(
+        "DomainNameTaken",
+        f"{name} belongs to {facts.names_taken[name]}, which is older: remove one of them.",
+        waits=True,
+    )
+
+
+def number_taken(facts: DomainFacts) -> Verdict | None:
+    """A number names one domain: the older wins."""
+    if facts.number_taken is None:
+        return None
+    return Verdict(
+        "NumberTaken",
+        f"Number {facts.domain.spec.number} belongs to {facts.number_taken}, which is older: "
+        "leave spec.number blank for the lowest free one, or choose another.",
+    )
+
+
+def domain_limit(facts: DomainFacts) -> Verdict | None:
+    """The server may bound the number of its domains."""
+    assert facts.server
+    limit = facts.server.spec.limits.domains
+    if limit is None or facts.domains_before < limit:
+        return None
+    return Verdict(
+        "DomainLimit",
+        f"{facts.server_ref} takes at most {limit} domains (spec.limits.domains): "
+        "remove one, or have the limit raised.",
+        waits=True,
+    )
+
+
+def additional_name_taken(facts: DomainFacts) -> Verdict | None:
+    """A further name that belongs to another domain is left out."""
+    taken = [name for name in facts.domain.spec.additional_names if name in facts.names_taken]
+    if not taken:
+        return None
+    return Verdict(
+        "AdditionalNameTaken",
+        f"{taken[0]} belongs to {facts.names_taken[taken[0]]}, which is older: "
+        "remove it from spec.additionalNames; the other names work.",
+        waits=True,
+    )
+
+
+def prefix_missing(facts: DomainFacts) -> Verdict | None:
+    """A server may ask for prefixed logins that the domain gives no prefix for."""
+    assert facts.server
+    forms = facts.domain.spec.login.forms or facts.server.spec.login_forms
+    if "prefixed" not in forms or facts.domain.spec.login.prefix:
+        return None
+    return Verdict("LoginPrefixMissing", "The login form prefixed needs one: write spec.login.prefix.")
+
+
+def prefix_taken(facts: DomainFacts) -> Verdict | None:
+    """A login names one account: a prefix belongs to one domain, the older."""
+    if facts.prefix_taken is None:
+        return None
+    return Verdict(
+        "LoginPrefixTaken",
+        f"Login prefix {facts.domain.spec.login.prefix} belongs to {facts.prefix_taken}, which is older: "
+        "choose another; the other login forms work.",
+    )
+
+
+Rule = Callable[[DomainFacts], Verdict | None]
+
+# A domain that breaks one of these is not served.
+REFUSALS: list[Rule] = [server_missing, namespace_not_allowed, name_taken, number_taken, domain_limit]
+
+# A domain that breaks one of these is served in part.
+FAULTS: list[Rule] = [additional_name_taken, prefix_missing, prefix_taken]

@@ -1,0 +1,29 @@
+"""What a rule says when it is broken, and how a chain of rules is asked."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+F = TypeVar("F")
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Why an object is not as it should be: a reason for programs, a sentence with remedy for people.
+
+    `waits`: another object may heal it, so that nobody needs to touch this one. `soon`: it will pass by
+    itself, in a moment.
+    """
+
+    reason: str
+    message: str
+    waits: bool = False
+    soon: bool = False
+
+
+def first(chain: Sequence[Callable[[F], Verdict | None]], facts: F) -> Verdict | None:
+    """What the first broken rule of the chain says, or None if all hold."""
+    for rule in chain:
+        if verdict := rule(facts):
+            return verdict
+    return None
