@@ -63,10 +63,11 @@ def _for_people(failures: Sequence[Failure], host: str) -> str:
 
 
 def _for_programs(envelope: Envelope, failures: Sequence[Failure], host: str) -> Message:
-    blocks: list[Message | str] = [Message()]
-    blocks[0]["Reporting-MTA"] = f"dns; {host}"
+    about = Message()
+    about["Reporting-MTA"] = f"dns; {host}"
     arrival = datetime.datetime.fromtimestamp(envelope.received_at, datetime.UTC)
-    blocks[0]["Arrival-Date"] = format_datetime(arrival)
+    about["Arrival-Date"] = format_datetime(arrival)
+    blocks: list[Message | str] = [about]
     for failure in failures:
         block = Message()
         if failure.recipient.orcpt:

@@ -3,7 +3,7 @@
 from prometheus_client import Counter, Gauge, Histogram
 
 CONNECTIONS = Counter("mail_smtp_connections", "Connections taken, by listener.", ["listener"])
-OPEN = Gauge("mail_smtp_connections_open", "Connections that are open now.")
+OPEN = Gauge("mail_smtp_connections_open", "Connections that are open now.", multiprocess_mode="livesum")
 REJECTS = Counter(
     "mail_smtp_rejects",
     "Refusals given to clients: commands, recipients, logins, messages and connections, by reason.",

@@ -9,6 +9,7 @@ delivery, and never loses one.
 """
 
 import asyncio
+import fcntl
 import logging
 import os
 import queue
@@ -16,6 +17,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,12 +90,16 @@ class Due:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one recipient: done (`next_try` None), or to be tried again then."""
+    """What became of one recipient: done (`next_try` None), or to be tried again then.
+
+    `instead`: these take its place, as when some of an alias' targets have their copy already.
+    """
 
     id: MessageId
     address: Address
     next_try: float | None
     reply: str = ""
+    instead: tuple[Address, ...] = ()
 
 
 @dataclass
@@ -124,12 +130,18 @@ class Spool:
         self.on_accept: Callable[[Due, bytes], None] | None = None  # called in the loop after the commit
         self._thread = threading.Thread(target=self._run, name="spool", daemon=True)
         self._reader = sqlite3.connect(":memory:")
+        self._lock = -1  # the kernel gives it back however this process ends
 
     @classmethod
     def open(cls, path: Path) -> "Spool":
-        """Open or make the folder and recover what it holds. Raises OSError and sqlite3.Error."""
+        """Open or make the folder and recover what it holds.
+
+        Raises OSError, also where another process has it open, and sqlite3.Error.
+        """
         spool = cls(path)
         spool._bodies.mkdir(parents=True, exist_ok=True, mode=0o700)
+        spool._lock = os.open(path / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        fcntl.flock(spool._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         database = spool._connect()
         database.executescript(_SCHEMA)
         named = {row[0] for row in database.execute("SELECT id FROM message WHERE body IS NULL")}
@@ -185,12 +197,23 @@ class Spool:
         """Note what became of a recipient, soon. The last one of a message removes it."""
         self._jobs.put(outcome)
 
+    def settled(self, message: MessageId, then: Callable[[MessageId], None]) -> None:
+        """Call `then` on the running loop once all that was reported so far is written."""
+        loop = asyncio.get_running_loop()
+
+        def tell(_: sqlite3.Connection) -> None:
+            with suppress(RuntimeError):  # the loop is closed: nobody is left to be told
+                loop.call_soon_threadsafe(then, message)
+
+        self._jobs.put(tell)
+
     def close(self) -> None:
         """Write what waits, and end."""
         self._closed = self._closed or "the server is shutting down"
         self._jobs.put(None)
         self._thread.join()
         self._reader.close()
+        os.close(self._lock)
 
     # ---- the writer thread ----
 
@@ -248,7 +271,7 @@ class Spool:
         if "full" in str(error) or getattr(error, "errno", None) in (28, 122):  # ENOSPC, EDQUOT
             LOG.error("spool %s is full: %s", self._path, error)
             for job in jobs:
-                if isinstance(job, Outcome):
+                if not isinstance(job, _Accept):
                     self._jobs.put(job)  # done is done: it is noted once there is space again
             time.sleep(0.1)
             return SpoolFull("no space is left for mail")
@@ -326,57 +349,6 @@ class Spool:
             raise KeyError(message)
         return (self._bodies / message).read_bytes() if row[0] is None else bytes(row[0])
 
-    # ---- what people ask ----
-
-    def queue(self, limit: int = 1000) -> list[dict[str, Any]]:
-        """The recipients that wait, the next to be tried first."""
-        rows = self._reader.execute(
-            "SELECT m.id, m.sender, r.address, m.size, m.received_at, r.attempts, r.next_try, r.reply "
-            "FROM recipient r JOIN message m ON m.number = r.message ORDER BY r.next_try LIMIT ?",
-            (limit,),
-        )
-        names = ("id", "sender", "recipient", "size", "received_at", "attempts", "next_try", "reply")
-        return [dict(zip(names, row, strict=True)) for row in rows]
-
-    def depth(self) -> tuple[int, float | None]:
-        """Recipients that wait, and when the oldest message came."""
-        row = self._reader.execute("SELECT count(*) FROM recipient").fetchone()
-        oldest = self._reader.execute("SELECT min(received_at) FROM message").fetchone()
-        return row[0], oldest[0]
-
-    def retry(self, **which: str) -> None:
-        """Try the chosen recipients now: `id`, `address` or `domain`."""
-        where, values = _where(which)
-        self._jobs.put(
-            lambda database: _do(database, f"UPDATE recipient SET next_try = 0 WHERE {where}", values)
-        )
-
-    def delete(self, **which: str) -> None:
-        """Remove the chosen recipients, without a word to their senders."""
-        where, values = _where(which)
-
-        def remove(database: sqlite3.Connection) -> None:
-            _do(database, f"DELETE FROM recipient WHERE {where}", values)
-            empty = "SELECT 1 FROM recipient r WHERE r.message = message.number"
-            database.execute(f"DELETE FROM message WHERE NOT EXISTS ({empty})")
-
-        self._jobs.put(remove)
-
-
-def _do(database: sqlite3.Connection, statement: str, values: list[str]) -> None:
-    database.execute(statement, values)
-
-
-def _where(which: dict[str, str]) -> tuple[str, list[str]]:
-    conditions = {
-        "id": "message IN (SELECT number FROM message WHERE id = ?)",
-        "address": "address = ?",
-        "domain": "address LIKE '%@' || ?",
-    }
-    if not which:
-        raise ValueError("say which: id, address or domain")
-    return " AND ".join(conditions[key] for key in which), list(which.values())
-
 
 def _insert(database: sqlite3.Connection, accept: _Accept) -> None:
     envelope, body = accept.envelope, accept.body
@@ -413,6 +385,17 @@ def _note(database: sqlite3.Connection, outcome: Outcome) -> list[str]:
             "WHERE message = ? AND address = ?",
             (outcome.next_try, outcome.reply, row[0], outcome.address),
         )
+        if outcome.instead:
+            copy = (
+                "INSERT OR IGNORE INTO recipient "
+                "(message, address, notify, orcpt, next_try, attempts, reply) "
+                "SELECT message, ?, notify, orcpt, next_try, attempts, reply FROM recipient "
+                "WHERE message = ? AND address = ?"
+            )
+            database.executemany(copy, [(to, row[0], outcome.address) for to in outcome.instead])
+            database.execute(
+                "DELETE FROM recipient WHERE message = ? AND address = ?", (row[0], outcome.address)
+            )
         return []
     database.execute("DELETE FROM recipient WHERE message = ? AND address = ?", (row[0], outcome.address))
     if database.execute("SELECT 1 FROM recipient WHERE message = ?", row).fetchone():

@@ -20,6 +20,7 @@ from mail_operator.resources.relaypolicy import RelayPolicy, RelayPolicySpec
 from mailpods.directory.records import Address, Server, Shard, Smarthost, StoreSettings
 from mailpods.directory.shards import SERVER_FILE, STORE_FILE, encode_server, encode_store
 
+CONFIRM_REMOVAL = "mailpods.io/confirm-removal"  # annotation: the sudden removal that was meant
 _DAY = 86400
 _KEYS = ("username", "password")
 
@@ -65,6 +66,7 @@ def build_server(
         lan=record.lan,
         tls_required=record.tls_required,
         retention_seconds=server.spec.store.retention_days * _DAY,
+        confirmed_shrink=server.metadata.annotations.get(CONFIRM_REMOVAL),
         shards=tuple(network.shard_host(at, n) for n in range(at.shards)),
     )
     out = ServerOutcome(

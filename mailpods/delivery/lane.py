@@ -1,0 +1,138 @@
+"""One destination: its queue in memory, its few connections, used again, and its patience when down."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from mailpods.delivery.client import Connection, Disconnected, Refusal, Reply, Target
+
+CONNECTIONS = 10  # of one destination: more do not make Dovecot faster
+IDLE_SECONDS = 20.0  # until an unused connection is closed
+PROBE_SECONDS = 1.0  # between attempts to reach a destination that is down
+MAX_BREAKS = 3  # connections that one message may break before it is put off
+UNREACHABLE = 441  # our own code, for a destination that cannot be reached: always temporary
+
+
+@dataclass
+class Job:
+    """The copies of one message for one destination; `done` gets a reply for each recipient."""
+
+    sender: str
+    recipients: Sequence[str]
+    body: Callable[[], bytes]  # read when it is its turn; raises KeyError if the message is gone
+    done: Callable[[list[Reply]], None]
+    options: str = ""
+    breaks: int = field(default=0)
+
+
+class Lane:
+    """Delivers to one target, which is asked for at each connect, for it may move."""
+
+    def __init__(self, name: str, target: Callable[[], Target], log: Callable[[str], None]) -> None:
+        self.name = name
+        self._target = target
+        self._log = log
+        self._jobs: deque[Job] = deque()
+        self._wake = asyncio.Event()
+        self._workers: set[asyncio.Task[None]] = set()
+        self._idle = 0
+        self._connecting = asyncio.Lock()
+        self._down = False
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    def put(self, job: Job) -> None:
+        """Take a job; another connection is opened when all are busy."""
+        self._jobs.append(job)
+        if not self._idle and len(self._workers) < CONNECTIONS and (not self._down or not self._workers):
+            task = asyncio.get_running_loop().create_task(self._work())
+            self._workers.add(task)
+            task.add_done_callback(self._workers.discard)
+        self._wake.set()
+
+    async def close(self) -> None:
+        """End the connections at once; jobs under way stay in the spool."""
+        for worker in self._workers:
+            worker.cancel()
+        await asyncio.gather(*self._workers, return_exceptions=True)
+
+    async def _next(self) -> Job | None:
+        """The next job, or None when none came for a while."""
+        while not self._jobs:
+            self._wake.clear()
+            self._idle += 1
+            try:
+                await asyncio.wait_for(self._wake.wait(), IDLE_SECONDS)
+            except TimeoutError:
+                return None
+            finally:
+                self._idle -= 1
+        return self._jobs.popleft()
+
+    async def _work(self) -> None:
+        connection: Connection | None = None
+        try:
+            while job := await self._next():
+                connection = await self._do(job, connection)
+        finally:
+            if connection:
+                with suppress(Disconnected):
+                    await connection.quit()
+
+    async def _do(self, job: Job, connection: Connection | None) -> Connection | None:
+        reused = connection is not None
+        try:
+            connection = connection or await self._connect()
+        except Refusal as error:
+            code = error.reply.code if not error.reply.permanent else UNREACHABLE
+            job.done([Reply(code, error.reply.text)] * len(job.recipients))
+            return None
+        try:
+            body = job.body()
+        except KeyError:
+            job.done([Reply(250, "gone")] * len(job.recipients))  # an administrator deleted it
+            return connection
+        try:
+            replies = await connection.deliver(job.sender, job.recipients, body, job.options)
+        except Disconnected as error:
+            connection.abort()
+            # A connection that was idle may have been closed meanwhile: no fault of the message.
+            job.breaks += 0 if reused else 1
+            if job.breaks >= MAX_BREAKS:
+                job.done([Reply(UNREACHABLE, f"4.4.2 {error}")] * len(job.recipients))
+            else:
+                self._jobs.appendleft(job)
+            return None
+        except BaseException:
+            connection.abort()
+            raise
+        job.done(replies)
+        return connection
+
+    async def _connect(self) -> Connection:
+        """Try until the destination answers. One at a time while it is down. Raises Refusal."""
+        while True:
+            if self._down:
+                async with self._connecting:
+                    connection = await self._attempt()
+            else:
+                connection = await self._attempt()
+            if connection:
+                return connection
+            await asyncio.sleep(PROBE_SECONDS)
+
+    async def _attempt(self) -> Connection | None:
+        try:
+            connection = await Connection.open(self._target())
+        except (Disconnected, LookupError, ValueError) as error:
+            if not self._down:
+                self._down = True
+                self._log(f"unreachable lane={self.name} {error}")
+            return None
+        if self._down:
+            self._down = False
+            self._log(f"reachable again lane={self.name}")
+        return connection

@@ -1,0 +1,16 @@
+"""What delivery counts. The text of each metric is its documentation."""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+DELIVERED = Counter("mail_delivery_delivered", "Copies that a destination took, by lane.", ["lane"])
+DEFERRED = Counter("mail_delivery_deferred", "Recipients put off to be tried again.")
+FAILED = Counter("mail_delivery_failed", "Recipients given up for good; their senders are told.")
+NOTIFICATIONS = Counter("mail_delivery_notifications", "Delivery status notifications made (RFC 3464).")
+ACTIVE = Gauge(
+    "mail_delivery_active", "Messages in memory, under way or waiting.", multiprocess_mode="livesum"
+)
+SECONDS = Histogram(
+    "mail_delivery_seconds",
+    "Time from the 250 to the client until a recipient was delivered.",
+    buckets=(0.01, 0.05, 0.1, 0.5, 1, 5, 30, 60, 300, 3600, 86400),
+)

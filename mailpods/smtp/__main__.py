@@ -1,0 +1,241 @@
+"""The smtp program: binds the ports, gives up root, and keeps one worker process for each core alive."""
+
+import argparse
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+# The workers' counters lie in files that this process adds up. prometheus_client looks here when imported.
+os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", tempfile.mkdtemp(prefix="mailpods-smtp-"))
+
+from prometheus_client import CollectorRegistry, generate_latest, multiprocess
+from prometheus_client.core import GaugeMetricFamily
+
+from mailpods.admin.privileges import become
+from mailpods.admin.server import AdminServer, Request, Response
+from mailpods.directory.reader import DirectoryReader
+from mailpods.routing.router import Router
+from mailpods.smtp import worker
+from mailpods.smtp.clients import ClientCounts
+from mailpods.smtp.hub import log
+from mailpods.smtp.listeners import Bound, bind, ports
+from mailpods.spool.view import QueueView
+
+SILENCE_SECONDS = 15.0  # after which a worker counts as hung
+RESTART_SECONDS = 1.0
+
+
+@dataclass
+class _Worker:
+    """A running worker, and what it last said."""
+
+    pid: int
+    report: socket.socket
+    buffer: bytes = b""
+    state: dict[str, Any] = field(default_factory=dict)
+    heard: float = field(default_factory=time.monotonic)
+
+
+class Program:
+    """The parent process."""
+
+    def __init__(self, options: worker.Options, sockets: list[list[Bound]]) -> None:
+        self._options = options
+        self._sockets = sockets
+        self._clients = ClientCounts(len(sockets))
+        self._workers: dict[int, _Worker] = {}
+        self._reader = DirectoryReader(options.directory, options.buckets)
+        self._stopping = False
+
+    def run(self) -> None:
+        """Start the workers; start those that die again; return when all have drained after SIGTERM."""
+        for name in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(name, self._stop)
+        (self._options.spool / "workers").write_text(str(len(self._sockets)))
+        for number in range(len(self._sockets)):
+            self._start(number)
+        while self._workers:
+            self._listen()
+            self._reap()
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        self._stopping = True
+        for sockets in self._sockets:
+            for _, bound in sockets:
+                bound.close()  # or clients would go on knocking where nobody opens
+        for each in self._workers.values():
+            os.kill(each.pid, signal.SIGTERM)
+
+    def _start(self, number: int) -> None:
+        ours, theirs = socket.socketpair()
+        pid = os.fork()
+        if pid == 0:
+            status = 1
+            try:
+                ours.close()
+                for name in (signal.SIGTERM, signal.SIGINT):
+                    signal.signal(name, signal.SIG_DFL)
+                worker.run(number, self._options, self._sockets[number], self._clients, theirs)
+                status = 0
+            except SystemExit:
+                pass
+            except BaseException as error:
+                log(f"worker {number} failed: {error!r}")
+            finally:
+                os._exit(status)
+        theirs.close()
+        ours.setblocking(False)
+        self._workers[number] = _Worker(pid, ours)
+
+    def _listen(self) -> None:
+        by_socket = {each.report: each for each in self._workers.values()}
+        readable, _, _ = select.select(list(by_socket), [], [], 0.2)
+        for ready in readable:
+            each = by_socket[ready]
+            try:
+                each.buffer += ready.recv(1 << 20)
+            except OSError:
+                continue
+            *lines, each.buffer = each.buffer.split(b"\n")
+            if lines:
+                each.state, each.heard = json.loads(lines[-1]), time.monotonic()
+
+    def _reap(self) -> None:
+        for number, each in list(self._workers.items()):
+            pid, status = os.waitpid(each.pid, os.WNOHANG)
+            if not pid:
+                continue
+            each.report.close()
+            del self._workers[number]
+            multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]
+            self._clients.clear(number)
+            if not self._stopping:
+                log(f"worker {number} ended (status {status}); another one is started")
+                time.sleep(RESTART_SECONDS)
+                self._start(number)
+
+    # --- the admin port
+
+    def routes(self) -> Mapping[str, Any]:
+        """What the admin port answers."""
+        return {
+            "GET /metrics": lambda _: self._metrics(),
+            "GET /livez": lambda _: self._health(live=True),
+            "GET /readyz": lambda _: self._health(live=False),
+            "GET /directory": lambda _: self._directory(),
+            "GET /explain": self._explain,
+            "GET /queue": lambda r: Response.json([m for view in self._views() for m in view.queue(r.query)]),
+            "POST /queue/retry": lambda r: self._change(r, "retry"),
+            "DELETE /queue": lambda r: self._change(r, "delete"),
+        }
+
+    def _views(self) -> list[QueueView]:
+        folders = (path for path in self._options.spool.iterdir() if (path / "queue.db").exists())
+        return [QueueView(folder) for folder in sorted(folders)]
+
+    def _change(self, request: Request, what: str) -> Response:
+        try:
+            count = sum(getattr(view, what)(request.query) for view in self._views())
+        except ValueError as error:
+            return Response.text(str(error), 400)
+        return Response.json({"recipients": count})
+
+    def _metrics(self) -> Response:
+        registry = CollectorRegistry()
+        multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        depths = [view.depth() for view in self._views()]
+        oldest = min((o for _, o in depths if o), default=None)
+        gauges = {
+            "mail_queue_recipients": ("Recipients that wait in the spools.", sum(n for n, _ in depths)),
+            "mail_queue_oldest_seconds": (
+                "Age of the oldest message in the spools.",
+                time.time() - oldest if oldest else 0,
+            ),
+        }
+        families = [GaugeMetricFamily(name, text, value) for name, (text, value) in gauges.items()]
+
+        class _Queue:
+            def collect(self) -> list[GaugeMetricFamily]:
+                return families
+
+        registry.register(_Queue())
+        return Response(body=generate_latest(registry), content_type="text/plain; version=0.0.4")
+
+    def _health(self, live: bool) -> Response:
+        workers = list(self._workers.values())
+        hung = [w.pid for w in workers if time.monotonic() - w.heard > SILENCE_SECONDS]
+        if hung:
+            return Response.text(f"workers {hung} say nothing", 503)
+        if not live and (self._stopping or not all(w.state.get("ready") for w in workers)):
+            return Response.text("no directory yet, or stopping", 503)
+        return Response.text("ok")
+
+    def _directory(self) -> Response:
+        """What all workers have loaded."""
+        states = [w.state for w in self._workers.values()]
+        hashes = dict.items(states[0].get("hashes", {})) if states else {}.items()
+        common = {
+            file: digest
+            for file, digest in hashes
+            if all(s.get("hashes", {}).get(file) == digest for s in states)
+        }
+        problems = {file: text for s in states for file, text in s.get("problems", {}).items()}
+        return Response.json({"hashes": common, "problems": problems})
+
+    def _explain(self, request: Request) -> Response:
+        address = request.query.get("address", "")
+        if not address:
+            return Response.text("say which: ?address=", 400)
+        self._reader.refresh()
+        return Response.json(Router(self._reader).explain(address))
+
+
+def main() -> int:
+    """Run until SIGTERM. Returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m mailpods.smtp", description=__doc__)
+    parser.add_argument("--directory", type=Path, required=True, help="folder of the directory's files")
+    parser.add_argument("--buckets", type=int, required=True, help="how many bucket files it has")
+    parser.add_argument("--spool", type=Path, required=True, help="folder for mail that waits")
+    parser.add_argument("--auth-socket", required=True, help="Dovecot's auth socket")
+    parser.add_argument("--tls", type=Path, required=True, help="folder with tls.crt and tls.key")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
+    parser.add_argument("--user", help="whom to become after binding the ports, when started as root")
+    given = parser.parse_args()
+    address = os.environ.get("BIND", "0.0.0.0")
+    try:
+        listeners = ports(os.environ)
+        sockets = [
+            [bind(address, each, port) for each, port in listeners.items()] for _ in range(given.workers)
+        ]
+        folder = os.environ["PROMETHEUS_MULTIPROC_DIR"]
+        if given.user:
+            shutil.chown(folder, given.user)
+        program = Program(
+            worker.Options(given.directory, given.buckets, given.spool, given.auth_socket, given.tls), sockets
+        )
+        admin = AdminServer(address, int(os.environ.get("PORT_ADMIN", "9100")), program.routes())
+        become(given.user)
+    except (OSError, ValueError, KeyError) as error:
+        print(f"smtp: {error}", file=sys.stderr)
+        return 1
+    admin.start()
+    try:
+        program.run()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,130 @@
+"""One worker process: its listeners, its spool, its deliveries. It shares nothing with the others."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sqlite3
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvloop
+
+from mailpods.admin.privileges import die_with_parent
+from mailpods.delivery.deliverer import Deliverer
+from mailpods.directory.reader import DirectoryReader
+from mailpods.smtp.clients import ClientCounts
+from mailpods.smtp.dovecot_auth import DovecotAuth
+from mailpods.smtp.hub import Hub, log
+from mailpods.smtp.listeners import Acceptor, Bound
+from mailpods.smtp.session import Session
+from mailpods.smtp.tls import Certificate
+from mailpods.spool.spool import Spool
+
+POLL_SECONDS = 0.25  # between looks at directory and certificate
+REPORT_SECONDS = 1.0  # between signs of life
+DELIVERY_DRAIN = 10.0  # seconds that deliveries under way get when the program stops
+
+
+@dataclass(frozen=True)
+class Options:
+    """What all workers are told."""
+
+    directory: Path
+    buckets: int
+    spool: Path
+    auth_socket: str
+    tls: Path
+
+
+def run(
+    number: int, options: Options, bound: list[Bound], clients: ClientCounts, report: socket.socket
+) -> None:
+    """The life of worker `number`; returns when it was told to stop (SIGTERM) and has drained."""
+    die_with_parent()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_run(number, options, bound, clients, report))
+
+
+async def _run(
+    number: int, options: Options, bound: list[Bound], clients: ClientCounts, report: socket.socket
+) -> None:
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, stop.set)
+    clients.take_row(number)
+    reader = DirectoryReader(options.directory, options.buckets)
+    certificate = Certificate(options.tls, log)
+    reader.refresh()
+    certificate.refresh()
+    try:
+        spool = Spool.open(options.spool / str(number))
+    except (OSError, sqlite3.Error) as error:
+        log(f"spool {options.spool / str(number)} cannot be opened: {error}")
+        await asyncio.sleep(2)  # the parent starts another one: not in a tight loop
+        raise SystemExit(1) from error
+    hub = Hub(reader, spool, DovecotAuth(options.auth_socket, log), certificate, clients)
+    deliverers = [Deliverer(reader, spool, log)]
+    left = _left_behind(options.spool, len(list_workers(options.spool))) if number == 0 else []
+    deliverers += [Deliverer(reader, orphan, log) for orphan in left]
+    for deliverer in deliverers:
+        deliverer.start()
+    acceptor = Acceptor(
+        bound,
+        lambda listener, ip, tls: Session(hub, listener, ip, tls),
+        certificate,
+        hub.patience.handshake,
+    )
+    tasks = [
+        loop.create_task(hub.watch()),
+        loop.create_task(_poll(reader, certificate)),
+        loop.create_task(_report(reader, report)),
+    ]
+    while reader.server is None and not stop.is_set():
+        await asyncio.sleep(POLL_SECONDS)  # nothing can be said to a client before
+    if not stop.is_set():
+        await acceptor.start()
+    await stop.wait()
+    acceptor.stop()
+    await hub.drain()
+    await asyncio.gather(*(deliverer.stop(DELIVERY_DRAIN) for deliverer in deliverers))
+    for task in tasks:
+        task.cancel()
+    for opened in (spool, *left):
+        await loop.run_in_executor(None, opened.close)
+
+
+def list_workers(spool: Path) -> list[int]:
+    """The numbers of this run's workers, as the parent wrote them."""
+    return list(range(int((spool / "workers").read_text())))
+
+
+def _left_behind(spool: Path, workers: int) -> list[Spool]:
+    """Spools of an earlier run with more workers: emptied, not forgotten."""
+    numbers = (int(path.name) for path in spool.iterdir() if path.name.isdecimal())
+    return [Spool.open(spool / str(n)) for n in sorted(numbers) if n >= workers]
+
+
+async def _poll(reader: DirectoryReader, certificate: Certificate) -> None:
+    while True:
+        await asyncio.sleep(POLL_SECONDS)
+        reader.refresh()
+        certificate.refresh()
+
+
+async def _report(reader: DirectoryReader, report: socket.socket) -> None:
+    """Tell the parent what is loaded: at once when it changes, and every second as a sign of life."""
+    report.setblocking(False)
+    loop, last, told = asyncio.get_running_loop(), "", 0.0
+    while True:
+        state = {"hashes": reader.hashes, "problems": reader.problems, "ready": reader.server is not None}
+        text = json.dumps(state)
+        if text != last or loop.time() - told >= REPORT_SECONDS:
+            try:
+                await loop.sock_sendall(report, text.encode() + b"\n")
+            except OSError:
+                os._exit(1)  # the parent is gone
+            last, told = text, loop.time()
+        await asyncio.sleep(0.1)

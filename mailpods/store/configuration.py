@@ -1,0 +1,202 @@
+"""Dovecot's configuration, in the language of the version at hand: 2.3, or 2.4, which renamed most of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from mailpods.store.accounts import Version
+
+_FOLDERS = ("Drafts", "Sent", "Junk", "Trash", "Archive")  # special uses of RFC 6154
+# service, its ports: (variable PORT_<NAME>, TLS from the first byte, PROXY header)
+_LOGIN = {
+    "imap-login": [("IMAP", 0, 0), ("IMAPS", 1, 0), ("IMAP_PROXY", 0, 1), ("IMAPS_PROXY", 1, 1)],
+    "pop3-login": [("POP3", 0, 0), ("POP3S", 1, 0), ("POP3_PROXY", 0, 1), ("POP3S_PROXY", 1, 1)],
+    "managesieve-login": [("SIEVE", 0, 0)],
+}
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the configuration depends on. `ports` are the PORT_<NAME> of the environment, without the prefix."""
+
+    version: Version
+    full_version: str  # as 2.4 wants it said, e.g. 2.4.1
+    user: str
+    group: str
+    bind: str
+    ports: Mapping[str, int]
+    state: Path
+    mail: Path | None  # None: an authenticator without mailboxes
+    tls: Path | None
+    hostname: str
+    tls_required: bool
+    apikey: str | None = None
+
+
+def configuration(facts: Facts) -> str:
+    """dovecot.conf as text."""
+    new = facts.version >= (2, 4)
+    lines = [*_common(facts, new), *_accounts(facts, new)]
+    if facts.mail is not None:
+        lines += [*_tls(facts, new), *_mail(facts, new), *_listeners(facts, new)]
+    else:
+        lines += ["ssl = no", "protocols ="]
+    return "\n".join(lines) + "\n"
+
+
+def _common(facts: Facts, new: bool) -> list[str]:
+    version = facts.full_version
+    lines = [f"dovecot_config_version = {version}", f"dovecot_storage_version = {version}"] if new else []
+    lines += [
+        f"base_dir = {facts.state}/run",
+        f"state_dir = {facts.state}/state",
+        f"listen = {facts.bind}",
+        "log_path = /dev/stderr",
+        f"default_internal_user = {facts.user}",
+        f"default_internal_group = {facts.group}",
+        f"default_login_user = {facts.user}",
+        # Root is not needed for anything: nothing changes its root or its user.
+        *(f"service {name} {{\n  chroot =\n}}" for name in ("anvil",)),
+    ]
+    if not new:
+        old = ("ipc", "old-stats", "aggregator", "director")
+        lines += [f"service {name} {{\n  chroot =\n}}" for name in old]
+    limit = "" if new else "\n  chroot ="
+    lines.append(f"service stats {{{limit}\n  client_limit = 4000\n}}")
+    return lines
+
+
+def _accounts(facts: Facts, new: bool) -> list[str]:
+    folder = f"{facts.state}/accounts"
+    lines = [
+        "auth_mechanisms = plain login",
+        "auth_username_chars = abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ01234567890.-_@/+=~",
+        # No cache: a changed password counts at once.
+        "auth_cache_size = 0",
+        "auth_failure_delay = 2 secs",
+    ]
+    if new:
+        lines += [
+            "auth_username_format = %{user | lower}",
+            f"passdb passwd-file {{\n  passwd_file_path = {folder}/passdb.%{{protocol}}\n  use_worker = yes\n}}",
+        ]
+        userdb = f"userdb passwd-file {{\n  passwd_file_path = {folder}/userdb\n}}"
+        static = "userdb static {\n  fields {\n    home = /nonexistent\n  }\n}"
+    else:
+        args = f"args = username_format=%Lu {folder}"
+        lines.append(f"passdb {{\n  driver = passwd-file\n  {args}/passdb.%s\n}}")
+        userdb = f"userdb {{\n  driver = passwd-file\n  {args}/userdb\n}}"
+        static = "userdb {\n  driver = static\n  args = home=/nonexistent\n}"
+    lines.append(userdb if facts.mail is not None else static)
+    mode = "0600" if facts.mail is not None else "0660"
+    lines.append(
+        "service auth {\n  vsz_limit = 2G\n  client_limit = 5000\n"
+        f"  unix_listener auth-client {{\n    mode = {mode}\n  }}\n}}"
+    )
+    return lines
+
+
+def _tls(facts: Facts, new: bool) -> list[str]:
+    cleartext = "no" if facts.tls_required else "yes"
+    if new:
+        return [
+            "ssl = yes",
+            f"ssl_server {{\n  cert_file = {facts.tls}/tls.crt\n  key_file = {facts.tls}/tls.key\n}}",
+            f"auth_allow_cleartext = {cleartext}",
+        ]
+    return [
+        "ssl = yes",
+        f"ssl_cert = <{facts.tls}/tls.crt",
+        f"ssl_key = <{facts.tls}/tls.key",
+        "ssl_min_protocol = TLSv1.2",
+        f"disable_plaintext_auth = {'yes' if facts.tls_required else 'no'}",
+    ]
+
+
+def _mail(facts: Facts, new: bool) -> list[str]:
+    folders = "\n".join(
+        f"  mailbox {name} {{\n    auto = subscribe\n    special_use = \\{name}\n  }}" for name in _FOLDERS
+    )
+    lines = [
+        "first_valid_uid = 1",
+        f"mail_uid = {facts.user}",
+        f"mail_gid = {facts.group}",
+        "mail_fsync = optimized",
+        # fcntl locks on index files met "Resource deadlock avoided" under stress; volumes are local disks.
+        "lock_method = flock",
+        "mailbox_list_index = yes",
+        f"namespace inbox {{\n  inbox = yes\n  separator = /\n{folders}\n}}",
+        "lmtp_rcpt_check_quota = yes",
+        "lmtp_hdr_delivery_address = none",
+        "quota_full_tempfail = no",
+        "recipient_delimiter = +",
+        f"hostname = {facts.hostname}",
+        f"postmaster_address = postmaster@{facts.hostname}",
+        "shutdown_clients = yes",
+        "haproxy_trusted_networks = 0.0.0.0/0 ::/0",
+    ]
+    if new:
+        return [
+            *lines,
+            "protocols {\n  imap = yes\n  pop3 = yes\n  lmtp = yes\n  sieve = yes\n}",
+            "mail_driver = maildir",
+            "mail_path = ~/Maildir",
+            "mail_plugins {\n  quota = yes\n}",
+            "mail_attribute {\n  dict file {\n    path = %{home}/attributes\n  }\n}",
+            'quota "User quota" {\n}',
+            "quota_storage_grace = 0",
+            "quota_status_success = DUNNO",
+            "quota_status_nouser = DUNNO",
+            "quota_status_overquota = 552 5.2.2 Mailbox is full",
+            "quota_status_toolarge = 552 5.2.3 Message too large for mailbox",
+            "sieve_script personal {\n  driver = file\n  path = ~/sieve\n  active_path = ~/.dovecot.sieve\n}",
+            "protocol imap {\n  mail_plugins {\n    imap_quota = yes\n  }\n"
+            "  mail_max_userip_connections = 50\n  imap_metadata = yes\n}",
+            "protocol lmtp {\n  mail_plugins {\n    sieve = yes\n  }\n}",
+        ]
+    return [
+        *lines,
+        "protocols = imap pop3 lmtp sieve",
+        "mail_location = maildir:~/Maildir",
+        "mail_plugins = quota",
+        "mail_attribute_dict = file:%h/attributes",
+        "protocol imap {\n  mail_plugins = $mail_plugins imap_quota imap_zlib\n"
+        "  mail_max_userip_connections = 50\n  imap_metadata = yes\n}",
+        "protocol lmtp {\n  mail_plugins = $mail_plugins sieve\n}",
+        "plugin {\n  quota = count:User quota\n  quota_vsizes = yes\n  quota_grace = 0\n"
+        "  quota_status_success = DUNNO\n  quota_status_nouser = DUNNO\n"
+        "  quota_status_overquota = 552 5.2.2 Mailbox is full\n"
+        "  sieve = file:~/sieve;active=~/.dovecot.sieve\n}",
+    ]
+
+
+def _listeners(facts: Facts, new: bool) -> list[str]:
+    unlimited = "restart_request_count = unlimited" if new else "service_count = 0"
+    lines = []
+    for service, ports in _LOGIN.items():
+        listeners = "\n".join(_listener(facts, name, bool(tls), bool(proxy)) for name, tls, proxy in ports)
+        fewest = "\n  process_min_avail = 1" if service == "imap-login" else ""
+        lines.append(
+            f"service {service} {{\n  chroot =\n  {unlimited}{fewest}\n  client_limit = 2500\n{listeners}\n}}"
+        )
+    keep = f"  {unlimited}\n" if new else ""
+    lines.append(f"service lmtp {{\n{keep}{_listener(facts, 'LMTP')}\n}}")
+    lines.append(
+        "service quota-status {\n  executable = quota-status -p postfix\n  client_limit = 1\n"
+        f"{_listener(facts, 'QUOTA')}\n}}"
+    )
+    if facts.apikey:
+        name = "http" if not new else "http"
+        port = facts.ports["DOVEADM"]
+        lines.append(f"service doveadm {{\n  inet_listener {name} {{\n    port = {port}\n  }}\n}}")
+        lines.append(f"doveadm_api_key = {facts.apikey}")
+    return lines
+
+
+def _listener(facts: Facts, name: str, tls: bool = False, proxy: bool = False) -> str:
+    """An inet_listener on PORT_<name>. Port 0 switches off one that Dovecot would open by itself."""
+    options = [f"    port = {facts.ports.get(name, 0)}"]
+    options += ["    ssl = yes"] if tls else []
+    options += ["    haproxy = yes"] if proxy else []
+    inner = "\n".join(options)
+    return f"  inet_listener {name.lower().replace('_', '-')} {{\n{inner}\n  }}"
