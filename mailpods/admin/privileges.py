@@ -1,6 +1,7 @@
 """What a program gives up once it holds its ports: the rights of root."""
 
 import ctypes
+import encodings.idna  # noqa: F401  loaded when first needed, which may be too late for this user
 import os
 import pwd
 import signal

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import TCPServer
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -43,6 +44,15 @@ Route = Callable[[Request], Response]  # called in a thread of its own; must be 
 MAX_BODY = 1 << 20
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def server_bind(self) -> None:
+        """Without asking DNS for our own name, which may take its time."""
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]
+
+
 class AdminServer:
     """Serves `routes`, keyed by "METHOD /path". Port 0 takes a free one; `port` tells which."""
 
@@ -76,8 +86,7 @@ class AdminServer:
             def log_message(self, format: str, *args: Any) -> None:
                 pass  # probes every few seconds would drown the log
 
-        self._http = ThreadingHTTPServer((host, port), Handler)
-        self._http.daemon_threads = True
+        self._http = _Server((host, port), Handler)
         self.port: int = self._http.server_address[1]
 
     def start(self) -> None:

@@ -84,6 +84,9 @@ class Program:
             status = 1
             try:
                 ours.close()
+                for other in self._sockets[:number] + self._sockets[number + 1 :]:
+                    for _, bound in other:
+                        bound.close()  # or it would stay open until the last worker ends
                 for name in (signal.SIGTERM, signal.SIGINT):
                     signal.signal(name, signal.SIG_DFL)
                 worker.run(number, self._options, self._sockets[number], self._clients, theirs)

@@ -7,7 +7,7 @@ no coroutine per command or line; pipelined commands are answered in one write. 
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, cast
 
 from aiosmtpd.smtp import SMTP
 
@@ -130,8 +130,7 @@ class Connection(SMTP):
     # --- asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's are of no class of asyncio's
         self.opened()
         self._flush()
 

@@ -9,6 +9,7 @@ import os
 from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 from mailpods.directory.records import AccountId
 
@@ -113,7 +114,7 @@ class DovecotAuth(asyncio.Protocol):
     # --- asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.WriteTransport)
+        transport = cast(asyncio.WriteTransport, transport)  # uvloop's are of no class of asyncio's
         self._transport = transport
         self._buffer = b""
         transport.write(f"VERSION\t1\t1\nCPID\t{os.getpid()}\n".encode())

@@ -76,8 +76,8 @@ class Store:
 
     def run(self) -> None:
         """Until SIGTERM."""
-        for name in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(name, self._stop)
+        for each in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(each, self._stop)
         for name in ("run", "state", "accounts"):
             (self._state / name).mkdir(parents=True, exist_ok=True, mode=0o750)
         while not self._stopping:
@@ -195,8 +195,8 @@ class Store:
             waiting = mailboxes.guarded(mail, settings.confirmed_shrink)
             for batch, count in waiting.items():
                 log(
-                    f"{count} mailboxes were removed at once ({batch}): they are kept until the MailServer is "
-                    f"annotated mailpods.io/confirm-removal={batch}"
+                    f"{count} mailboxes were removed at once ({batch}): they are kept until the MailServer "
+                    f"is annotated mailpods.io/confirm-removal={batch}"
                 )
             PARKED.set(len(mailboxes.parked(mail)))
             GUARDED.set(sum(waiting.values()))

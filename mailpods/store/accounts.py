@@ -1,6 +1,6 @@
 """Accounts as Dovecot's passwd-files: a file of logins for each service, and one of mailboxes.
 
-A service that is off has no line; one that is for the LAN alone has `allow_nets`, judged by the client's address.
+A service that is off has no line; one for the LAN alone has `allow_nets`, judged by the client's address.
 """
 
 from collections.abc import Iterable, Mapping

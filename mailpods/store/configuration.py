@@ -17,7 +17,7 @@ _LOGIN = {
 
 @dataclass(frozen=True)
 class Facts:
-    """What the configuration depends on. `ports` are the PORT_<NAME> of the environment, without the prefix."""
+    """What the configuration depends on. `ports` are the PORT_<NAME> of the environment, without prefix."""
 
     version: Version
     full_version: str  # as 2.4 wants it said, e.g. 2.4.1
@@ -78,7 +78,8 @@ def _accounts(facts: Facts, new: bool) -> list[str]:
     if new:
         lines += [
             "auth_username_format = %{user | lower}",
-            f"passdb passwd-file {{\n  passwd_file_path = {folder}/passdb.%{{protocol}}\n  use_worker = yes\n}}",
+            f"passdb passwd-file {{\n  passwd_file_path = {folder}/passdb.%{{protocol}}",
+            "  use_worker = yes\n}",
         ]
         userdb = f"userdb passwd-file {{\n  passwd_file_path = {folder}/userdb\n}}"
         static = "userdb static {\n  fields {\n    home = /nonexistent\n  }\n}"
@@ -186,9 +187,8 @@ def _listeners(facts: Facts, new: bool) -> list[str]:
         f"{_listener(facts, 'QUOTA')}\n}}"
     )
     if facts.apikey:
-        name = "http" if not new else "http"
         port = facts.ports["DOVEADM"]
-        lines.append(f"service doveadm {{\n  inet_listener {name} {{\n    port = {port}\n  }}\n}}")
+        lines.append(f"service doveadm {{\n  inet_listener http {{\n    port = {port}\n  }}\n}}")
         lines.append(f"doveadm_api_key = {facts.apikey}")
     return lines
 

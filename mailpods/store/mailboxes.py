@@ -1,4 +1,4 @@
-"""The life of mailbox folders: parked when their account is gone, brought back with it, purged after retention.
+"""The life of mailbox folders: parked when their account is gone, brought back with it, purged in the end.
 
     MAIL/7/info                         a mailbox
     MAIL/.parked/7/info~TIME~BATCH      a parked one: when, and in which sudden removal ("-": an ordinary one)

@@ -16,7 +16,7 @@ from pathlib import Path
 from mail_operator.local.files import make_folder, write_atomically
 from mail_operator.local.ports import Ports, selects, service_ports
 from mail_operator.local.processes import Process, end_leftovers, record
-from mail_operator.local.volumes import Manifest, Objects, empty_folder, files_of, write_volume
+from mail_operator.local.volumes import Manifest, Objects, content, empty_folder, files_of, write_volume
 
 # What a process inherits; everything else it needs stands in its manifest.
 _INHERITED = ("PATH", "LANG", "LC_ALL", "TZ", "PYTHONPATH", "VIRTUAL_ENV", "DOVECOT")
@@ -180,7 +180,7 @@ class Pods:
         ports = {p["name"]: self._ports.of(pod.name, p["name"]) for p in container.get("ports", ())}
         env = {name: os.environ[name] for name in _INHERITED if name in os.environ}
         for variable in container.get("env", ()):
-            env[variable["name"]] = _value(variable, pod)
+            env[variable["name"]] = _value(variable, pod, self._objects)
         env = {name: _local(value, paths) for name, value in env.items()}
         for name, port in ports.items():
             env[f"PORT_{name.upper().replace('-', '_')}"] = str(port)
@@ -220,10 +220,12 @@ def _command(container: Manifest) -> Iterator[str]:
         yield sys.executable if n == 0 and argument.startswith("python") else argument
 
 
-def _value(variable: Manifest, pod: Pod) -> str:
-    """The value of an environment variable; of the downward API, what mail pods use."""
+def _value(variable: Manifest, pod: Pod, objects: Objects) -> str:
+    """The value of an environment variable; of the other sources, those that mail pods use."""
     if "value" in variable:
         return str(variable["value"])
+    if reference := variable["valueFrom"].get("secretKeyRef"):
+        return content(objects["Secret", reference["name"]])[reference["key"]].decode()
     path: str = variable["valueFrom"]["fieldRef"]["fieldPath"]
     if path == "metadata.name":
         return pod.name

@@ -71,7 +71,10 @@ class Runner:
             plan = compile(self.world.snapshot, plan)
         certificates_changed = self._certificates(plan.secrets)
         if plan.objects is not self.plan.objects or certificates_changed or plan != self.plan:
-            secrets = [secret_manifest(name, values) for name, values in self.world.secrets.items()]
+            # Of the same name may be a tenant's Secret: the pods see those of their own namespace alone.
+            here = {ref.namespace for ref in plan.directory}
+            given = self.world.secrets.items()
+            secrets = [secret_manifest(name, values) for name, values in given if name[0] in here]
             self.pods.apply([*plan.objects, *secrets])
         self._stale = plan != self.plan
         self.plan = plan
