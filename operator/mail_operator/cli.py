@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 
 from mail_operator.compiler import compile
+from mail_operator.local import demo
 from mail_operator.local.manifests import Manifests
 from mail_operator.local.ports import Ports, PortTaken
 from mail_operator.local.runner import Runner
@@ -67,6 +68,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     ports.add_argument("--free-ports", action="store_true", help="listen on any free ports")
 
+    quick = command("demo", _demo, "Run examples/quickstart: send and read mail, say what happened, stop.")
+    quick.add_argument("paths", nargs=1, metavar="DIR")
     explain = command("explain", _explain, "Say where an address leads, and why.")
     explain.add_argument("address")
     queue = command("queue", _queue, "Show, retry or delete what is queued.")
@@ -93,8 +96,7 @@ def _up(options: argparse.Namespace) -> int:
 
     data = DataFolder(options.data.absolute())
     ports = Ports(options.bind, None if options.free_ports else options.port_offset)
-    user = MAIL_USER if os.geteuid() == 0 else None
-    runner = Runner(options.paths, data, ports, options.bind, user)
+    runner = Runner(options.paths, data, ports, options.bind, _mail_user())
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
     shown = ""
@@ -111,6 +113,14 @@ def _up(options: argparse.Namespace) -> int:
         runner.stop()
         data.close()
     return 0
+
+
+def _demo(options: argparse.Namespace) -> int:
+    return demo.main(options.paths, _mail_user())
+
+
+def _mail_user() -> str | None:
+    return MAIL_USER if os.geteuid() == 0 else None
 
 
 def _look(paths: list[Path]) -> World:

@@ -182,8 +182,8 @@ class Pods:
         for variable in container.get("env", ()):
             env[variable["name"]] = _value(variable, pod, self._objects)
         env = {name: _local(value, paths) for name, value in env.items()}
-        for name, port in ports.items():
-            env[f"PORT_{name.upper().replace('-', '_')}"] = str(port)
+        here = {str(p["containerPort"]): str(ports[p["name"]]) for p in container.get("ports", ())}
+        env |= {name: here.get(value, value) for name, value in env.items() if name.startswith("PORT_")}
         env |= {"BIND": self._bind, "RESOLVE_FILE": str(self._names_file)}
         command = [_local(_expand(a, env), paths) for a in _command(container)]
         if self._user:

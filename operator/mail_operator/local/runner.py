@@ -33,6 +33,7 @@ class Runner:
         self, paths: list[Path], data: DataFolder, ports: Ports, bind: str, user: str | None
     ) -> None:
         self._data = data
+        self._ports = ports
         self.world = World(Manifests(paths), data.state)
         self.pods = Pods(data.path, ports, bind, user)
         self.plan = Plan()
@@ -157,7 +158,7 @@ class Runner:
             {"kind": ref.kind, "namespace": ref.namespace, "name": ref.name, "status": status}
             for ref, status in sorted(self.statuses.items(), key=lambda item: str(item[0]))
         ]
-        text = json.dumps({"admin": self.admin(), "objects": rows}, indent=1)
+        text = json.dumps({"admin": self.admin(), "ports": self._ports.offered(), "objects": rows}, indent=1)
         write_atomically(self._data.path / "run" / "status.json", text.encode())
 
     def admin(self) -> dict[str, str]:
