@@ -34,7 +34,10 @@ def a_plan(word: str, image: str = "one") -> list[dict[str, Any]]:
         "image": image,
         "command": ["python", "-c", PROGRAM],
         "args": ["--config=/etc/web", "$(POD)"],
-        "env": [{"name": "POD", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}],
+        "env": [
+            {"name": "POD", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+            {"name": "PORT_ADMIN", "value": "9100"},
+        ],
         "ports": [{"name": "admin", "containerPort": 9100}],
         "volumeMounts": [{"name": "config", "mountPath": "/etc/web"}],
     }

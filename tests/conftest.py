@@ -1,0 +1,45 @@
+"""Installations for tests: one that stories share, and fresh ones for those that break things."""
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.installation import Installation, domain, mailbox, manifest, server
+
+
+@pytest.fixture
+def installations() -> Iterator[Callable[[], Installation]]:
+    """Makes installations that end with the test. Their paths are short, for sockets lie there."""
+    made: list[tuple[Installation, Path]] = []
+
+    def make() -> Installation:
+        folder = Path(tempfile.mkdtemp(prefix="mp-"))
+        made.append((Installation(folder), folder))
+        return made[-1][0]
+
+    yield make
+    for installation, folder in made:
+        installation.stop()
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def house() -> Iterator[Installation]:
+    """The installation that stories share; each brings mailboxes of its own."""
+    folder = Path(tempfile.mkdtemp(prefix="mp-"))
+    installation = Installation(folder)
+    installation.apply(
+        "server",
+        server(loginForms=["numbered", "address", "generated"]),
+        domain("a.test", 7, additionalNames=["a2.test"]),
+        domain("b.test", 8),
+        manifest("RelayPolicy", "main", {"serverRef": {"name": "main"}, "limits": {"messageSize": "2M"}}),
+    )
+    installation.apply("people", mailbox("info"), mailbox("anna"))
+    installation.start()
+    yield installation
+    installation.stop()
+    shutil.rmtree(folder)

@@ -1,0 +1,332 @@
+"""What a user gets: send by submission, receive from outside, read over IMAP and POP3, with any login."""
+
+import email
+import email.policy
+import smtplib
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.installation import HOST, Installation, domain, mailbox, manifest, message, wait
+
+
+def answer(plain: socket.socket, question: bytes, ends_with: bytes) -> bytes:
+    """What a server says to one line, up to the reply that holds `ends_with`."""
+    plain.sendall(question)
+    said = b""
+    while ends_with not in said:
+        more = plain.recv(4096)
+        assert more, said
+        said += more
+    return said
+
+
+@pytest.mark.req("R-000-18", "R-001-06", "R-002-04", "R-001-08", "R-002-16", "R-002-17", "R-002-18")
+def test_info_writes_to_anna_who_reads_over_imap_and_pop3(house: Installation) -> None:
+    house.apply("walk", mailbox("walker"), mailbox("reader"))
+    house.wait_for("Mailbox", "reader")
+    house.wait_for("Mailbox", "walker")
+    with house.submission("7/walker", "pw-walker") as client:
+        client.send_message(message("walker@a.test", "reader@a.test", "over 587"))
+    with smtplib.SMTP_SSL(HOST, house.port("submissions"), context=house.tls()) as secure:
+        secure.login("walker@a.test", "pw-walker")
+        secure.send_message(message("walker@a.test", "reader@a.test", "over 465"))
+    found = house.wait_for_mail("7/reader", "pw-reader", 2)
+    assert {email.message_from_bytes(m)["Subject"] for m in found} == {"over 587", "over 465"}
+    with house.pop3("7/reader", "pw-reader") as client3:
+        assert client3.stat()[0] == 2
+        client3.dele(1)
+        client3.quit()
+    assert len(house.inbox("7/reader", "pw-reader")) == 1  # R-001-10: fetched mail may go
+
+
+@pytest.mark.req("R-001-01")
+def test_all_login_forms_lead_to_the_same_mailbox(house: Installation) -> None:
+    house.apply("forms", mailbox("forms"))
+    house.wait_for("Mailbox", "forms")
+    generated = house.status("Mailbox", "forms")["loginName"]
+    assert len(generated) == 6
+    for login in ("7/forms", "forms@a.test", "forms@a2.test", generated, "FORMS@A.test"):
+        assert house.can_log_in(login, "pw-forms"), login
+        with house.submission(login, "pw-forms") as client:
+            client.send_message(message("forms@a.test", "forms@a.test", login))
+    assert len(house.wait_for_mail("7/forms", "pw-forms", 5)) == 5
+    assert not house.can_log_in("forms", "pw-forms")  # R-000-19: the bare name is no login
+
+
+@pytest.mark.req("R-000-01", "R-000-02")
+def test_domains_have_their_own_people_unless_they_share_them(house: Installation) -> None:
+    house.apply("shared", mailbox("pat"), mailbox("pat-b", "b-test", localPart="pat"))
+    house.wait_for("Mailbox", "pat")
+    house.wait_for("Mailbox", "pat-b")
+    house.deliver("x@example.net", "pat@a.test", "a")
+    house.deliver("x@example.net", "pat@a2.test", "a2")
+    house.deliver("x@example.net", "pat@b.test", "b")
+    ours = house.wait_for_mail("7/pat", "pw-pat", 2)
+    theirs = house.wait_for_mail("8/pat", "pw-pat-b", 1)
+    assert {email.message_from_bytes(m)["Subject"] for m in ours} == {"a", "a2"}
+    assert [email.message_from_bytes(m)["Subject"] for m in theirs] == ["b"]
+
+
+@pytest.mark.req("R-001-37")
+def test_a_stranger_may_not_relay(house: Installation) -> None:
+    with house.smtp() as client:
+        client.ehlo("client.example.net")
+        client.mail("x@example.net")
+        assert client.rcpt("y@example.org") == (550, b"relay not permitted")
+        assert client.rcpt("nobody@a.test")[0] == 550
+        assert client.rcpt("info@a.test")[0] == 250
+
+
+@pytest.mark.req("R-003-04")
+def test_a_sender_must_be_the_login_s_own(house: Installation) -> None:
+    house.apply("own", mailbox("own"), manifest("MailAlias", "own-alias", {
+        "domainRef": {"name": "a-test"}, "targets": [{"mailboxRef": {"name": "own"}}]}))  # fmt: skip
+    house.wait_for("Mailbox", "own")
+    house.wait_for("MailAlias", "own-alias")
+    with house.submission("7/own", "pw-own") as client:
+        assert client.mail("info@a.test")[0] in (550, 553)
+        assert client.mail("own@a2.test")[0] == 250
+        client.rset()
+        assert client.mail("own-alias@a.test")[0] == 250
+
+
+@pytest.mark.req("R-001-40")
+def test_a_message_over_the_limit_is_refused_before_and_after_data(house: Installation) -> None:
+    with house.smtp() as client:
+        client.ehlo("client.example.net")
+        assert client.esmtp_features["size"] == "2000000"
+        assert client.docmd("MAIL FROM:<x@example.net> SIZE=2000001")[0] == 552
+        client.mail("x@example.net")
+        client.rcpt("info@a.test")
+        code, _ = client.data(b"Subject: x\r\n\r\n" + b"x" * 70 + (b"\r\n" + b"y" * 76) * 27000)
+        assert code == 552
+
+
+@pytest.mark.req("R-000-24", "R-001-05")
+def test_a_new_password_acts_within_a_moment_and_drops_no_connection(house: Installation) -> None:
+    house.apply("changing", mailbox("changing"))
+    house.wait_for("Mailbox", "changing")
+    with house.imap("7/changing", "pw-changing") as kept:
+        for n in range(3):  # each is as long as the one before: the trap of same size and second
+            new = f"password-{n}"
+            house.apply("changing", mailbox("changing", password=new))
+            wait(lambda new=new: house.can_log_in("7/changing", new), 5)  # type: ignore[misc]
+            assert not house.can_log_in("7/changing", "pw-changing")
+            if n:
+                assert not house.can_log_in("7/changing", f"password-{n - 1}")
+            assert kept.noop()[0] == "OK"
+
+
+def test_a_new_mailbox_works_within_a_moment(house: Installation) -> None:
+    began = time.monotonic()
+    house.apply("quick", mailbox("quick"))
+    wait(lambda: house.can_log_in("7/quick", "pw-quick"), 5)
+    assert time.monotonic() - began < 5
+    house.wait_for("Mailbox", "quick")
+    house.deliver("x@example.net", "quick@a.test")
+    house.wait_for_mail("7/quick", "pw-quick", 1)
+
+
+@pytest.mark.req("R-004-01", "R-004-03", "R-004-16")
+def test_services_are_off_or_for_the_lan_alone(house: Installation) -> None:
+    services = {"imap": "off", "pop3": "everywhere", "smtp": "lan"}
+    house.apply("services", mailbox("limited", services=services))
+    house.wait_for("Mailbox", "limited")
+    assert not house.can_log_in("7/limited", "pw-limited")
+    with house.pop3("7/limited", "pw-limited"):
+        pass
+    with house.smtp("submission") as client, pytest.raises(smtplib.SMTPAuthenticationError):
+        client.starttls(context=house.tls())
+        client.login("7/limited", "pw-limited")  # 127.0.0.1 is in no LAN here
+
+
+@pytest.mark.req("R-002-06", "R-002-08", "R-001-16")
+def test_an_alias_leads_to_several_and_never_takes_a_mailbox_s_address(house: Installation) -> None:
+    alias = {"domainRef": {"name": "a-test"}, "targets": [
+        {"mailboxRef": {"name": "one"}}, {"mailboxRef": {"name": "two"}}]}  # fmt: skip
+    house.apply("aliases", mailbox("one"), mailbox("two"))
+    house.wait_for("Mailbox", "two")
+    house.apply("aliases-2", manifest("MailAlias", "both", alias),
+                manifest("MailAlias", "theft", {**alias, "localPart": "one"}))  # fmt: skip
+    house.wait_for("MailAlias", "both")
+    refused = house.wait_for("MailAlias", "theft", "False")
+    assert refused["reason"] == "AddressTaken" and "one@a.test" in refused["message"]
+    house.deliver("x@example.net", "both@a.test")
+    house.wait_for_mail("7/one", "pw-one", 1)
+    house.wait_for_mail("7/two", "pw-two", 1)
+
+
+def test_aliases_that_lead_in_a_circle_are_named_and_harm_nobody(house: Installation) -> None:
+    def leads(name: str, to: str) -> object:
+        spec = {"domainRef": {"name": "a-test"}, "targets": [{"address": f"{to}@a.test"}]}
+        return manifest("MailAlias", name, spec)
+
+    house.apply("circle", leads("ring-a", "ring-b"), leads("ring-b", "ring-a"))
+    assert house.wait_for("MailAlias", "ring-a", "False")["reason"] == "AliasCycle"
+    with house.smtp() as client:
+        client.ehlo("x.example")
+        client.mail("x@example.net")
+        assert client.rcpt("ring-a@a.test")[0] == 550
+    house.remove("circle")
+
+
+@pytest.mark.req("R-000-08", "R-000-09", "R-000-26")
+def test_the_domain_administrator_is_there_and_locked_and_its_name_reserved(house: Installation) -> None:
+    assert house.status("MailDomain", "a-test")["admin"] == {"login": "7/maint"}
+    for password in ("", "maint", "7/maint"):
+        assert not house.can_log_in("7/maint", password or "x")
+    house.apply("maint", mailbox("maint"))
+    wait(lambda: "maint is reserved" in (house.data.parent / "up.log").read_text())
+    house.remove("maint")
+
+
+@pytest.mark.req_part("R-001-15")
+def test_a_full_mailbox_is_refused_at_rcpt(house: Installation) -> None:
+    house.apply("full", mailbox("full", quota="100k"))
+    house.wait_for("Mailbox", "full")
+    with house.smtp() as client:
+        body = message("x@example.net", "full@a.test", body="x" * 70 + "\n" + ("y" * 70 + "\n") * 1300)
+        client.send_message(body)
+    house.wait_for_mail("7/full", "pw-full", 1)
+    with house.smtp() as client:
+        client.ehlo("x.example")
+        client.docmd("MAIL FROM:<x@example.net> SIZE=50000")
+        code, text = client.rcpt("full@a.test")
+        assert code == 552, text
+
+
+def test_special_use_folders_are_there(house: Installation) -> None:
+    with house.imap("7/info", "pw-info") as client:
+        listed = b" ".join(line for line in client.list()[1] if isinstance(line, bytes))
+    for use in (b"\\Drafts", b"\\Sent", b"\\Junk", b"\\Trash", b"\\Archive"):
+        assert use in listed
+
+
+def test_a_local_failure_for_good_tells_the_sender_and_a_null_sender_nothing(house: Installation) -> None:
+    """A message larger than the quota, whose size the client kept to itself: LMTP refuses it at the end."""
+
+    def send_without_size(client: smtplib.SMTP, sender: str, data: bytes) -> None:
+        assert client.docmd(f"MAIL FROM:<{sender}>")[0] == 250
+        assert client.rcpt("tiny@a.test")[0] == 250
+        assert client.data(data)[0] == 250
+
+    house.apply("bounce", mailbox("writer"), mailbox("tiny", quota="20k"))
+    house.wait_for("Mailbox", "tiny")
+    house.wait_for("Mailbox", "writer")
+    large = message("writer@a.test", "tiny@a.test", "too large", ("z" * 70 + "\n") * 600)
+    with house.submission("7/writer", "pw-writer") as client:
+        send_without_size(client, "writer@a.test", large.as_bytes(policy=email.policy.SMTP))
+    report = email.message_from_bytes(house.wait_for_mail("7/writer", "pw-writer", 1)[0])
+    assert report.get_content_type() == "multipart/report"
+    assert report["Auto-Submitted"] == "auto-replied"
+    status = report.get_payload()[1].as_string()  # type: ignore[union-attr,index]
+    assert "Action: failed" in status and "tiny@a.test" in status
+    with house.smtp() as outside:
+        outside.ehlo("x.example")
+        send_without_size(outside, "", large.as_bytes(policy=email.policy.SMTP))
+    wait(lambda: house.log("main-smtp-0-smtp").count("failed id=") >= 2)
+    time.sleep(1)
+    assert len(house.inbox("7/writer", "pw-writer")) == 1
+
+
+@pytest.fixture
+def lonely(installations: Callable[[], Installation]) -> Iterator[Installation]:
+    made = installations()
+    from tests.support.installation import server
+
+    made.apply("server", server(), domain("a.test", 7))
+    made.apply("info", mailbox("info"))
+    made.start()
+    yield made
+
+
+@pytest.mark.req_part("R-000-16", "R-000-17")
+def test_a_removed_mailbox_is_parked_and_comes_back_with_its_mail(lonely: Installation) -> None:
+    lonely.apply("gone", mailbox("gone"))
+    lonely.wait_for("Mailbox", "gone")
+    lonely.deliver("x@example.net", "gone@a.test")
+    lonely.wait_for_mail("7/gone", "pw-gone", 1)
+    lonely.remove("gone")
+    mail = lonely.data / "volumes" / "mail-main-store-0"
+    wait(lambda: not (mail / "7" / "gone").exists() and list((mail / ".parked" / "7").glob("gone~*")))
+    assert not lonely.can_log_in("7/gone", "pw-gone")
+    with lonely.smtp() as client:
+        client.ehlo("x.example")
+        client.mail("x@example.net")
+        assert client.rcpt("gone@a.test")[0] == 550
+    lonely.apply("gone", mailbox("gone"))
+    lonely.wait_for("Mailbox", "gone")
+    assert len(lonely.inbox("7/gone", "pw-gone")) == 1
+
+
+def test_an_empty_folder_of_manifests_changes_nothing(lonely: Installation) -> None:
+    lonely.deliver("x@example.net", "info@a.test")
+    lonely.wait_for_mail("7/info", "pw-info", 1)
+    for file in lonely.manifests.glob("*.yaml"):
+        file.rename(file.with_suffix(".away"))
+    wait(lambda: "no manifest is left" in (lonely.data.parent / "up.log").read_text())
+    time.sleep(1)
+    assert lonely.can_log_in("7/info", "pw-info")
+    assert len(lonely.inbox("7/info", "pw-info")) == 1
+
+
+def test_state_survives_a_restart(lonely: Installation) -> None:
+    lonely.deliver("x@example.net", "info@a.test")
+    lonely.wait_for_mail("7/info", "pw-info", 1)
+    with lonely.imap("7/info", "pw-info") as client:
+        client.select("INBOX")
+        before = client.response("UIDVALIDITY")[1]
+    lonely.stop()
+    lonely.start()
+    lonely.wait_for("Mailbox", "info")
+    with lonely.imap("7/info", "pw-info") as client:
+        client.select("INBOX")
+        assert client.response("UIDVALIDITY")[1] == before
+    assert len(lonely.inbox("7/info", "pw-info")) == 1
+
+
+def test_tls_is_needed_for_a_login(house: Installation) -> None:
+    # From another address than the server's: Dovecot takes a connection within one address for safe.
+    other = ("127.0.0.2", 0)
+    with socket.create_connection((HOST, house.port("imap")), 10, other) as plain:
+        assert b"a NO [PRIVACYREQUIRED]" in answer(plain, b'a LOGIN "7/info" "pw-info"\r\n', b"\r\na ")
+    with socket.create_connection((HOST, house.port("pop3")), 10, other) as plain:
+        assert b"-ERR [AUTH]" in answer(plain, b"USER 7/info\r\n", b"-ERR")
+    with house.smtp("submission") as plain_smtp:
+        plain_smtp.ehlo("x.example")
+        assert "auth" not in plain_smtp.esmtp_features
+        assert plain_smtp.docmd("AUTH PLAIN AGEAYg==")[0] in (503, 530, 538)
+
+
+def test_messages_that_nobody_here_wrote_come_back_byte_for_byte(house: Installation) -> None:
+    """The standard library's e-mail test data, through SMTP -> IMAP and -> POP3."""
+    import test.test_email as corpus  # type: ignore[import-not-found]
+
+    folder = Path(corpus.__file__).parent / "data"
+    files = sorted(folder.glob("msg_*.txt"))
+    assert len(files) > 40
+    house.apply("corpus", mailbox("corpus"))
+    house.wait_for("Mailbox", "corpus")
+    sent: dict[bytes, bytes] = {}
+    with house.smtp() as client:
+        client.ehlo("x.example")
+        for n, file in enumerate(files):
+            lines = file.read_bytes().replace(b"\r\n", b"\n").replace(b"\r", b"\n").rstrip(b"\n").split(b"\n")
+            marker = b"X-Corpus: %d" % n
+            body = b"\r\n".join([marker, *lines, b""])
+            if any(len(line) > 998 for line in lines):
+                continue
+            assert client.sendmail("x@example.net", ["corpus@a.test"], body, ["BODY=8BITMIME"]) == {}
+            sent[marker] = body
+    over_imap = house.wait_for_mail("7/corpus", "pw-corpus", len(sent), 60)
+    with house.pop3("7/corpus", "pw-corpus") as reader:
+        over_pop3 = [b"\r\n".join([*reader.retr(n + 1)[1], b""]) for n in range(len(sent))]
+    for found in (over_imap, over_pop3):
+        bodies = {b"X-Corpus: " + m.partition(b"X-Corpus: ")[2].partition(b"\r\n")[0]: m for m in found}
+        assert bodies.keys() == sent.keys()
+        for marker, body in sent.items():
+            assert bodies[marker].endswith(b"\r\n" + body), marker
