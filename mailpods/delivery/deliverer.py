@@ -241,8 +241,9 @@ class Deliverer:
                 id = await self._spool.accept(back, report)
             except KeyError:
                 pass  # an administrator deleted it
-            except SpoolError as error:
-                self._log(f"no notification id={message.due.id} {error}")
+            except Exception as error:  # whatever it is: the recipient is not given up without a word
+                what = error if isinstance(error, SpoolError) else repr(error)
+                self._log(f"no notification id={message.due.id} {what}")
                 failed = {f.recipient.address for f in told}
                 outcomes = [
                     Outcome(o.id, o.address, time.time() + FIRST_RETRY, str(error))

@@ -1,6 +1,7 @@
 """Delivery status notifications (RFC 3464) to the sender of a message that could not be delivered."""
 
 import datetime
+import email.generator  # noqa: F401  as_bytes() would load it late, when we may not read it any more
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass

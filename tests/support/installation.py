@@ -245,7 +245,10 @@ class Installation:
         """The INBOX once it holds `count` messages."""
 
         def arrived() -> list[bytes] | None:
-            messages = self.inbox(login, password)
+            try:
+                messages = self.inbox(login, password)
+            except OSError:  # the store is not up again yet
+                return None
             return messages if len(messages) >= count else None
 
         found: list[bytes] = wait(arrived, seconds, f"{count} messages did not arrive for {login}")

@@ -193,15 +193,19 @@ class _Run:
         for domain in dirty:
             old_state = self.old.topology.domains.get(domain)
             old, fragment = self.old.fragments.get(domain), new.fragments.get(domain)
-            if old and old_state:
-                for bucket in old.buckets:
-                    key = (old_state.server_ref, bucket)
-                    copied.setdefault(key, dict(new.parts.get(key, {}))).pop(domain, None)
             state = new.topology.domains.get(domain)
-            if fragment and state:
-                for bucket, records in fragment.buckets.items():
-                    key = (state.server_ref, bucket)
-                    copied.setdefault(key, dict(new.parts.get(key, {})))[domain] = records
+            before = (
+                {(old_state.server_ref, n): r for n, r in old.buckets.items()} if old and old_state else {}
+            )
+            now = (
+                {(state.server_ref, n): r for n, r in fragment.buckets.items()} if fragment and state else {}
+            )
+            for key in before.keys() | now.keys():
+                if before.get(key) != now.get(key):  # most buckets of a domain hold what they held
+                    part = copied.setdefault(key, dict(new.parts.get(key, {})))
+                    part.pop(domain, None)
+                    if key in now:
+                        part[domain] = now[key]
         new.parts.update(copied)
         stale = set(copied)
         for server in new.topology.servers:

@@ -1,0 +1,200 @@
+"""Durable accept beside Postfix: the same client, disk and durability, rounds interleaved.
+
+Postfix is a private instance whose transport discards; ours delivers all that it takes to a sink over LMTP,
+which costs it more. Both log, and both answer 250 only when the message is synced to disk.
+"""
+
+import os
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.processes import cpu_seconds, free_port, wait_for
+from mailpods.directory.records import (
+    Account,
+    AccountId,
+    Address,
+    AddressEntry,
+    Bucket,
+    Domain,
+    DomainName,
+    Server,
+    Shard,
+)
+from mailpods.directory.shards import SERVER_FILE, encode, encode_server, file_name
+
+_MAIN = """\
+compatibility_level = 3.6
+queue_directory = {folder}/queue
+data_directory = {folder}/data
+command_directory = /usr/sbin
+daemon_directory = /usr/lib/postfix/sbin
+mail_owner = postfix
+setgid_group = postdrop
+myhostname = bench.test
+mydestination =
+relay_domains = a.test
+inet_interfaces = 127.0.0.1
+inet_protocols = ipv4
+mynetworks = 127.0.0.0/8
+default_transport = discard:
+relay_transport = discard:
+alias_maps =
+alias_database =
+message_size_limit = 50000000
+default_process_limit = 150
+smtpd_client_connection_count_limit = 0
+smtpd_recipient_restrictions = permit_mynetworks, reject
+maillog_file = /var/log/mailpods-bench.log
+"""
+
+
+@dataclass
+class Peer:
+    """A running server: its port, and the root of its processes."""
+
+    name: str
+    port: int
+    pid: int
+
+
+@dataclass(frozen=True)
+class Load:
+    """What smtp-source sends. `size` in bytes."""
+
+    label: str
+    sessions: int
+    size: int
+    messages: int
+    reuse: bool
+    goal: str
+
+
+LOADS = (
+    Load("4 KiB, new connections, 1 session", 1, 4096, 1000, False, "1.5"),
+    Load("4 KiB, new connections, 20 sessions", 20, 4096, 3000, False, "2"),
+    Load("4 KiB, new connections, 100 sessions", 100, 4096, 3000, False, "2.5"),
+    Load("4 KiB, reused, 1 session", 1, 4096, 1000, True, "1.5"),
+    Load("4 KiB, reused, 20 sessions", 20, 4096, 3000, True, "3.5"),
+    Load("4 KiB, reused, 100 sessions", 100, 4096, 3000, True, "5"),
+    Load("64 KiB, reused, 20 sessions", 20, 65536, 1000, True, "1.5"),
+    Load("1 MiB, reused, 20 sessions", 20, 1 << 20, 100, True, "1.1"),
+)
+
+
+def start_postfix(folder: Path) -> Peer:
+    """A private instance in `folder`; needs root. Raises CalledProcessError."""
+    port, config = free_port(), folder / "config"
+    for name in ("config", "queue", "data"):
+        (folder / name).mkdir(parents=True)
+    shutil.chown(folder / "data", "postfix")
+    (config / "main.cf").write_text(_MAIN.format(folder=folder))
+    lines = Path("/usr/share/postfix/master.cf.dist").read_text().splitlines()
+    services = [line for line in lines if line and not line.startswith(("#", "smtp "))]
+    services = [line for line in services if not line.startswith(("maildrop", "uucp", "ifmail", "bsmtp"))]
+    kept = [line for n, line in enumerate(services) if not line.startswith(" ") or n == 0 or services[n - 1]]
+    own = f"127.0.0.1:{port} inet n - n - - smtpd"
+    (config / "master.cf").write_text("\n".join([own, *(_unchrooted(line) for line in kept)]) + "\n")
+    subprocess.run(["postfix", "-c", str(config), "start"], check=True, capture_output=True)
+    wait_for(port)
+    return Peer("postfix", port, int((folder / "queue/pid/master.pid").read_text()))
+
+
+def _unchrooted(line: str) -> str:
+    fields = line.split()
+    if line.startswith(" ") or len(fields) < 8:
+        return line
+    fields[4] = "n"
+    return " ".join(fields)
+
+
+def stop_postfix(folder: Path) -> None:
+    """End the private instance."""
+    subprocess.run(["postfix", "-c", str(folder / "config"), "abort"], capture_output=True, check=False)
+
+
+def start_ours(folder: Path, lmtp: int) -> tuple[Peer, subprocess.Popen[bytes]]:
+    """The smtp program with one domain, on a directory written here; it delivers to the sink."""
+    directory = folder / "directory"
+    for name in ("directory", "spool", "tls"):
+        (folder / name).mkdir(parents=True)
+    address, account = Address("info@a.test"), AccountId("1/info")
+    (directory / SERVER_FILE).write_bytes(
+        encode_server(
+            Server(
+                "bench.test",
+                trusted=("127.0.0.0/8",),
+                sender_must_match=True,
+                shards=(Shard(f"127.0.0.1:{lmtp}", "127.0.0.1:1"),),
+            )
+        )
+    )
+    bucket = Bucket(
+        {DomainName("a.test"): Domain(1)},
+        {address: AddressEntry("bench", account)},
+        {account: Account(address, 0)},
+    )
+    (directory / file_name(0)).write_bytes(encode(bucket))
+    port = free_port()
+    env = {**os.environ, "BIND": "127.0.0.1", "PORT_SMTP": str(port), "PORT_ADMIN": str(free_port())}
+    command = [sys.executable, "-m", "mailpods.smtp", "--directory", str(directory), "--buckets", "1"]
+    command += [
+        "--spool",
+        str(folder / "spool"),
+        "--auth-socket",
+        "/nonexistent",
+        "--tls",
+        str(folder / "tls"),
+    ]
+    with open(folder / "log", "wb") as log:
+        process = subprocess.Popen(command, env=env, stderr=log)
+    wait_for(port)
+    return Peer("mailpods", port, process.pid), process
+
+
+def measure(peer: Peer, load: Load) -> tuple[float, float]:
+    """(elapsed seconds, CPU seconds per 1,000 messages) of one round."""
+    command = ["smtp-source", "-s", str(load.sessions), "-m", str(load.messages), "-l", str(load.size)]
+    command += ["-f", "x@example.net", "-t", "info@a.test", *(["-d"] if load.reuse else [])]
+    before, began = cpu_seconds(peer.pid), time.monotonic()
+    subprocess.run([*command, f"127.0.0.1:{peer.port}"], check=True, capture_output=True)
+    elapsed = time.monotonic() - began
+    time.sleep(1.5)  # what follows the 250 counts, too
+    return elapsed, (cpu_seconds(peer.pid) - before) * 1000 / load.messages
+
+
+def run(folder: Path, rounds: int) -> list[str]:
+    """The rows of the table."""
+    rows = ["| accept | Postfix s | ours s | ratio | goal | CPU s/1,000: Postfix | ours | ratio |"]
+    rows.append("|---|---|---|---|---|---|---|---|")
+    lmtp = free_port()
+    sink = subprocess.Popen(["smtp-sink", "-L", "-u", "postfix", f"127.0.0.1:{lmtp}", "1000"])
+    postfix = start_postfix(folder / "postfix")
+    ours, process = start_ours(folder / "ours", lmtp)
+    try:
+        for load in LOADS:
+            found: dict[str, list[tuple[float, float]]] = {"postfix": [], "mailpods": []}
+            for number in range(rounds):
+                peers = (postfix, ours) if number % 2 else (ours, postfix)
+                for peer in peers:
+                    found[peer.name].append(measure(peer, load))
+            (their_s, their_cpu), (our_s, our_cpu) = (
+                (statistics.median(e for e, _ in found[name]), statistics.median(c for _, c in found[name]))
+                for name in ("postfix", "mailpods")
+            )
+            rows.append(
+                f"| {load.label} | {their_s:.2f} | {our_s:.2f} | {their_s / our_s:.1f}x | ≥ {load.goal}x "
+                f"| {their_cpu:.2f} | {our_cpu:.2f} | {our_cpu / their_cpu:.2f} |"
+            )
+            print(rows[-1], file=sys.stderr, flush=True)
+    finally:
+        stop_postfix(folder / "postfix")
+        process.send_signal(signal.SIGTERM)
+        sink.terminate()
+        process.wait(60)
+    return rows
