@@ -178,14 +178,18 @@ class Pods:
     def _container(self, pod: Pod, template: Manifest, container: Manifest) -> Container:
         paths = {m["mountPath"]: str(pod.volumes[m["name"]]) for m in container.get("volumeMounts", ())}
         ports = {p["name"]: self._ports.of(pod.name, p["name"]) for p in container.get("ports", ())}
-        env = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+        env: dict[str, str] = {}
         for variable in container.get("env", ()):
             env[variable["name"]] = _value(variable, pod, self._objects)
         env = {name: _local(value, paths) for name, value in env.items()}
+        # What is this machine's own is no path of the container, even where it begins with one, e.g. /tmp.
+        env = {name: os.environ[name] for name in _INHERITED if name in os.environ} | env
         here = {str(p["containerPort"]): str(ports[p["name"]]) for p in container.get("ports", ())}
         env |= {name: here.get(value, value) for name, value in env.items() if name.startswith("PORT_")}
         env |= {"BIND": self._bind, "RESOLVE_FILE": str(self._names_file)}
         command = [_local(_expand(a, env), paths) for a in _command(container)]
+        if command[0].startswith("python"):
+            command[0] = sys.executable
         if self._user:
             command += ["--user", self._user]
         admin = next((p for name, p in ports.items() if name.endswith("admin")), None)
@@ -215,9 +219,8 @@ def _canonical(template: Manifest) -> str:
 
 
 def _command(container: Manifest) -> Iterator[str]:
-    command = [*container.get("command", ()), *container.get("args", ())]
-    for n, argument in enumerate(command):
-        yield sys.executable if n == 0 and argument.startswith("python") else argument
+    yield from container.get("command", ())
+    yield from container.get("args", ())
 
 
 def _value(variable: Manifest, pod: Pod, objects: Objects) -> str:
