@@ -85,8 +85,8 @@ class Deliverer:
         task.add_done_callback(self._tasks.discard)
 
     def _fresh(self, due: Due, body: bytes) -> None:
-        if self._stopping or len(self._backlog) >= MAX_BACKLOG:
-            return
+        if self._stopping or due.id in self._known or len(self._backlog) >= MAX_BACKLOG:
+            return  # known: _poll() found it between its commit and now
         kept = body if self._bodies + len(body) <= MAX_BODIES else None
         self._bodies += len(kept or b"")
         self._known.add(due.id)

@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import resource
 import select
 import shutil
 import signal
@@ -215,6 +216,9 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
     parser.add_argument("--user", help="whom to become after binding the ports, when started as root")
     given = parser.parse_args()
+    # The usual soft limit, 1,024 files, is a few hundred clients: all that the system allows is taken.
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     address = os.environ.get("BIND", "0.0.0.0")
     try:
         listeners = ports(os.environ)

@@ -111,7 +111,18 @@ class _Accept:
     done: "asyncio.Future[None]"
 
 
-_Job = _Accept | Outcome | Callable[[sqlite3.Connection], None] | None
+@dataclass
+class _Settled:
+    id: MessageId
+    then: Callable[[MessageId], None]
+    loop: asyncio.AbstractEventLoop
+
+    def tell(self) -> None:
+        with suppress(RuntimeError):  # the loop is closed: nobody is left to be told
+            self.loop.call_soon_threadsafe(self.then, self.id)
+
+
+_Job = _Accept | Outcome | _Settled | Callable[[sqlite3.Connection], None] | None
 
 
 class Spool:
@@ -198,14 +209,8 @@ class Spool:
         self._jobs.put(outcome)
 
     def settled(self, message: MessageId, then: Callable[[MessageId], None]) -> None:
-        """Call `then` on the running loop once all that was reported so far is written."""
-        loop = asyncio.get_running_loop()
-
-        def tell(_: sqlite3.Connection) -> None:
-            with suppress(RuntimeError):  # the loop is closed: nobody is left to be told
-                loop.call_soon_threadsafe(then, message)
-
-        self._jobs.put(tell)
+        """Call `then` on the running loop once all that was reported so far is committed."""
+        self._jobs.put(_Settled(message, then, asyncio.get_running_loop()))
 
     def close(self) -> None:
         """Write what waits, and end."""
@@ -247,7 +252,7 @@ class Spool:
                     _insert(database, job)
                 elif isinstance(job, Outcome):
                     finished += _note(database, job)
-                elif job is not None:
+                elif job is not None and not isinstance(job, _Settled):
                     job(database)
             database.execute("COMMIT")
         except (OSError, sqlite3.DatabaseError) as error:
@@ -258,6 +263,9 @@ class Spool:
             raise
         for name in finished:
             (self._bodies / name).unlink(missing_ok=True)
+        for job in jobs:
+            if isinstance(job, _Settled):
+                job.tell()  # not before: who is told looks into the database, and would find it undone
         return None
 
     def _roll_back(self, database: sqlite3.Connection, jobs: list[_Job]) -> None:
