@@ -74,11 +74,6 @@ class Deliverer:
             task.cancel()
         await asyncio.gather(*(lane.close() for lane in self._lanes.values()))
 
-    @property
-    def idle(self) -> bool:
-        """Whether nothing is under way."""
-        return not self._known
-
     def _spawn(self, work: "asyncio._CoroutineLike[None]") -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)

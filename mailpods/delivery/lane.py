@@ -41,9 +41,6 @@ class Lane:
         self._connecting = asyncio.Lock()
         self._down = False
 
-    def __len__(self) -> int:
-        return len(self._jobs)
-
     def put(self, job: Job) -> None:
         """Take a job; another connection is opened when all are busy."""
         self._jobs.append(job)

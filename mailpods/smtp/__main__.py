@@ -63,7 +63,6 @@ class Program:
         """Start the workers; start those that die again; return when all have drained after SIGTERM."""
         for name in (signal.SIGTERM, signal.SIGINT):
             signal.signal(name, self._stop)
-        (self._options.spool / "workers").write_text(str(len(self._sockets)))
         for number in range(len(self._sockets)):
             self._start(number)
         while self._workers:
@@ -188,12 +187,8 @@ class Program:
     def _directory(self) -> Response:
         """What all workers have loaded."""
         states = [w.state for w in self._workers.values()]
-        hashes = dict.items(states[0].get("hashes", {})) if states else {}.items()
-        common = {
-            file: digest
-            for file, digest in hashes
-            if all(s.get("hashes", {}).get(file) == digest for s in states)
-        }
+        loaded = [s.get("hashes", {}).items() for s in states]
+        common = dict(set.intersection(*map(set, loaded))) if loaded else {}
         problems = {file: text for s in states for file, text in s.get("problems", {}).items()}
         return Response.json({"hashes": common, "problems": problems})
 
@@ -229,7 +224,10 @@ def main() -> int:
         if given.user:
             shutil.chown(folder, given.user)
         program = Program(
-            worker.Options(given.directory, given.buckets, given.spool, given.auth_socket, given.tls), sockets
+            worker.Options(
+                given.directory, given.buckets, given.spool, given.auth_socket, given.tls, given.workers
+            ),
+            sockets,
         )
         admin = AdminServer(address, int(os.environ.get("PORT_ADMIN", "9100")), program.routes())
         become(given.user)

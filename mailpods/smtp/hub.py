@@ -1,11 +1,11 @@
 """What the sessions of one worker share, and what it may cost: connections, bytes in memory, time."""
 
 import asyncio
-import os
 import resource
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mailpods.admin.log import logger
 from mailpods.directory.reader import DirectoryReader
 from mailpods.routing.router import Router
 from mailpods.smtp import metrics
@@ -18,6 +18,8 @@ from mailpods.spool.spool import Spool
 
 if TYPE_CHECKING:
     from mailpods.smtp.session import Session
+
+log = logger("smtp")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +112,3 @@ class Hub:
             await asyncio.sleep(0.02)
         for session in list(self.sessions):
             session.say_goodbye()
-
-
-def log(text: str) -> None:
-    """One event, one line on stderr, in one write: no two processes' lines mix, none waits in a buffer."""
-    os.write(2, f"smtp: {text}\n".encode("utf-8", "backslashreplace"))

@@ -36,6 +36,7 @@ class Options:
     spool: Path
     auth_socket: str
     tls: Path
+    workers: int
 
 
 def run(
@@ -67,7 +68,7 @@ async def _run(
         raise SystemExit(1) from error
     hub = Hub(reader, spool, DovecotAuth(options.auth_socket, log), certificate, clients)
     deliverers = [Deliverer(reader, spool, log)]
-    left = _left_behind(options.spool, len(list_workers(options.spool))) if number == 0 else []
+    left = _left_behind(options.spool, options.workers) if number == 0 else []
     deliverers += [Deliverer(reader, orphan, log) for orphan in left]
     for deliverer in deliverers:
         deliverer.start()
@@ -94,11 +95,6 @@ async def _run(
         task.cancel()
     for opened in (spool, *left):
         await loop.run_in_executor(None, opened.close)
-
-
-def list_workers(spool: Path) -> list[int]:
-    """The numbers of this run's workers, as the parent wrote them."""
-    return list(range(int((spool / "workers").read_text())))
 
 
 def _left_behind(spool: Path, workers: int) -> list[Spool]:

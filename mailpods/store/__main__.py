@@ -21,6 +21,7 @@ from typing import Literal
 
 from prometheus_client import Counter, Gauge, generate_latest
 
+from mailpods.admin.log import logger
 from mailpods.admin.privileges import become, die_with_parent
 from mailpods.admin.server import AdminServer, Response, Route
 from mailpods.directory.reader import CredentialsReader
@@ -40,9 +41,7 @@ GUARDED = Gauge("mail_store_guarded", "Parked mailboxes of sudden removals that 
 STARTS = Counter("mail_store_dovecot_starts", "Starts of Dovecot; more than one means that it ended.")
 
 
-def log(text: str) -> None:
-    """One event, one line on stderr."""
-    os.write(2, f"store: {text}\n".encode("utf-8", "backslashreplace"))
+log = logger("store")
 
 
 class Store:
@@ -70,8 +69,7 @@ class Store:
         self._pending: list[tuple[float, dict[str, str]]] = []  # from when on
         self._certificate: tuple[float, ...] = ()
         self._mine: dict[AccountId, Credential] = {}
-        self._park_at: float | None = None
-        self._tidy_at = 0.0
+        self._tidy_at = 0.0  # when to look for mailboxes to park and purge; at once after a change
         self._heard = time.monotonic()
 
     def run(self) -> None:
@@ -84,12 +82,12 @@ class Store:
             self._step()
             self._heard = time.monotonic()
             time.sleep(POLL_SECONDS)
-        if self._process and self._process.poll() is None:
-            self._process.terminate()
+        if running := self._runs():
+            running.terminate()
             try:
-                self._process.wait(STOP_SECONDS)
+                running.wait(STOP_SECONDS)
             except subprocess.TimeoutExpired:
-                self._process.kill()
+                running.kill()
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         self._stopping = True
@@ -121,7 +119,7 @@ class Store:
             self._reload()
         when = noticed_at(time.time()) if any(wrote) else 0.0
         self._pending.append((when, dict(self._reader.hashes)))
-        self._park_at = None
+        self._tidy_at = 0.0
 
     def _configure(self, settings: StoreSettings) -> bool:
         entry = pwd.getpwuid(os.geteuid())
@@ -148,8 +146,11 @@ class Store:
 
     def _is_up(self) -> bool:
         name = "run/auth-client" if self._role == "auth" else "run/login/login"
-        running = self._process is not None and self._process.poll() is None
-        return running and (self._state / name).exists()
+        return self._runs() is not None and (self._state / name).exists()
+
+    def _runs(self) -> "subprocess.Popen[bytes] | None":
+        """Dovecot, if it runs."""
+        return self._process if self._process and self._process.poll() is None else None
 
     def _keep_running(self) -> None:
         if self._tls is not None:
@@ -160,7 +161,7 @@ class Store:
             if stamp != self._certificate:
                 self._certificate = stamp
                 self._reload()
-        if self._process is not None and self._process.poll() is None:
+        if self._runs():
             return
         if self._process is not None:
             log(f"Dovecot ended with status {self._process.returncode}; it is started again")
@@ -172,16 +173,16 @@ class Store:
 
     def _reload(self) -> None:
         """Sessions stay as they are; new ones follow the new files."""
-        if self._process is not None and self._process.poll() is None:
-            self._process.send_signal(signal.SIGHUP)
+        if running := self._runs():
+            running.send_signal(signal.SIGHUP)
 
     def _keep_house(self, settings: StoreSettings, mail: Path) -> None:
         """Park what is gone: Dovecot has forgotten it by then. Purge what is over its time."""
         if self._pending:
             return
         now = time.time()
-        if self._park_at is None or now >= self._tidy_at:
-            self._park_at, self._tidy_at = now, now + TIDY_SECONDS
+        if now >= self._tidy_at:
+            self._tidy_at = now + TIDY_SECONDS
             there = mailboxes.present(mail)
             gone = [id for id in there if id not in self._mine]
             if gone:

@@ -56,13 +56,12 @@ def _common(facts: Facts, new: bool) -> list[str]:
         f"default_internal_group = {facts.group}",
         f"default_login_user = {facts.user}",
         # Root is not needed for anything: nothing changes its root or its user.
-        *(f"service {name} {{\n  chroot =\n}}" for name in ("anvil",)),
+        "service anvil {\n  chroot =\n}",
+        "service stats {\n  client_limit = 4000\n}",
     ]
     if not new:
-        old = ("ipc", "old-stats", "aggregator", "director")
+        old = ("stats", "ipc", "old-stats", "aggregator", "director")
         lines += [f"service {name} {{\n  chroot =\n}}" for name in old]
-    limit = "" if new else "\n  chroot ="
-    lines.append(f"service stats {{{limit}\n  client_limit = 4000\n}}")
     return lines
 
 

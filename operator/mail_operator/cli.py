@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 
 from mail_operator.compiler import compile
+from mail_operator.compiler.status import ready_of
 from mail_operator.local import demo
 from mail_operator.local.manifests import Manifests
 from mail_operator.local.ports import Ports, PortTaken
@@ -85,9 +86,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _up(options: argparse.Namespace) -> int:
-    for path in options.paths:
-        if not path.exists():
-            raise CommandError(f"{path}: no such file or folder")
+    _require(options.paths)
     stopping = False
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -123,10 +122,14 @@ def _mail_user() -> str | None:
     return MAIL_USER if os.geteuid() == 0 else None
 
 
-def _look(paths: list[Path]) -> World:
+def _require(paths: list[Path]) -> None:
     for path in paths:
         if not path.exists():
             raise CommandError(f"{path}: no such file or folder")
+
+
+def _look(paths: list[Path]) -> World:
+    _require(paths)
     world = World(Manifests(paths), State(hash_key="00"))
     world.refresh()
     return world
@@ -203,7 +206,7 @@ def _queue(options: argparse.Namespace) -> int:
 
 def _status(options: argparse.Namespace) -> int:
     for row in _running(options.data)["objects"]:
-        ready = next((c for c in row["status"]["conditions"] if c["type"] == "Ready"), None)
+        ready = ready_of(row["status"])
         text = f"{ready['status']} {ready['reason']}: {ready['message']}" if ready else "Unknown"
         print(f"{row['kind']} {row['namespace']}/{row['name']}: {text}")
     return 0

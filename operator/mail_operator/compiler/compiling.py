@@ -1,6 +1,5 @@
 """compile(): decides about every object, domain by domain, and keeps what needs no new decision."""
 
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -93,7 +92,7 @@ class _Run:
         dirty |= self._logins(dirty)
         addresses = self._build_fragments(dirty)
         self._merge(dirty)
-        self._follow_aliases(dirty, addresses)
+        self._follow_aliases(addresses)
         self._servers(dirty)
         return self._assemble()
 
@@ -237,42 +236,41 @@ class _Run:
             file_secret(at, "credentials", at.bucket_secret("credentials", bucket), file, credentials),
         )
 
-    def _follow_aliases(self, dirty: set[ObjectRef], addresses: set[str]) -> None:
+    def _follow_aliases(self, addresses: set[str]) -> None:
         """Find where aliases lead, of which something on their way changed."""
         new = self.new
-        names = None if new.topology is self.old.topology else self._all_domains()
-        if names is None and not addresses and not dirty:
-            return
-        domains = names or self._all_domains()
+        domains_changed = new.topology is not self.old.topology
         for domain, fragment in new.fragments.items():
             state = new.topology.domains.get(domain)
             if not fragment.aliases or state is None:
                 continue
-            known = domains.get(state.server_ref, {})
             for ref, (alias, address, fault) in fragment.aliases.items():
                 found = new.reaches.get(ref)
-                if found and names is None and found.visited.isdisjoint(addresses):
+                if found and not domains_changed and found.visited.isdisjoint(addresses):
                     continue
-                found = reach(address, known.get, self._entry_of(state.server_ref))
+                found = reach(address, *self._lookups(state.server_ref))
                 new.reaches[ref] = found
                 new.statuses[ref] = self._alias_status(alias, address, found, fault)
 
-    def _all_domains(self) -> dict[ObjectRef, dict[str, Domain]]:
-        found: dict[ObjectRef, dict[str, Domain]] = defaultdict(dict)
-        for (server, _), parts in self.new.parts.items():
-            for records in parts.values():
-                found[server].update({str(name): domain for name, domain in records.domains.items()})
-        return found
-
-    def _entry_of(self, server: ObjectRef) -> Callable[[str], AddressEntry | None]:
+    def _lookups(
+        self, server: ObjectRef
+    ) -> tuple[Callable[[str], Domain | None], Callable[[str], AddressEntry | None]]:
+        """What a server knows: a domain by its name, an address."""
         names, fragments = self.new.topology.names.get(server, {}), self.new.fragments
 
+        def fragment_of(name: str) -> Fragment | None:
+            domain = names.get(name)
+            return fragments.get(domain) if domain else None
+
+        def domain_of(name: str) -> Domain | None:
+            fragment = fragment_of(name)
+            return fragment.domains.get(name) if fragment else None
+
         def entry_of(address: str) -> AddressEntry | None:
-            domain = names.get(address.rpartition("@")[2])
-            fragment = fragments.get(domain) if domain else None
+            fragment = fragment_of(address.rpartition("@")[2])
             return fragment.addresses.get(address) if fragment else None
 
-        return entry_of
+        return domain_of, entry_of
 
     @staticmethod
     def _alias_status(alias: MailAlias, address: str, found: Reach, fault: Verdict | None) -> Status:

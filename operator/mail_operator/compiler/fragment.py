@@ -52,6 +52,7 @@ class Fragment:
     """The outcome for one domain. It is filled once, by build_fragment(), and never changed again."""
 
     buckets: dict[int, Records] = field(default_factory=dict)
+    domains: dict[str, Domain] = field(default_factory=dict)
     addresses: dict[str, AddressEntry] = field(default_factory=dict)
     aliases: dict[ObjectRef, tuple[MailAlias, str, Verdict | None]] = field(default_factory=dict)
     statuses: dict[ObjectRef, Status] = field(default_factory=dict)  # all but those of `aliases`
@@ -309,7 +310,7 @@ class _Builder:
         catch_all = Address(domain.spec.catch_all.lower()) if domain.spec.catch_all else None
         for name in state.names:
             record = Domain(state.number, None if name == state.name else DomainName(state.name), catch_all)
-            self.out.records(name).domains[DomainName(name)] = record
+            self.out.records(name).domains[DomainName(name)] = self.out.domains[name] = record
         if domain.spec.number is None:
             self.out.allocations[domain.ref] = {"number": state.number}
         admin, fault = self._administrator(state)

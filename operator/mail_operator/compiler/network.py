@@ -11,9 +11,6 @@ Manifest = dict[str, Any]
 SMTP_SERVICE = {25: "smtp", 587: "submission", 465: "submissions"}
 STORE_SERVICE = {143: "imap", 993: "imaps", 110: "pop3", 995: "pop3s", 4190: "sieve"}
 
-LMTP = STORE_PORTS["lmtp"]
-QUOTA = STORE_PORTS["quota"]
-
 
 def smtp_service(at: Installation) -> Manifest:
     """Where the world and the users hand mail in."""

@@ -82,13 +82,13 @@ def build_server(
         out.statuses[policy.ref] = status(policy, ready(refusal or fault, f"In force at {server.ref}."), {})
         if refusal is None:
             out.carried[policy.ref] = Carried(server.ref, frozenset({SERVER_FILE, STORE_FILE}))
-    out.statuses[server.ref] = _server_status(server, record, counts, _tls_fault(at, server, snapshot))
+    out.statuses[server.ref] = _server_status(at, server, record, counts, _tls_fault(at, server, snapshot))
     out.carried[server.ref] = Carried(server.ref, frozenset({SERVER_FILE, STORE_FILE}))
     return out
 
 
 def _server_status(
-    server: MailServer, record: Server, counts: tuple[int, int], fault: Verdict | None
+    at: Installation, server: MailServer, record: Server, counts: tuple[int, int], fault: Verdict | None
 ) -> Status:
     onward = (
         f"Mail for other servers goes to {record.smarthost.host}."
@@ -101,7 +101,7 @@ def _server_status(
         "domains": counts[0],
         "mailboxes": counts[1],
         "replicas": server.spec.smtp.replicas,
-        "selector": ",".join(f"{k}={v}" for k, v in installation(server).labels("smtp").items()),
+        "selector": ",".join(f"{k}={v}" for k, v in at.labels("smtp").items()),
         "endpoints": endpoints(server.spec.hostname),
     }
     return status(server, conditions, shown)

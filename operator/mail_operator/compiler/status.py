@@ -38,3 +38,8 @@ def status(resource: Resource, conditions: list[Condition], shown: Mapping[str, 
         **observed,
         "conditions": [{**entry, **observed} for entry in conditions],
     }
+
+
+def ready_of(status: Mapping[str, Any]) -> Condition | None:
+    """The Ready condition of a status, if it has one yet."""
+    return next((c for c in status["conditions"] if c["type"] == "Ready"), None)

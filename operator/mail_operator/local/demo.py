@@ -11,6 +11,7 @@ from collections.abc import Callable
 from email.message import EmailMessage
 from pathlib import Path
 
+from mail_operator.compiler.status import ready_of
 from mail_operator.local.ports import Ports
 from mail_operator.local.runner import Runner
 from mail_operator.local.state import DataFolder
@@ -56,8 +57,8 @@ def _wait(runner: Runner, done: Callable[[], bool], seconds: float, what: str) -
 
 
 def _is_ready(runner: Runner) -> bool:
-    conditions = [c for status in runner.statuses.values() for c in status["conditions"]]
-    return bool(conditions) and all(c["status"] == "True" for c in conditions if c["type"] == "Ready")
+    ready = [c for status in runner.statuses.values() if (c := ready_of(status))]
+    return bool(ready) and all(c["status"] == "True" for c in ready)
 
 
 def _demo(runner: Runner, ports: Ports) -> None:

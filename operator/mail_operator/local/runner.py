@@ -109,9 +109,7 @@ class Runner:
         """Ask the pods what they have loaded while that matters. Returns whether a status changed."""
         containers = self._containers()
         keys = {container.key for container in containers}
-        waiting = [
-            c for c in containers if not self._expected(c).items() <= self._acknowledged[c.key].items()
-        ]
+        waiting = [c for c in containers if not self._is_current(c)]
         if not waiting and keys == self._seen and not self._stale:
             return False
         self._seen, self._stale = keys, False

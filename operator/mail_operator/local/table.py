@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from mail_operator.compiler.status import ready_of
 from mail_operator.local.ports import Ports
 from mail_operator.local.world import World
 from mail_operator.resources.meta import ObjectRef
@@ -24,7 +25,7 @@ def render_table(statuses: Mapping[ObjectRef, Mapping[str, Any]], world: World, 
     rows = [("KIND", "NAME", "ADDRESS", "LOGIN", "PASSWORD", "READY", "WHY NOT")]
     for ref in order:
         status = statuses[ref]
-        ready = next((c for c in status["conditions"] if c["type"] == "Ready"), None)
+        ready = ready_of(status)
         state = ready["status"] if ready else "Unknown"
         why = f"{ready['reason']}: {ready['message']}" if ready and state != "True" else ""
         name = f"{ref.namespace}/{ref.name}"

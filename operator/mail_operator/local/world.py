@@ -19,8 +19,6 @@ from mail_operator.secrets import PasswordHashes, generate_password
 _HASHING_SECONDS = 0.1
 _HASHING = SecretProblem("Hashing", "The password is being hashed; this takes a moment.")
 
-Found = tuple[ObjectRef, Document]
-
 
 class World:
     """What is known now. `refresh()` looks again; `snapshot` and `problems` tell."""

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from mail_operator.policies.mailbox import MAX_ADDRESS, missing_domain, taken_address, unserved_domain
+from mail_operator.policies.mailbox import long_address, missing_domain, taken_address, unserved_domain
 from mail_operator.policies.verdict import Verdict
 from mail_operator.resources.meta import ObjectRef
 
@@ -37,12 +37,7 @@ def domain_not_served(facts: AliasFacts) -> Verdict | None:
 
 def address_too_long(facts: AliasFacts) -> Verdict | None:
     """An address must fit into an SMTP path."""
-    if len(facts.address) <= MAX_ADDRESS:
-        return None
-    return Verdict(
-        "AddressTooLong",
-        f"{facts.address} is {len(facts.address)} characters long: at most {MAX_ADDRESS} are allowed.",
-    )
+    return long_address(facts.address)
 
 
 def address_taken(facts: AliasFacts) -> Verdict | None:

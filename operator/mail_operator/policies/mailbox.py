@@ -53,11 +53,16 @@ def unserved_domain(ref: ObjectRef, served: bool) -> Verdict | None:
 
 def address_too_long(facts: MailboxFacts) -> Verdict | None:
     """An address must fit into an SMTP path."""
-    if len(facts.address) <= MAX_ADDRESS:
+    return long_address(facts.address)
+
+
+def long_address(address: str) -> Verdict | None:
+    """What every object with too long an address says."""
+    if len(address) <= MAX_ADDRESS:
         return None
     return Verdict(
         "AddressTooLong",
-        f"{facts.address} is {len(facts.address)} characters long: at most {MAX_ADDRESS} are allowed.",
+        f"{address} is {len(address)} characters long: at most {MAX_ADDRESS} are allowed.",
     )
 
 

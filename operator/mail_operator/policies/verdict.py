@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from mail_operator.resources.meta import ObjectRef
+
 F = TypeVar("F")
 
 
@@ -27,3 +29,12 @@ def first(chain: Sequence[Callable[[F], Verdict | None]], facts: F) -> Verdict |
         if verdict := rule(facts):
             return verdict
     return None
+
+
+def missing_server(ref: ObjectRef, exists: bool) -> Verdict | None:
+    """What every object that names a MailServer says when there is none."""
+    if exists:
+        return None
+    return Verdict(
+        "ServerMissing", f"{ref} does not exist: create it, or correct spec.serverRef.", waits=True
+    )
