@@ -4,7 +4,7 @@
 """
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -14,7 +14,7 @@ from mail_operator.resources.mailbox import Mailbox
 from mail_operator.resources.maildomain import MailDomain
 from mail_operator.resources.mailinglist import MailingList
 from mail_operator.resources.mailserver import MailServer
-from mail_operator.resources.meta import API_VERSION, ObjectRef, Resource
+from mail_operator.resources.meta import API_VERSION, ObjectRef, Resource, models_in
 from mail_operator.resources.relaypolicy import RelayPolicy
 
 __all__ = ["KINDS", "Invalid", "ObjectRef", "Resource", "load", "pending_fields"]
@@ -46,9 +46,39 @@ def load(document: Mapping[str, Any]) -> Resource:
         resource = kind.model_validate(document)
     except ValidationError as error:
         raise Invalid([_sentence(kind, document, e) for e in error.errors(include_url=False)]) from error
-    if broken := list(resource.rules()):
+    if broken := list(_broken(resource, "")):
         raise Invalid(broken)
     return resource
+
+
+def _broken(part: BaseModel, path: str) -> Iterator[tuple[str, str]]:
+    """(field, sentence) for what no single field can say. Defaults keep the rules: what was set is seen."""
+    for rule in getattr(part, "validations", ()):
+        if rule.holds and not rule.holds(part):
+            yield _join(path, rule.field), rule.message
+    for name in part.model_fields_set:
+        field, value = _join(path, type(part).model_fields[name].alias or name), getattr(part, name)
+        if isinstance(value, BaseModel):
+            yield from _broken(value, field)
+        elif isinstance(value, list):
+            yield from _repeated(value, field)
+            for n, item in enumerate(value):
+                if isinstance(item, BaseModel):
+                    yield from _broken(item, f"{field}[{n}]")
+
+
+def _repeated(items: Sequence[Any], field: str) -> Iterator[tuple[str, str]]:
+    """Lists are sets of texts, or maps by name: see crd.list_type()."""
+    seen = set()
+    for n, item in enumerate(items):
+        key = getattr(item, "name", None) if isinstance(item, BaseModel) else item
+        if key is not None and key in seen:
+            yield f"{field}[{n}]", f"{key!r} stands there twice: remove one"
+        seen.add(key)
+
+
+def _join(path: str, field: str) -> str:
+    return f"{path}.{field}" if path and field else path or field
 
 
 def _sentence(kind: type[BaseModel], document: Mapping[str, Any], error: Any) -> tuple[str, str]:
@@ -95,19 +125,12 @@ def _fields_at(kind: type[BaseModel], path: tuple[Any, ...]) -> Iterator[str]:
         if isinstance(step, int):
             continue
         info = next(f for name, f in kind.model_fields.items() if step in (f.alias, name))
-        inner = next(_models_in(info.annotation), None)
+        inner = next(models_in(info.annotation), None)
         if inner is None:
             return
         kind = inner
     for name, info in kind.model_fields.items():
         yield info.alias or name
-
-
-def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for inner in getattr(annotation, "__args__", ()):
-        yield from _models_in(inner)
 
 
 def pending_fields(resource: Resource) -> list[tuple[str, str]]:

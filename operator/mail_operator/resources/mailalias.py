@@ -1,15 +1,37 @@
 """MailAlias: an address, and where it leads."""
 
-from collections.abc import Iterator
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from mail_operator.resources.meta import EmailAddress, LocalPart, LocalRef, Part, Resource
+from mail_operator.resources.meta import (
+    AGE,
+    NAME_IS_LOCAL_PART,
+    READY,
+    REASON,
+    Column,
+    EmailAddress,
+    LocalPart,
+    LocalRef,
+    Part,
+    Resource,
+    Rule,
+    Status,
+    Text,
+)
 
 
 class Target(Part):
     """One place to which an alias leads: exactly one of the two."""
+
+    validations = (
+        Rule(
+            "",
+            "write either mailboxRef or address",
+            "has(self.mailboxRef) != has(self.address)",
+            lambda target: (target.mailbox_ref is None) != (target.address is None),
+        ),
+    )
 
     mailbox_ref: LocalRef | None = Field(None, description="A Mailbox of this namespace.")
     address: EmailAddress | None = Field(None, description="Any address, here or elsewhere.")
@@ -23,8 +45,20 @@ class MailAliasSpec(Part):
     targets: list[Target] = Field(min_length=1, max_length=1000, description="Where mail goes.")
 
 
+class MailAliasStatus(Status):
+    """What became of an alias."""
+
+    address: Text | None = Field(None, description="The address.")
+
+
 class MailAlias(Resource):
     """An address and where it leads."""
+
+    plural = "mailaliases"
+    short_name = "malias"
+    columns = (Column("Address", ".status.address"), READY, REASON, AGE)
+    status_model: ClassVar[type[Status]] = MailAliasStatus
+    validations = (NAME_IS_LOCAL_PART,)
 
     kind: Literal["MailAlias"]
     spec: MailAliasSpec
@@ -33,9 +67,3 @@ class MailAlias(Resource):
     def local_part(self) -> str:
         """What stands before the @."""
         return self.spec.local_part or self.metadata.name
-
-    def rules(self) -> Iterator[tuple[str, str]]:
-        """Each target is one thing."""
-        for n, target in enumerate(self.spec.targets):
-            if (target.mailbox_ref is None) == (target.address is None):
-                yield f"spec.targets[{n}]", "write either mailboxRef or address"

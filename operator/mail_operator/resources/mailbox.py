@@ -1,11 +1,28 @@
 """Mailbox: an account, its address, its password, and the services it may use."""
 
-from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
-from mail_operator.resources.meta import Host, LocalPart, LocalRef, Part, Quantity, Resource, Text, later
+from mail_operator.resources.meta import (
+    AGE,
+    NAME_IS_LOCAL_PART,
+    READY,
+    REASON,
+    Column,
+    Date,
+    Host,
+    LocalPart,
+    LocalRef,
+    Part,
+    Quantity,
+    Resource,
+    Rule,
+    Status,
+    Text,
+    immutable,
+    later,
+)
 
 
 def _yaml_off(value: object) -> object:
@@ -21,6 +38,15 @@ Access = Annotated[Literal["everywhere", "lan", "off"], BeforeValidator(_yaml_of
 class Services(Part):
     """Where each service may be used from: everywhere, from the LAN, or not at all ("off", in quotes)."""
 
+    validations = (
+        Rule(
+            "groupware",
+            "needs imap: switch imap on, or groupware off",
+            "!self.groupware || self.imap != 'off'",
+            lambda services: not services.groupware or services.imap != "off",
+        ),
+    )
+
     imap: Access = Field("everywhere", description="IMAP.")
     pop3: Access = Field("everywhere", description="POP3.")
     sieve: Access = Field("everywhere", description="ManageSieve.")
@@ -33,10 +59,19 @@ class Services(Part):
 class Autoresponder(Part):
     """An automatic reply."""
 
+    validations = (
+        Rule(
+            "endDate",
+            "is before startDate: correct one of them",
+            "!has(self.startDate) || !has(self.endDate) || self.startDate <= self.endDate",
+            lambda reply: not (reply.start_date and reply.end_date) or reply.start_date <= reply.end_date,
+        ),
+    )
+
     text: Annotated[str, Field(max_length=10000)] = Field(description="The reply.")
     subject_prefix: Text | None = Field(None, description="Stands before the original subject.")
-    start_date: Text | None = Field(None, description="First day (YYYY-MM-DD); blank: now.")
-    end_date: Text | None = Field(None, description="Last day (YYYY-MM-DD), included; blank: no end.")
+    start_date: Date | None = Field(None, description="First day (YYYY-MM-DD); blank: now.")
+    end_date: Date | None = Field(None, description="Last day (YYYY-MM-DD), included; blank: no end.")
 
 
 class Spam(Part):
@@ -44,6 +79,11 @@ class Spam(Part):
 
     preset: Literal["easy", "off"] = Field("easy", description="Ready-made settings.")
     threshold: float | None = Field(None, ge=0, le=1000, description="Score from which mail is spam.")
+    action: Literal["junk", "reject"] | None = Field(
+        None, description="What is done with spam: filed into Junk, or refused; blank: the preset's."
+    )
+    allow: list[Text] = Field([], max_length=200, description="Senders or domains that are never spam.")
+    deny: list[Text] = Field([], max_length=200, description="Senders or domains that always are.")
 
 
 class Fetch(Part):
@@ -67,6 +107,25 @@ class SmarthostAuth(Part):
 
 class MailboxSpec(Part):
     """An account."""
+
+    validations = (
+        Rule(
+            "localPart",
+            "maint is reserved for the domain's administrator: choose another",
+            "!has(self.localPart) || self.localPart != 'maint'",
+            lambda spec: spec.local_part != "maint",
+        ),
+        Rule(
+            "passwordHash",
+            "excludes passwordSecretRef: keep one of them",
+            "!has(self.passwordHash) || !has(self.passwordSecretRef)",
+            lambda spec: spec.password_hash is None or spec.password_secret_ref is None,
+        ),
+        immutable("domainRef"),
+        immutable("localPart"),
+        immutable("loginName", blank_may_be_filled=True),
+        immutable("shard", blank_may_be_filled=True),
+    )
 
     domain_ref: LocalRef = Field(description="The MailDomain, in the same namespace.")
     local_part: LocalPart | None = Field(
@@ -94,14 +153,45 @@ class MailboxSpec(Part):
     smarthost_auth: SmarthostAuth | None = Field(
         None, description="Own login at the smarthost.", json_schema_extra=later("R-004-10")
     )
-    login_name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9]{5}$")] | None = Field(
+    login_name: Annotated[str, Field(max_length=6, pattern=r"^[a-z][a-z0-9]{5}$")] | None = Field(
         None, description="The generated login; blank: derived from the address. Written when that is taken."
     )
     shard: int | None = Field(None, ge=0, le=99, description="The store pod that holds it; blank: the first.")
 
 
+class MailboxStatus(Status):
+    """What became of an account."""
+
+    address: Text | None = Field(None, description="The address.")
+    login: Text | None = Field(None, description="The first accepted login.")
+    login_name: Text | None = Field(None, description="The generated login, where that form is accepted.")
+    account: Text | None = Field(None, description="Name of the account in the store: number/local part.")
+
+
 class Mailbox(Resource):
     """An account: it receives, and reads and sends with its login."""
+
+    plural = "mailboxes"
+    short_name = "mbox"
+    columns = (
+        Column("Login", ".status.login"),
+        Column("Address", ".status.address"),
+        READY,
+        REASON,
+        Column("Quota", ".spec.quota", wide=True),
+        Column("Shard", ".spec.shard", "integer", wide=True),
+        AGE,
+    )
+    status_model: ClassVar[type[Status]] = MailboxStatus
+    validations = (
+        Rule(
+            "metadata.name",
+            "maint is reserved for the domain's administrator: choose another",
+            "has(self.spec.localPart) || self.metadata.name != 'maint'",
+            lambda mailbox: bool(mailbox.spec.local_part) or mailbox.metadata.name != "maint",
+        ),
+        NAME_IS_LOCAL_PART,
+    )
 
     kind: Literal["Mailbox"]
     spec: MailboxSpec
@@ -115,12 +205,3 @@ class Mailbox(Resource):
         """The account's, if it names one."""
         reference = self.spec.password_secret_ref
         return reference.name if reference else None
-
-    def rules(self) -> Iterator[tuple[str, str]]:
-        """Reserved names, one password, groupware with IMAP."""
-        if self.local_part == "maint":
-            yield "spec.localPart", "maint is reserved for the domain's administrator: choose another"
-        if self.spec.password_secret_ref and self.spec.password_hash:
-            yield "spec.passwordHash", "excludes passwordSecretRef: keep one of them"
-        if self.spec.services.groupware and self.spec.services.imap == "off":
-            yield "spec.services.groupware", "needs imap: switch imap on, or groupware off"

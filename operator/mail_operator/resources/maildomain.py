@@ -1,25 +1,46 @@
 """MailDomain: a domain, the names that share its users, and what its users may do."""
 
-from collections.abc import Iterator
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
 from mail_operator.resources.mailserver import LoginForm
 from mail_operator.resources.meta import (
+    AGE,
+    READY,
+    REASON,
+    Column,
     Domain,
     EmailAddress,
+    Endpoints,
     Host,
     LocalRef,
     Part,
     Resource,
+    Rule,
     ServerRef,
+    Status,
+    Text,
+    immutable,
     later,
 )
 
 
+def _names_differ(spec: Any) -> bool:
+    return spec.domain_name not in spec.additional_names
+
+
 class Login(Part):
     """How the domain's users log in."""
+
+    validations = (
+        Rule(
+            "prefix",
+            "is needed by the login form prefixed: write one, e.g. xyz00",
+            "!has(self.forms) || !('prefixed' in self.forms) || has(self.prefix)",
+            lambda login: "prefixed" not in (login.forms or []) or login.prefix is not None,
+        ),
+    )
 
     forms: list[LoginForm] | None = Field(
         None, min_length=1, max_length=4, description="Accepted login forms; blank: the server's."
@@ -63,6 +84,16 @@ class Dkim(Part):
 class MailDomainSpec(Part):
     """A domain and its rules."""
 
+    validations = (
+        Rule(
+            "additionalNames",
+            "repeats domainName: remove it",
+            "!has(self.additionalNames) || !(self.domainName in self.additionalNames)",
+            _names_differ,
+        ),
+        immutable("number", blank_may_be_filled=True),
+    )
+
     domain_name: Domain = Field(description="The domain, in lower case, as A-labels.")
     additional_names: list[Domain] = Field(
         [], max_length=100, description="Further domains with the same users: info@ is one person in all."
@@ -97,8 +128,35 @@ class MailDomainSpec(Part):
     )
 
 
+class DomainAdminStatus(Part):
+    """The domain's administrator."""
+
+    login: Text | None = Field(None, description="The administrator's login: number/maint.")
+
+
+class MailDomainStatus(Status):
+    """What became of a domain."""
+
+    number: int | None = Field(None, ge=1, description="First part of its logins.")
+    mailboxes: int | None = Field(None, ge=0, description="How many mailboxes it has.")
+    admin: DomainAdminStatus | None = Field(None, description="Its administrator.")
+    endpoints: Endpoints | None = Field(None, description="host:port of each service.")
+
+
 class MailDomain(Resource):
     """A domain and the names that share its users."""
+
+    plural = "maildomains"
+    short_name = "mdom"
+    columns = (
+        Column("Domain", ".spec.domainName"),
+        Column("Number", ".status.number", "integer"),
+        Column("Mailboxes", ".status.mailboxes", "integer"),
+        READY,
+        REASON,
+        AGE,
+    )
+    status_model: ClassVar[type[Status]] = MailDomainStatus
 
     kind: Literal["MailDomain"]
     spec: MailDomainSpec
@@ -107,11 +165,3 @@ class MailDomain(Resource):
         """The administrator's."""
         reference = self.spec.admin.password_secret_ref
         return reference.name if reference else None
-
-    def rules(self) -> Iterator[tuple[str, str]]:
-        """A prefix where logins need one; each name once."""
-        if "prefixed" in (self.spec.login.forms or []) and not self.spec.login.prefix:
-            yield "spec.login.prefix", "is needed by the login form prefixed: write one, e.g. xyz00"
-        names = [self.spec.domain_name, *self.spec.additional_names]
-        if len(set(names)) != len(names):
-            yield "spec.additionalNames", "names a domain twice: remove one"

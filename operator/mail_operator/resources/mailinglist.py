@@ -1,10 +1,24 @@
 """MailingList: an address, its members, its rules."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from mail_operator.resources.meta import EmailAddress, LocalPart, LocalRef, Part, Resource, later
+from mail_operator.resources.meta import (
+    AGE,
+    NAME_IS_LOCAL_PART,
+    READY,
+    REASON,
+    Column,
+    EmailAddress,
+    LocalPart,
+    LocalRef,
+    Part,
+    Resource,
+    Status,
+    Text,
+    later,
+)
 
 
 class MailingListSpec(Part):
@@ -20,8 +34,20 @@ class MailingListSpec(Part):
     )
 
 
+class MailingListStatus(Status):
+    """What became of a list."""
+
+    address: Text | None = Field(None, description="The address.")
+
+
 class MailingList(Resource):
     """An address whose mail goes to its members."""
+
+    plural = "mailinglists"
+    short_name = "mlist"
+    columns = (Column("Address", ".status.address"), READY, REASON, AGE)
+    status_model: ClassVar[type[Status]] = MailingListStatus
+    validations = (NAME_IS_LOCAL_PART,)
 
     kind: Literal["MailingList"]
     spec: MailingListSpec

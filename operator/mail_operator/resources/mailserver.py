@@ -1,10 +1,26 @@
 """MailServer: one installation of mail, by the platform team."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from mail_operator.resources.meta import Host, Name, Part, Quantity, Resource, later
+from mail_operator.resources.meta import (
+    AGE,
+    READY,
+    REASON,
+    Column,
+    Endpoints,
+    Host,
+    Name,
+    Part,
+    Quantity,
+    Resource,
+    Rule,
+    Scale,
+    Status,
+    Text,
+    later,
+)
 
 LoginForm = Literal["numbered", "address", "generated", "prefixed"]
 
@@ -12,12 +28,21 @@ LoginForm = Literal["numbered", "address", "generated", "prefixed"]
 class AllowedNamespaces(Part):
     """Who may use the server."""
 
+    validations = (
+        Rule(
+            "matchLabels",
+            "goes with from: Selector, and that with matchLabels: write both or neither",
+            "(self.from == 'Selector') == (has(self.matchLabels) && size(self.matchLabels) > 0)",
+            lambda allowed: (allowed.from_ == "Selector") == bool(allowed.match_labels),
+        ),
+    )
+
     from_: Literal["Same", "All", "Selector"] = Field(
         "Same",
         alias="from",
         description="This namespace, all, or those with `matchLabels`.",
     )
-    match_labels: dict[str, str] = Field({}, max_length=16, description="Labels that a namespace must carry.")
+    match_labels: dict[str, Text] = Field({}, max_length=16, description="Labels of such namespaces.")
 
 
 class Tls(Part):
@@ -84,8 +109,31 @@ class MailServerSpec(Part):
     groupware: Groupware = Field(Groupware(), description="The groupware connector.")
 
 
+class MailServerStatus(Status):
+    """What became of an installation."""
+
+    domains: int | None = Field(None, ge=0, description="How many domains it serves.")
+    mailboxes: int | None = Field(None, ge=0, description="How many mailboxes it serves.")
+    replicas: int | None = Field(None, ge=0, description="How many smtp pods it has.")
+    selector: Text | None = Field(None, description="Labels of the smtp pods, for autoscalers.")
+    endpoints: Endpoints | None = Field(None, description="host:port of each service.")
+
+
 class MailServer(Resource):
     """One installation: who may use it, and what it runs on."""
+
+    plural = "mailservers"
+    short_name = "msrv"
+    columns = (
+        Column("Hostname", ".spec.hostname"),
+        Column("Domains", ".status.domains", "integer"),
+        Column("Mailboxes", ".status.mailboxes", "integer"),
+        READY,
+        REASON,
+        AGE,
+    )
+    status_model: ClassVar[type[Status]] = MailServerStatus
+    scale = Scale(".spec.smtp.replicas", ".status.replicas", ".status.selector")
 
     kind: Literal["MailServer"]
     spec: MailServerSpec

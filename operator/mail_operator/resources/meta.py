@@ -1,8 +1,10 @@
 """What all kinds share: references, metadata, conditions, and the types of their fields."""
 
+import ipaddress
 import re
-from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from datetime import date, datetime
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
@@ -23,8 +25,31 @@ class ObjectRef(NamedTuple):
         return f"{self.kind} {self.namespace}/{self.name}"
 
 
+class Rule(NamedTuple):
+    """What the schema of one field cannot say: in CEL for the API server, in Python for everyone else.
+
+    `field` is where the message stands, relative to the part that has the rule ("" for the part itself).
+    A rule about a change compares self with oldSelf; only the API server knows both, so `holds` is None.
+    """
+
+    field: str
+    message: str
+    cel: str
+    holds: Callable[[Any], bool] | None = None
+
+
+def immutable(field: str, *, blank_may_be_filled: bool = False) -> Rule:
+    """The field keeps its value for good; where it is blank, somebody may still fill it in once."""
+    kept = f"has(self.{field}) && self.{field} == oldSelf.{field}"
+    blank = "true" if blank_may_be_filled else f"!has(self.{field})"
+    cel = f"has(oldSelf.{field}) ? {kept} : {blank}"
+    return Rule(field, "cannot be changed: create a new object", cel)
+
+
 class Part(BaseModel):
     """A part of a manifest: camelCase in YAML, unknown fields refused, never changed."""
+
+    validations: ClassVar[tuple[Rule, ...]] = ()
 
     model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=to_camel, populate_by_name=True)
 
@@ -46,9 +71,12 @@ def quantity_bytes(text: str) -> int:
 
 
 def _network(text: str) -> str:
-    import ipaddress
-
     return str(ipaddress.ip_network(text, strict=False))
+
+
+def _date(text: str) -> str:
+    date.fromisoformat(text)
+    return text
 
 
 LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
@@ -58,8 +86,26 @@ Host = Annotated[str, Field(min_length=1, max_length=253, pattern=rf"^{LABEL}(\.
 LocalPart = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-z0-9_+=~-]+(\.[a-z0-9_+=~-]+)*$")]
 EmailAddress = Annotated[str, Field(min_length=3, max_length=254, pattern=r"^[^@\s]{1,64}@[a-z0-9.-]+$")]
 Quantity = Annotated[str, Field(max_length=20, pattern=QUANTITY)]
-Cidr = Annotated[str, Field(min_length=3, max_length=43), AfterValidator(_network)]
+_IS_CIDR = {"x-kubernetes-validations": [{"rule": "isCIDR(self)", "message": "is not a network"}]}
+Cidr = Annotated[
+    str, Field(min_length=3, max_length=43, json_schema_extra=_IS_CIDR), AfterValidator(_network)
+]
 Text = Annotated[str, Field(max_length=1000)]
+Endpoints = Annotated[dict[str, Text], Field(max_length=32)]
+LongText = Annotated[str, Field(max_length=32768)]
+Date = Annotated[str, Field(max_length=10, pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"), AfterValidator(_date)]
+
+
+def _name_is_local_part(resource: Any) -> bool:
+    return bool(resource.spec.local_part) or len(resource.metadata.name) <= 64
+
+
+def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The models that a field's annotation speaks of: of `list[Target] | None`, Target."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in getattr(annotation, "__args__", ()):
+        yield from models_in(inner)
 
 
 class Metadata(BaseModel):
@@ -89,8 +135,61 @@ class ServerRef(Part):
     namespace: Name | None = Field(None, description="Its namespace; this object's own if blank.")
 
 
+class Condition(Part):
+    """One aspect of an object's state (Kubernetes API conventions)."""
+
+    type: Text = Field(description="What it is about: Ready, Stalled, Accepting …")
+    status: Literal["True", "False", "Unknown"] = Field(description="Whether it is so.")
+    reason: Text = Field(description="Why, as one word for programs.")
+    message: LongText = Field(description="Why, and what to do, as a sentence.")
+    observed_generation: int | None = Field(None, ge=0, description="metadata.generation it speaks of.")
+    last_transition_time: datetime | None = Field(None, description="When `status` last changed.")
+
+
+class Status(Part):
+    """What the operator found."""
+
+    observed_generation: int | None = Field(None, ge=0, description="metadata.generation it speaks of.")
+    conditions: list[Condition] = Field([], max_length=20, description="State, by aspect.")
+
+
+class Column(NamedTuple):
+    """A column of `kubectl get`. `wide`: only with -o wide."""
+
+    name: str
+    path: str
+    type: str = "string"
+    wide: bool = False
+
+
+NAME_IS_LOCAL_PART = Rule(
+    "metadata.name",
+    "is longer than the 64 characters of a local part: set spec.localPart",
+    "has(self.spec.localPart) || size(self.metadata.name) <= 64",
+    _name_is_local_part,
+)
+READY = Column("Ready", '.status.conditions[?(@.type=="Ready")].status')
+REASON = Column("Reason", '.status.conditions[?(@.type=="Ready")].reason', wide=True)
+AGE = Column("Age", ".metadata.creationTimestamp", "date")
+
+
+class Scale(NamedTuple):
+    """The paths of the scale subresource, for `kubectl scale` and autoscalers."""
+
+    replicas: str
+    observed: str
+    selector: str
+
+
 class Resource(BaseModel):
-    """A custom resource. Subclasses add `spec`, and say in `rules()` what one schema field cannot."""
+    """A custom resource. Subclasses add `spec`; the class variables say what else the API server knows."""
+
+    plural: ClassVar[str]
+    short_name: ClassVar[str]
+    columns: ClassVar[tuple[Column, ...]]
+    status_model: ClassVar[type[Status]] = Status
+    scale: ClassVar[Scale | None] = None
+    validations: ClassVar[tuple[Rule, ...]] = ()
 
     model_config = ConfigDict(extra="ignore", frozen=True, alias_generator=to_camel)
 
@@ -101,10 +200,6 @@ class Resource(BaseModel):
     def ref(self) -> ObjectRef:
         """The object's name for others."""
         return ObjectRef(self.kind, self.metadata.namespace, self.metadata.name)
-
-    def rules(self) -> Iterator[tuple[str, str]]:
-        """(field, sentence) for each rule over several fields that the object breaks."""
-        return iter(())
 
     def password_secret(self) -> str | None:
         """The Secret with the password of the account that this object describes, if it names one."""

@@ -5,7 +5,11 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from mail_operator.resources.meta import (
+    AGE,
+    READY,
+    REASON,
     Cidr,
+    Column,
     Domain,
     EmailAddress,
     Host,
@@ -13,11 +17,14 @@ from mail_operator.resources.meta import (
     Part,
     Quantity,
     Resource,
+    Rule,
     ServerRef,
     Text,
     later,
     quantity_bytes,
 )
+
+MAX_MESSAGE_SIZE = 128_000_000  # bytes; R-002-20
 
 RuleName = Annotated[str, Field(min_length=1, max_length=63)]
 
@@ -43,6 +50,15 @@ class Auth(Part):
 
 class RelayLimits(Part):
     """Bounds of a message."""
+
+    validations = (
+        Rule(
+            "messageSize",
+            "is more than 128M: write 128M or less",
+            "quantity(self.messageSize).compareTo(quantity('128M')) <= 0",
+            lambda limits: quantity_bytes(limits.message_size) <= MAX_MESSAGE_SIZE,
+        ),
+    )
 
     message_size: Quantity = Field("50M", description="Largest message; at most 128M.")
     recipients: int = Field(1000, ge=1, le=100000, description="Most recipients of one message.")
@@ -76,6 +92,15 @@ class Smarthost(Part):
 class DeliveryRule(Part):
     """Another way for some mail."""
 
+    validations = (
+        Rule(
+            "",
+            "matches nothing: write sender, recipient or both",
+            "has(self.sender) || has(self.recipient)",
+            lambda rule: bool(rule.sender or rule.recipient),
+        ),
+    )
+
     name: RuleName = Field(description="A name for people and logs.")
     sender: Text | None = Field(None, description="Sender address or domain.")
     recipient: Text | None = Field(None, description="Recipient address or domain.")
@@ -84,6 +109,15 @@ class DeliveryRule(Part):
 
 class Outbound(Part):
     """Mail for other servers."""
+
+    validations = (
+        Rule(
+            "smarthost",
+            "is needed in mode smarthost: name its host",
+            "self.mode != 'smarthost' || has(self.smarthost)",
+            lambda outbound: outbound.mode != "smarthost" or outbound.smarthost is not None,
+        ),
+    )
 
     mode: Literal["direct", "smarthost"] = Field("direct", description="How mail leaves.")
     smarthost: Smarthost | None = Field(None, description="Where it goes in mode smarthost.")
@@ -114,6 +148,16 @@ class Inbound(Part):
 
 class Criteria(Part):
     """What a message must have; all that is given must match."""
+
+    validations = (
+        Rule(
+            "",
+            "are blank: write at least one",
+            "has(self.sender) || has(self.recipient) || has(self.domain)"
+            " || has(self.client) || has(self.hostName) || has(self.helo)",
+            lambda criteria: bool(criteria.model_fields_set),
+        ),
+    )
 
     sender: Text | None = Field(None, description="Sender address.")
     recipient: Text | None = Field(None, description="Recipient address.")
@@ -168,6 +212,13 @@ class Helo(Part):
     known: bool = _switch("The name must be in DNS.", "R-003-25")
 
 
+class Advanced(Part):
+    """Extended security rules."""
+
+    disable_vrfy: bool = _switch("VRFY is refused with 502 in place of a 252.", "R-003-27")
+    refuse_early_pipelining: bool = _switch("Commands sent before their turn are refused.", "R-003-27")
+
+
 class RelayPolicySpec(Part):
     """The rules. Those of several policies for one server are added up, the older first."""
 
@@ -189,17 +240,21 @@ class RelayPolicySpec(Part):
     sender_policy: SenderPolicy = Field(SenderPolicy(), description="Unidentified senders.")
     connection_policy: ConnectionPolicy = Field(ConnectionPolicy(), description="Unidentified clients.")
     helo: Helo = Field(Helo(), description="What a client must call itself.")
+    advanced: Advanced = Field(Advanced(), description="Extended security rules.")
 
 
 class RelayPolicy(Resource):
     """Who may pass mail through, which way, under which rules."""
 
+    plural = "relaypolicies"
+    short_name = "rpol"
+    columns = (
+        Column("Server", ".spec.serverRef.name"),
+        Column("Mode", ".spec.outbound.mode"),
+        READY,
+        REASON,
+        AGE,
+    )
+
     kind: Literal["RelayPolicy"]
     spec: RelayPolicySpec
-
-    def rules(self) -> Any:
-        """Size within bounds, a smarthost where the mode needs one."""
-        if quantity_bytes(self.spec.limits.message_size) > 128_000_000:
-            yield "spec.limits.messageSize", "is more than 128M: write 128M or less"
-        if self.spec.outbound.mode == "smarthost" and self.spec.outbound.smarthost is None:
-            yield "spec.outbound.smarthost", "is needed in mode smarthost: name its host"
