@@ -6,6 +6,7 @@ import smtplib
 import socket
 import time
 from collections.abc import Callable, Iterator
+from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
@@ -303,18 +304,22 @@ def test_tls_is_needed_for_a_login(house: Installation) -> None:
 
 
 def test_messages_that_nobody_here_wrote_come_back_byte_for_byte(house: Installation) -> None:
-    """The standard library's e-mail test data, through SMTP -> IMAP and -> POP3."""
+    """The standard library's e-mail test data and the bounces that flufl.bounce collected, through SMTP, come
+    back over IMAP and POP3."""
     import test.test_email as corpus  # type: ignore[import-not-found]
 
-    folder = Path(corpus.__file__).parent / "data"
-    files = sorted(folder.glob("msg_*.txt"))
+    files = sorted((Path(corpus.__file__).parent / "data").glob("msg_*.txt"))
+    bounces = [
+        Path(str(f.locate())) for f in distribution("flufl.bounce").files or () if f.match("data/*.txt")
+    ]
     assert len(files) > 40
+    assert len(bounces) > 80
     house.apply("corpus", mailbox("corpus"))
     house.wait_for("Mailbox", "corpus")
     sent: dict[bytes, bytes] = {}
     with house.smtp() as client:
         client.ehlo("x.example")
-        for n, file in enumerate(files):
+        for n, file in enumerate([*files, *bounces]):
             lines = file.read_bytes().replace(b"\r\n", b"\n").replace(b"\r", b"\n").rstrip(b"\n").split(b"\n")
             marker = b"X-Corpus: %d" % n
             body = b"\r\n".join([marker, *lines, b""])
