@@ -1,11 +1,17 @@
-"""A pipelining client of SMTP (RFC 5321) and LMTP (RFC 2033), over one connection that is used again."""
+"""A pipelining client of SMTP (RFC 5321) and LMTP (RFC 2033), over one connection that is used again.
+
+It is a protocol, not a reader of streams: one wait and one timer for all replies of a step, not one a line.
+"""
 
 import asyncio
 import base64
 import re
 import ssl
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from typing import cast
 
 from mailpods.directory.records import TlsMode
 
@@ -13,6 +19,7 @@ CONNECT_SECONDS = 30.0
 REPLY_SECONDS = 300.0  # RFC 5321 §4.5.3.2 asks for five minutes, ten after the final dot
 FINAL_SECONDS = 600.0
 MAX_REPLY_LINES = 100
+MAX_REPLY_LINE = 65536  # bytes; RFC 5321 §4.5.3.1.5 allows 512
 
 
 class Disconnected(Exception):
@@ -64,52 +71,57 @@ class Refusal(Exception):
 _DOT = re.compile(rb"(?m)^\.")
 
 
-def stuff(body: bytes) -> bytes:
-    """The body as it goes over the wire, dots doubled and ended (RFC 5321 §4.5.2). Its lines end in CRLF."""
+def wire(body: bytes) -> tuple[bytes, bytes]:
+    """A body, whose lines end in CRLF, as it goes over the wire (RFC 5321 §4.5.2): dots doubled; its end."""
     if body.startswith(b".") or b"\n." in body:
         body = _DOT.sub(b"..", body)
-    return body + (b".\r\n" if body.endswith(b"\r\n") or not body else b"\r\n.\r\n")
+    return body, b".\r\n" if body.endswith(b"\r\n") or not body else b"\r\n.\r\n"
 
 
-class Connection:
+class Connection(asyncio.Protocol):
     """An open connection. Every method may raise Disconnected; the connection is of no use then."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, target: Target) -> None:
-        self._reader, self._writer, self._target = reader, writer, target
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._lost: str | None = None  # why the connection is of no use any more
+        self._inbox = b""
+        self._lines: list[str] = []  # of the reply that is not complete yet
+        self._said: list[str] = []  # the lines of the last complete one
+        self._replies: deque[Reply] = deque()
+        self._wanted = 0
+        self._waiter: asyncio.Future[None] | None = None
+        self._unsent = 0  # bytes, when the timer last looked
         self.extensions: dict[str, str] = {}
 
     @classmethod
     async def open(cls, target: Target) -> "Connection":
         """Connect and say hello. Raises Disconnected, Refusal."""
-        context = ssl.create_default_context() if target.tls in ("tls", "starttls") else _unverified()
+        loop = asyncio.get_running_loop()
+        context = _context(target) if target.tls == "tls" else None
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
-                reader, writer = await asyncio.open_connection(
-                    target.host,
-                    target.port,
-                    ssl=context if target.tls == "tls" else None,
-                    limit=65536,
+                _, connection = await loop.create_connection(
+                    lambda: cls(target), target.host, target.port, ssl=context
                 )
         except (OSError, TimeoutError) as error:
             raise Disconnected(f"{target.host}:{target.port}: {error or 'no answer'}") from error
-        connection = cls(reader, writer, target)
         try:
-            await connection._begin(context)
+            await connection._begin()
         except BaseException:
             connection.abort()
             raise
         return connection
 
-    async def _begin(self, context: ssl.SSLContext) -> None:
-        _expect(await self._reply(REPLY_SECONDS))
+    async def _begin(self) -> None:
+        (greeting,) = await self._wait(1, REPLY_SECONDS)
+        _expect(greeting)
         await self._hello()
         if self._target.tls in ("starttls", "opportunistic"):
             if "STARTTLS" in self.extensions:
                 _expect(await self._command("STARTTLS"))
-                try:
-                    await self._writer.start_tls(context, server_hostname=self._target.host)
-                except (OSError, ssl.SSLError) as error:
-                    raise Disconnected(f"TLS with {self._target.host}: {error}") from error
+                await self._start_tls()
                 await self._hello()
             elif self._target.tls == "starttls":
                 raise Refusal(
@@ -119,13 +131,23 @@ class Connection:
             secret = f"\0{self._target.username}\0{self._target.password or ''}".encode()
             _expect(await self._command("AUTH PLAIN " + base64.b64encode(secret).decode()))
 
+    async def _start_tls(self) -> None:
+        if self._inbox or self._lines or self._replies:
+            raise Disconnected(f"{self._target.host} said more in clear than its answer to STARTTLS")
+        transport = self._transport
+        assert transport is not None
+        try:
+            self._transport = await self._loop.start_tls(
+                transport, self, _context(self._target), server_hostname=self._target.host
+            )
+        except (OSError, ssl.SSLError) as error:
+            raise Disconnected(f"TLS with {self._target.host}: {error}") from error
+
     async def _hello(self) -> None:
         verb = "LHLO" if self._target.lmtp else "EHLO"
-        self._write(f"{verb} {self._target.hello}\r\n".encode())
-        lines = await self._lines(REPLY_SECONDS)
-        _expect(_joined(lines))
+        _expect(await self._command(f"{verb} {self._target.hello}"))
         self.extensions = {}
-        for _, text in lines[1:]:
+        for text in self._said[1:]:
             name, _, value = text.partition(" ")
             self.extensions[name.upper()] = value
 
@@ -137,90 +159,123 @@ class Connection:
         commands = [mail, *(f"RCPT TO:<{r}>\r\n" for r in recipients), "DATA\r\n"]
         if "PIPELINING" in self.extensions:
             self._write("".join(commands).encode())
-            replies = [await self._reply(REPLY_SECONDS) for _ in commands]
+            replies = await self._wait(len(commands), REPLY_SECONDS)
         else:
             replies = []
             for command in commands:
                 self._write(command.encode())
-                replies.append(await self._reply(REPLY_SECONDS))
+                replies += await self._wait(1, REPLY_SECONDS)
                 if not replies[0].ok:
                     return [replies[0]] * len(recipients)
         accepted, *asked, go = replies
         if go.code != 354:
             if go.ok:
                 raise Disconnected(f"answered DATA with {go}")
-            await self._reset()
+            await self._command("RSET")
             # Why DATA failed is the answer for those that were accepted until then.
             return [accepted if not accepted.ok else go if r.ok else r for r in asked]
         taken = [n for n, reply in enumerate(asked) if reply.ok]
-        self._write(stuff(body) if taken else b".\r\n")
-        await self._drain()
-        finals = asked.copy()
-        if self._target.lmtp:
-            for n in taken:  # one reply for each accepted recipient (RFC 2033 §4.2)
-                finals[n] = await self._reply(FINAL_SECONDS)
+        if taken:
+            self._write(*wire(body))
         else:
-            final = await self._reply(FINAL_SECONDS)
+            self._write(b".\r\n")
+        finals = asked.copy()
+        if self._target.lmtp:  # one reply for each accepted recipient (RFC 2033 §4.2)
+            for n, reply in zip(taken, await self._wait(len(taken), FINAL_SECONDS), strict=True):
+                finals[n] = reply
+        else:
+            (final,) = await self._wait(1, FINAL_SECONDS)
             for n in taken:
                 finals[n] = final
         return finals
-
-    async def _reset(self) -> None:
-        await self._command("RSET")
 
     async def quit(self) -> None:
         """Say goodbye; nothing is expected of it any more."""
         try:
             self._write(b"QUIT\r\n")
-            await asyncio.wait_for(self._reply(2), 3)
-        except (Disconnected, TimeoutError):
+            await self._wait(1, 2)
+        except Disconnected:
             pass
         self.abort()
 
     def abort(self) -> None:
         """Close at once."""
-        self._writer.transport.abort()
+        if self._transport:
+            self._transport.abort()
 
-    def _write(self, data: bytes) -> None:
-        if self._writer.is_closing():
-            raise Disconnected("the connection was closed")
-        self._writer.write(data)
+    # --- asyncio.Protocol
 
-    async def _drain(self) -> None:
-        try:
-            async with asyncio.timeout(FINAL_SECONDS):
-                await self._writer.drain()
-        except (OSError, TimeoutError) as error:
-            raise Disconnected(f"{self._target.host}: {error or 'takes no data'}") from error
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's are of no class of asyncio's
+
+    def data_received(self, data: bytes) -> None:
+        *lines, self._inbox = (self._inbox + data).split(b"\n")
+        for line in lines:
+            self._take(line.decode("utf-8", "replace").strip())
+        if len(self._inbox) > MAX_REPLY_LINE:
+            self._fail("a reply without an end")
+        elif self._waiter and len(self._replies) >= self._wanted:
+            self._wake()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._fail(str(error or "the connection was closed"))
+
+    # --- internal
+
+    def _take(self, line: str) -> None:
+        if not line[:3].isdigit():
+            self._fail(f"not a reply: {line[:80]!r}")
+            return
+        self._lines.append(line[4:])
+        if line[3:4] != "-":
+            self._replies.append(Reply(int(line[:3]), " ".join(self._lines)))
+            self._said, self._lines = self._lines, []
+        elif len(self._lines) >= MAX_REPLY_LINES:
+            self._fail(f"a reply of more than {MAX_REPLY_LINES} lines")
+
+    def _fail(self, why: str) -> None:
+        if self._lost is None:
+            self._lost = f"{self._target.host}: {why}"
+        self.abort()
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _write(self, *data: bytes) -> None:
+        if self._lost is not None or self._transport is None or self._transport.is_closing():
+            raise Disconnected(self._lost or "the connection was closed")
+        self._transport.writelines(data)
 
     async def _command(self, line: str) -> Reply:
         self._write(f"{line}\r\n".encode())
-        return await self._reply(REPLY_SECONDS)
+        (reply,) = await self._wait(1, REPLY_SECONDS)
+        return reply
 
-    async def _reply(self, seconds: float) -> Reply:
-        return _joined(await self._lines(seconds))
+    async def _wait(self, count: int, seconds: float) -> list[Reply]:
+        """The next replies; `seconds` without any progress are too many."""
+        if len(self._replies) < count and self._lost is None:
+            self._wanted = count
+            self._waiter = self._loop.create_future()
+            self._timer = self._loop.call_later(seconds, self._look, seconds)
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+                self._timer.cancel()
+        if len(self._replies) < count:
+            raise Disconnected(self._lost or f"{self._target.host}: no reply")
+        return [self._replies.popleft() for _ in range(count)]
 
-    async def _lines(self, seconds: float) -> list[tuple[int, str]]:
-        lines: list[tuple[int, str]] = []
-        try:
-            async with asyncio.timeout(seconds):
-                while len(lines) < MAX_REPLY_LINES:
-                    line = await self._reader.readuntil(b"\n")
-                    text = line.decode("utf-8", "replace").strip()
-                    if not text[:3].isdigit():
-                        raise Disconnected(f"not a reply: {text[:80]!r}")
-                    lines.append((int(text[:3]), text[4:]))
-                    if text[3:4] != "-":
-                        return lines
-        except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
-            raise Disconnected(f"{self._target.host}: {error}") from error
-        except TimeoutError as error:
-            raise Disconnected(f"{self._target.host}: no reply in {seconds:.0f} s") from error
-        raise Disconnected(f"a reply of more than {MAX_REPLY_LINES} lines")
-
-
-def _joined(lines: list[tuple[int, str]]) -> Reply:
-    return Reply(lines[-1][0], " ".join(text for _, text in lines))
+    def _look(self, seconds: float) -> None:
+        """The time is over, unless a large message is still on its way."""
+        unsent = self._transport.get_write_buffer_size() if self._transport else 0
+        if unsent and unsent != self._unsent:
+            self._unsent = unsent
+            self._timer = self._loop.call_later(seconds, self._look, seconds)
+        else:
+            self._fail(f"no reply in {seconds:.0f} s")
 
 
 def _expect(reply: Reply) -> None:
@@ -228,9 +283,15 @@ def _expect(reply: Reply) -> None:
         raise Refusal(reply)
 
 
-def _unverified() -> ssl.SSLContext:
-    # Opportunistic TLS (RFC 7435): better than none, and without a name to verify.
+def _context(target: Target) -> ssl.SSLContext:
+    return _tls_context(verified=target.tls != "opportunistic")
+
+
+@cache  # it reads all authorities of the system: some 20 ms
+def _tls_context(verified: bool) -> ssl.SSLContext:
     context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
+    if not verified:
+        # Opportunistic TLS (RFC 7435): better than none, and without a name to verify.
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
     return context

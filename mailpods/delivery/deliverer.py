@@ -97,6 +97,7 @@ class Deliverer:
                     self._known.add(due.id)
                     self._backlog.append((due, None))
             self._fill()
+            metrics.ACTIVE.set(len(self._known))
             await asyncio.sleep(POLL_SECONDS)
 
     def _ready(self) -> bool:
@@ -106,7 +107,6 @@ class Deliverer:
         while self._backlog and len(self._active) < MAX_ACTIVE and self._ready() and not self._stopping:
             due, body = self._backlog.popleft()
             self._begin(due, body)
-        metrics.ACTIVE.set(len(self._known))
 
     def _begin(self, due: Due, body: bytes | None) -> None:
         message = self._active[due.id] = _Message(due, body)

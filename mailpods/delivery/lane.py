@@ -35,20 +35,23 @@ class Lane:
         self._target = target
         self._log = log
         self._jobs: deque[Job] = deque()
-        self._wake = asyncio.Event()
         self._workers: set[asyncio.Task[None]] = set()
-        self._idle = 0
+        self._idle: list[asyncio.Future[Job | None]] = []  # those that wait for a job, the last one first
         self._connecting = asyncio.Lock()
         self._down = False
 
     def put(self, job: Job) -> None:
         """Take a job; another connection is opened when all are busy."""
+        while self._idle:
+            waiting = self._idle.pop()
+            if not waiting.cancelled():
+                waiting.set_result(job)
+                return
         self._jobs.append(job)
-        if not self._idle and len(self._workers) < CONNECTIONS and (not self._down or not self._workers):
+        if len(self._workers) < CONNECTIONS and (not self._down or not self._workers):
             task = asyncio.get_running_loop().create_task(self._work())
             self._workers.add(task)
             task.add_done_callback(self._workers.discard)
-        self._wake.set()
 
     async def close(self) -> None:
         """End the connections at once; jobs under way stay in the spool."""
@@ -58,16 +61,21 @@ class Lane:
 
     async def _next(self) -> Job | None:
         """The next job, or None when none came for a while."""
-        while not self._jobs:
-            self._wake.clear()
-            self._idle += 1
-            try:
-                await asyncio.wait_for(self._wake.wait(), IDLE_SECONDS)
-            except TimeoutError:
-                return None
-            finally:
-                self._idle -= 1
-        return self._jobs.popleft()
+        if self._jobs:
+            return self._jobs.popleft()
+        loop = asyncio.get_running_loop()
+        waiting: asyncio.Future[Job | None] = loop.create_future()
+        self._idle.append(waiting)
+        timer = loop.call_later(IDLE_SECONDS, self._give_up, waiting)
+        try:
+            return await waiting
+        finally:
+            timer.cancel()
+
+    def _give_up(self, waiting: "asyncio.Future[Job | None]") -> None:
+        if waiting in self._idle:  # else it was given a job this very moment
+            self._idle.remove(waiting)
+            waiting.set_result(None)
 
     async def _work(self) -> None:
         connection: Connection | None = None

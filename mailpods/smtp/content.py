@@ -13,6 +13,7 @@ LINE_LIMIT = 998  # octets without CRLF, RFC 5321 §4.5.3.1.6
 BARE = Refusal(554, "5.6.0", "Message has a bare CR or LF: lines must end in CRLF", "bare-newline")
 LONG = Refusal(554, "5.6.0", f"Message has a line over {LINE_LIMIT} octets", "line-length")
 _END = b"\r\n.\r\n"
+_DOT = _END[:3]
 
 
 class Text:
@@ -79,20 +80,23 @@ class Data:
     def feed(self, chunk: bytes) -> bytes | None:
         """Take in a chunk. Returns what lies behind the end of the text, or None if that is yet to come."""
         data = self._pending + chunk
-        end = data.find(_END)
+        dot = data.find(_DOT)  # most chunks have no line that begins with one: a single search says so
+        end = data.find(_END, dot) if dot >= 0 else -1
         if end >= 0:
-            self._take(data[: end + 2])
+            self._take(data[: end + 2], dot < end)
             self.text.end()
             return data[end + 5 :]
         held = next((n for n in (4, 3, 2, 1) if data.endswith(_END[:n])), 0)  # may be the beginning of an end
         cut = len(data) - held
-        self._take(data[:cut])
+        self._take(data[:cut], dot >= 0)
         self._pending = data[cut:]
         return None
 
-    def _take(self, region: bytes) -> None:
+    def _take(self, region: bytes, dotted: bool) -> None:
         if region:
-            self.text.add(region.replace(b"\r\n.", b"\r\n")[self._skip :])
+            if dotted:
+                region = region.replace(_DOT, b"\r\n")
+            self.text.add(region[self._skip :])
             self._skip = 0
 
 

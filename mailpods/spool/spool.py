@@ -4,8 +4,8 @@ accept() puts a message into the thread's queue and waits; the thread takes ever
 in one transaction, and wakes the waiting sessions together: one sync for many messages. Large bodies lie
 beside the database, synced before the commit that names them; a file that no row names is removed on opening.
 
-What delivery reports is written in the same transactions, but nobody waits for it: a crash may repeat a
-delivery, and never loses one.
+What delivery reports is written in the same transactions, but nobody waits for it; it waits a moment itself,
+for the next message, which a sync of its own would hold up. A crash may repeat a delivery, never lose one.
 """
 
 import asyncio
@@ -27,10 +27,12 @@ from mailpods.spool.message import Envelope, MessageId, Recipient
 
 LOG = logging.getLogger(__name__)
 
-INLINE_BYTES = 64 * 1024  # bodies up to this lie in the database: one sync instead of three
+INLINE_BYTES = 128 * 1024  # bodies up to this lie in the database: one sync instead of three
 MAX_WAITING_BYTES = 256 * 1024 * 1024  # in the queue of the writer: beyond, 452
 RESERVE_BYTES = 64 * 1024 * 1024  # left free on the disk, for delivery's own writes
 CHECK_SECONDS = 1.0  # between looks at the free space
+LAG_SECONDS = 0.05  # that delivery's reports may wait for a commit which somebody else waits for, too
+LAG_JOBS = 1000  # … and how many of them
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS message (
@@ -123,6 +125,7 @@ class _Settled:
 
 
 _Job = _Accept | Outcome | _Settled | Callable[[sqlite3.Connection], None] | None
+_PATIENT = (Outcome, _Settled)
 
 
 class Spool:
@@ -226,9 +229,7 @@ class Spool:
         database = self._connect()
         ending = False
         while not ending:
-            jobs = [self._jobs.get()]
-            while not self._jobs.empty():
-                jobs.append(self._jobs.get())
+            jobs = self._gather()
             ending = None in jobs
             try:
                 self._finish(jobs, self._commit(database, jobs))
@@ -241,6 +242,19 @@ class Spool:
                         LOG.exception("spool %s cannot write %r", self._path, type(job))
                         self._finish([job], SpoolError(f"cannot be written: {error}"))
         database.close()
+
+    def _gather(self) -> list[_Job]:
+        """All that waits, once somebody waits for it, or delivery's reports have waited long enough."""
+        jobs = [self._jobs.get()]
+        until = time.monotonic() + LAG_SECONDS
+        patient = True
+        while True:
+            patient = patient and isinstance(jobs[-1], _PATIENT) and len(jobs) < LAG_JOBS
+            try:
+                left = until - time.monotonic() if patient else 0.0
+                jobs.append(self._jobs.get(timeout=left) if left > 0 else self._jobs.get_nowait())
+            except queue.Empty:
+                return jobs
 
     def _commit(self, database: sqlite3.Connection, jobs: list[_Job]) -> SpoolError | None:
         try:
@@ -325,21 +339,23 @@ class Spool:
     def due(self, now: float, limit: int, skip: frozenset[MessageId] = frozenset()) -> list[Due]:
         """At most `limit` messages with recipients to be tried by `now`, the longest due first."""
         rows = self._reader.execute(
-            "SELECT m.*, r.address, r.notify, r.orcpt, r.attempts FROM recipient r "
-            "JOIN message m ON m.number = r.message WHERE r.next_try <= ? ORDER BY r.next_try LIMIT ?",
-            (now, limit + len(skip) * 10),
+            "SELECT m.id, m.sender, m.received_at, m.client_ip, m.helo, m.protocol, m.account, m.smtputf8, "
+            "m.body_8bit, r.address, r.notify, r.orcpt, r.attempts FROM recipient r "
+            "JOIN message m ON m.number = r.message WHERE r.next_try <= ? ORDER BY r.next_try",
+            (now,),
         )
         found: dict[MessageId, tuple[Any, list[Recipient], int]] = {}
         for row in rows:
-            message = MessageId(row[1])
+            message = MessageId(row[0])
             if message in skip:
                 continue
             recipients, attempts = found[message][1:] if message in found else ([], 0)
-            recipients.append(Recipient(*row[12:15]))
-            found[message] = (row, recipients, max(attempts, row[15]))
+            recipients.append(Recipient(*row[9:12]))
+            found[message] = (row, recipients, max(attempts, row[12]))
             if len(found) > limit:
                 del found[message]
                 break
+        rows.close()  # a statement that is not at its end would hold back the checkpoints of the WAL
         return [
             Due(message, _envelope(row, recipients), tuple(recipients), attempts)
             for message, (row, recipients, attempts) in found.items()
@@ -413,7 +429,7 @@ def _note(database: sqlite3.Connection, outcome: Outcome) -> list[str]:
 
 
 def _envelope(row: tuple[Any, ...], recipients: list[Recipient]) -> Envelope:
-    fields = dict(zip(_ENVELOPE, row[2:10], strict=True))
+    fields = dict(zip(_ENVELOPE, row[1:9], strict=True))
     fields["smtputf8"], fields["body_8bit"] = bool(fields["smtputf8"]), bool(fields["body_8bit"])
     return Envelope(recipients=tuple(recipients), **fields)
 
