@@ -194,8 +194,8 @@ class Spool:
             await accept.done
         finally:
             self._waiting_bytes -= len(body)
-        if self.on_accept is not None:
-            self.on_accept(Due(message, envelope, envelope.recipients, 0), body)
+        if self.on_accept is not None:  # later: the client waits for its 250
+            loop.call_soon(self.on_accept, Due(message, envelope, envelope.recipients, 0), body)
         return message
 
     def _check_space(self) -> None:
