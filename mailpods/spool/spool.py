@@ -17,7 +17,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -303,21 +303,22 @@ class Spool:
         return SpoolClosed(self._closed)
 
     def _write_bodies(self, accepts: Iterable[_Accept]) -> None:
-        written = False
-        for accept in accepts:
-            if len(accept.body) > INLINE_BYTES:
-                with open(self._bodies / accept.id, "xb", buffering=0) as file:
-                    rest = memoryview(accept.body)
-                    while rest:
-                        rest = rest[file.write(rest) :]
-                    os.fdatasync(file.fileno())
-                written = True
-        if written:
-            folder = os.open(self._bodies, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+        large = [accept for accept in accepts if len(accept.body) > INLINE_BYTES]
+        if not large:
+            return
+        with ExitStack() as opened:
+            files = [opened.enter_context(open(self._bodies / a.id, "xb", buffering=0)) for a in large]
+            for accept, file in zip(large, files, strict=True):
+                rest = memoryview(accept.body)
+                while rest:
+                    rest = rest[file.write(rest) :]
+            for file in files:  # when all are written: the first sync takes most of the others with it
+                os.fdatasync(file.fileno())
+        folder = os.open(self._bodies, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
     def _finish(self, jobs: list[_Job], error: SpoolError | None) -> None:
         accepts = [job for job in jobs if isinstance(job, _Accept)]
