@@ -31,8 +31,8 @@ def wait_for(port: int, seconds: float = 30) -> None:
     raise TimeoutError(f"nothing answers on port {port}")
 
 
-def cpu_seconds(root: int) -> float:
-    """CPU that a process, its descendants, and those of them that ended and were waited for have used."""
+def _family(root: int) -> dict[int, float]:
+    """A process and its descendants: the CPU seconds of each, with those of children it waited for."""
     stats: dict[int, tuple[int, float]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():
@@ -41,12 +41,22 @@ def cpu_seconds(root: int) -> float:
             except OSError:
                 continue
             stats[int(entry.name)] = (int(fields[1]), sum(map(int, fields[11:15])) / TICK)
-    total, tree = 0.0, {root}
-    while True:
-        more = {pid for pid, (parent, _) in stats.items() if parent in tree} - tree
-        if not more:
-            break
+    tree = {root}
+    while more := {pid for pid, (parent, _) in stats.items() if parent in tree} - tree:
         tree |= more
-    for pid in tree:
-        total += stats.get(pid, (0, 0.0))[1]
+    return {pid: stats[pid][1] for pid in tree if pid in stats}
+
+
+def cpu_seconds(root: int) -> float:
+    """CPU that a process, its descendants, and those of them that ended and were waited for have used."""
+    return sum(_family(root).values())
+
+
+def memory_bytes(root: int) -> int:
+    """Proportional set size of a process and its descendants: what is shared counts once."""
+    total = 0
+    for pid in _family(root):
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                total += int(line.split()[1]) * 1024
     return total

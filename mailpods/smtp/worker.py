@@ -22,7 +22,7 @@ from mailpods.smtp.session import Session
 from mailpods.smtp.tls import Certificate
 from mailpods.spool.spool import Spool
 
-POLL_SECONDS = 0.25  # between looks at directory and certificate
+POLL_SECONDS = 0.1  # between looks at directory and certificate
 REPORT_SECONDS = 1.0  # between signs of life
 DELIVERY_DRAIN = 10.0  # seconds that deliveries under way get when the program stops
 

@@ -31,7 +31,7 @@ from mailpods.store.accounts import Version, merged, passwd_files
 from mailpods.store.configuration import Facts, configuration
 from mailpods.store.files import noticed_at, write
 
-POLL_SECONDS = 0.25
+POLL_SECONDS = 0.1
 TIDY_SECONDS = 60.0  # between looks for mailboxes to purge
 STOP_SECONDS = 15.0
 

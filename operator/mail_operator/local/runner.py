@@ -21,7 +21,7 @@ from mail_operator.resources.meta import ObjectRef
 from mail_operator.secrets import KeyPair, make_ca, make_certificate, needs_renewal
 from mailpods.directory.shards import content_hash
 
-_LOOK_SECONDS = 0.2  # between looks at the manifests
+_LOOK_SECONDS = 0.1  # between looks at the manifests
 _RENEWAL_SECONDS = 3600.0  # between looks at the certificates
 _CA = GeneratedSecret("tls", "", "mailpods-ca", ObjectRef("Secret", "", "mailpods-ca"))
 
@@ -112,10 +112,12 @@ class Runner:
         waiting = [c for c in containers if not self._is_current(c)]
         if not waiting and keys == self._seen and not self._stale:
             return False
+        loaded = {container.key: _loaded(container) for container in waiting}
+        if keys == self._seen and not self._stale and loaded.items() <= self._acknowledged.items():
+            return False
         self._seen, self._stale = keys, False
-        for container in waiting:
-            self._acknowledged[container.key] = _loaded(container)
-        statuses = {ref: self._status(ref, status, containers) for ref, status in self.plan.statuses.items()}
+        self._acknowledged.update(loaded)
+        statuses = self._statuses(containers)
         if statuses == self.statuses:
             return False
         self.statuses = statuses
@@ -132,36 +134,41 @@ class Runner:
         """The files that the container should have loaded, with their hashes."""
         return next((files for volume, files in self._hashes.items() if volume in container.mounts), {})
 
-    def _status(
-        self, ref: ObjectRef, status: Mapping[str, Any], containers: list[Container]
-    ) -> Mapping[str, Any]:
-        """The compiled status, Ready held back until every pod that serves the object has its files."""
-        carried = self.plan.carried.get(ref)
-        if carried is None or (containers and all(self._has(c, carried.files) for c in containers)):
-            return status
-        conditions = [
-            {**c, "status": "Unknown", "reason": "Propagating", "message": "The pods are taking this up."}
-            if c["type"] == "Ready" and c["status"] == "True"
-            else c
-            for c in status["conditions"]
-        ]
-        return {**status, "conditions": conditions}
-
-    def _has(self, container: Container, files: frozenset[str]) -> bool:
-        loaded, expected = self._acknowledged[container.key], self._expected(container)
-        return all(loaded.get(file) == expected[file] for file in files & expected.keys())
+    def _statuses(self, containers: list[Container]) -> dict[ObjectRef, Mapping[str, Any]]:
+        """The compiled statuses, Ready held back until every pod that serves the object has its files."""
+        missing: set[str] = set()
+        for container in containers:
+            loaded, expected = self._acknowledged[container.key], self._expected(container)
+            missing |= {file for file, digest in expected.items() if loaded.get(file) != digest}
+        return {
+            ref: _held_back(status)
+            if (carried := self.plan.carried.get(ref))
+            and not (containers and missing.isdisjoint(carried.files))
+            else status
+            for ref, status in self.plan.statuses.items()
+        }
 
     def _write_statuses(self) -> None:
         rows = [
             {"kind": ref.kind, "namespace": ref.namespace, "name": ref.name, "status": status}
             for ref, status in sorted(self.statuses.items(), key=lambda item: str(item[0]))
         ]
-        text = json.dumps({"admin": self.admin(), "ports": self._ports.offered(), "objects": rows}, indent=1)
+        text = json.dumps({"admin": self.admin(), "ports": self._ports.offered(), "objects": rows})
         write_atomically(self._data.path / "run" / "status.json", text.encode())
 
     def admin(self) -> dict[str, str]:
         """Container ("pod/container") -> URL of its admin port."""
         return {c.process.name: c.admin for c in self._containers() if c.admin}
+
+
+def _held_back(status: Mapping[str, Any]) -> Mapping[str, Any]:
+    conditions = [
+        {**c, "status": "Unknown", "reason": "Propagating", "message": "The pods are taking this up."}
+        if c["type"] == "Ready" and c["status"] == "True"
+        else c
+        for c in status["conditions"]
+    ]
+    return {**status, "conditions": conditions}
 
 
 def _loaded(container: Container) -> Mapping[str, str]:

@@ -91,7 +91,7 @@ class DataFolder:
 
     def save(self) -> None:
         """Write the state if it changed; on return it is on disk."""
-        text = json.dumps(vars(self.state), indent=1, sort_keys=True)
+        text = json.dumps(vars(self.state), sort_keys=True)
         if text != self._written:
             write_atomically(self.path / "state.json", text.encode())
             self._written = text

@@ -4,6 +4,7 @@ import ipaddress
 import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import date, datetime
+from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -196,7 +197,7 @@ class Resource(BaseModel):
     kind: str
     metadata: Metadata
 
-    @property
+    @cached_property
     def ref(self) -> ObjectRef:
         """The object's name for others."""
         return ObjectRef(self.kind, self.metadata.namespace, self.metadata.name)
