@@ -1,4 +1,4 @@
-"""`./run bench`: every comparison in one run, as Markdown. `--quick` takes fewer rounds."""
+"""`./run bench`: every comparison in one run, as Markdown. Needs root, for a private Postfix."""
 
 import argparse
 import platform
@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from bench import accept, compiling
+from bench import accept, compiling, editing, mailbox
 
 
 def main() -> None:
@@ -19,7 +19,12 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="mailpods-bench-", dir="/var/tmp"))
     folder.chmod(0o755)
     try:
-        print("\n".join(accept.run(folder, options.rounds)) + "\n")
+        for part in (accept.run, mailbox.run):
+            name = part.__module__.rpartition(".")[2]
+            (folder / name).mkdir()
+            print("\n".join(part(folder / name, options.rounds)) + "\n", flush=True)
+        (folder / "editing").mkdir()
+        print("\n".join(editing.run(folder / "editing")) + "\n")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     print(f"{platform.machine()}, Linux {platform.release()}, Python {platform.python_version()}")

@@ -11,6 +11,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,8 +43,8 @@ relay_domains = a.test
 inet_interfaces = 127.0.0.1
 inet_protocols = ipv4
 mynetworks = 127.0.0.0/8
-default_transport = discard:
-relay_transport = discard:
+default_transport = {transport}
+relay_transport = {transport}
 alias_maps =
 alias_database =
 message_size_limit = 50000000
@@ -64,6 +65,7 @@ proxymap unix - - n - - proxymap
 discard unix - - n - - discard
 error unix - - n - - error
 retry unix - - n - - error
+lmtp unix - - n - 10 lmtp
 anvil unix - - n - 1 anvil
 showq unix n - n - - showq
 postlog unix-dgram n - n - 1 postlogd
@@ -103,13 +105,13 @@ LOADS = (
 )
 
 
-def start_postfix(folder: Path) -> Peer:
+def start_postfix(folder: Path, transport: str = "discard:") -> Peer:
     """A private instance in `folder`; needs root. Raises CalledProcessError."""
     port, config = free_port(), folder / "config"
     for name in ("config", "queue", "data"):
         (folder / name).mkdir(parents=True)
     shutil.chown(folder / "data", "postfix")
-    (config / "main.cf").write_text(_MAIN.format(folder=folder))
+    (config / "main.cf").write_text(_MAIN.format(folder=folder, transport=transport))
     own = f"127.0.0.1:{port} inet n - n - - smtpd\n"
     (config / "master.cf").write_text(own + _SERVICES)
     subprocess.run(["postfix", "-c", str(config), "start"], check=True, capture_output=True)
@@ -122,12 +124,14 @@ def stop_postfix(folder: Path) -> None:
     subprocess.run(["postfix", "-c", str(folder / "config"), "abort"], capture_output=True, check=False)
 
 
-def start_ours(folder: Path, lmtp: int) -> tuple[Peer, subprocess.Popen[bytes]]:
-    """The smtp program with one domain, on a directory written here; it delivers to the sink."""
+def start_ours(
+    folder: Path, lmtp: int, users: Sequence[str] = ("info",)
+) -> tuple[Peer, subprocess.Popen[bytes]]:
+    """The smtp program with one domain, on a directory written here; it delivers to the LMTP server there."""
     directory = folder / "directory"
     for name in ("directory", "spool", "tls"):
         (folder / name).mkdir(parents=True)
-    address, account = Address("info@a.test"), AccountId("1/info")
+    accounts = {Address(f"{user}@a.test"): AccountId(f"1/{user}") for user in users}
     (directory / SERVER_FILE).write_bytes(
         encode_server(
             Server(
@@ -140,8 +144,8 @@ def start_ours(folder: Path, lmtp: int) -> tuple[Peer, subprocess.Popen[bytes]]:
     )
     bucket = Bucket(
         {DomainName("a.test"): Domain(1)},
-        {address: AddressEntry("bench", account)},
-        {account: Account(address, 0)},
+        {address: AddressEntry("bench", account) for address, account in accounts.items()},
+        {account: Account(address, 0) for address, account in accounts.items()},
     )
     (directory / file_name(0)).write_bytes(encode(bucket))
     port = free_port()

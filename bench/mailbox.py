@@ -1,0 +1,155 @@
+"""From SMTP to a message that is stored and visible over IMAP, sustained, beside Postfix and Dovecot alone.
+
+All three end in the same Dovecot with the product's own configuration, in mailboxes of their own. What
+counts is when the last message is there, as IMAP's STATUS tells it; not when it was accepted.
+"""
+
+import imaplib
+import os
+import pwd
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.accept import start_ours, start_postfix, stop_postfix
+from bench.processes import cpu_seconds, free_port, wait_for
+from mailpods.store.configuration import Facts, configuration
+
+USERS = 10
+SESSIONS = 2  # for each user: 20 in all
+MESSAGES = 300  # for each user in each round
+SIZE = 4096
+USER = "mailpods"
+
+
+@dataclass
+class _Dovecot:
+    process: subprocess.Popen[bytes]
+    lmtp: int
+    imap: int
+
+    def count(self, accounts: list[str]) -> int:
+        """Messages that IMAP shows in these INBOXes."""
+        total = 0
+        for account in accounts:
+            with imaplib.IMAP4("127.0.0.1", self.imap) as client:
+                client.login(account, "x")
+                answer = client.status("INBOX", "(MESSAGES)")[1][0]
+                assert answer is not None
+                total += int(answer.decode().rpartition("MESSAGES ")[2].rstrip(")"))
+        return total
+
+
+def _accounts(peer: str) -> list[str]:
+    """What a peer calls the mailboxes in LMTP: ours by account, the others by address."""
+    return [f"1/u{n}" if peer == "mailpods" else f"{peer}-u{n}@a.test" for n in range(USERS)]
+
+
+def _start_dovecot(folder: Path) -> _Dovecot:
+    version = subprocess.run(["dovecot", "--version"], capture_output=True, text=True, check=True).stdout
+    full = version.split()[0].partition("-")[0]
+    state, owner = folder / "dovecot", pwd.getpwnam(USER)
+    for name in ("run", "state", "accounts", "mail"):
+        (state / name).mkdir(parents=True)
+    names = [account for peer in ("mailpods", "postfix", "dovecot") for account in _accounts(peer)]
+    (state / "accounts" / "passdb.imap").write_text("".join(f"{name}:{{PLAIN}}x\n" for name in names))
+    users = (f"{name}:::::{state / 'mail' / name.replace('/', '-')}::\n" for name in names)
+    (state / "accounts" / "userdb").write_text("".join(users))
+    ports = {"LMTP": free_port(), "IMAP": free_port()}
+    facts = Facts(
+        version=(2, 4) if tuple(map(int, full.split(".")[:2])) >= (2, 4) else (2, 3),
+        full_version=full,
+        user=USER,
+        group=USER,
+        bind="127.0.0.1",
+        ports=ports,
+        state=state,
+        mail=state / "mail",
+        tls=None,
+        hostname="bench.test",
+        tls_required=False,
+    )
+    text = configuration(facts).replace("ssl = yes\n", "ssl = no\n", 1)
+    lines = [line for line in text.splitlines() if not line.startswith(("ssl_cert", "ssl_key"))]
+    (state / "dovecot.conf").write_text("\n".join(lines))
+    for path in [state, *state.rglob("*")]:
+        os.chown(path, owner.pw_uid, owner.pw_gid)
+    with open(folder / "dovecot.log", "wb") as log:
+        command = ["dovecot", "-F", "-c", str(state / "dovecot.conf")]
+        process = subprocess.Popen(command, stderr=log, user=USER, group=USER, extra_groups=[])
+    wait_for(ports["IMAP"])
+    return _Dovecot(process, ports["LMTP"], ports["IMAP"])
+
+
+def _send(port: int, recipients: list[str], lmtp: bool = False) -> list[subprocess.Popen[bytes]]:
+    """One smtp-source for each recipient."""
+    command = ["smtp-source", "-s", str(SESSIONS), "-m", str(MESSAGES), "-l", str(SIZE), "-d"]
+    command += ["-f", "x@example.net", *(["-L"] if lmtp else [])]
+    return [subprocess.Popen([*command, "-t", to, f"127.0.0.1:{port}"]) for to in recipients]
+
+
+def _round(
+    dovecot: _Dovecot, accounts: list[str], send: Callable[[], list[subprocess.Popen[bytes]]]
+) -> float:
+    """Messages a second, until the last one is visible."""
+    wanted = dovecot.count(accounts) + USERS * MESSAGES
+    began = time.monotonic()
+    clients = send()
+    for client in clients:
+        if client.wait(120):
+            raise RuntimeError("smtp-source failed")
+    while dovecot.count(accounts) < wanted:
+        if time.monotonic() > began + 120:
+            raise TimeoutError(f"{dovecot.count(accounts)} of {wanted} messages are there")
+        time.sleep(0.05)
+    return USERS * MESSAGES / (time.monotonic() - began)
+
+
+def run(folder: Path, rounds: int) -> list[str]:
+    """The rows of the table."""
+    dovecot = _start_dovecot(folder)
+    postfix = start_postfix(folder / "postfix", f"lmtp:inet:127.0.0.1:{dovecot.lmtp}")
+    users = [f"u{n}" for n in range(USERS)]
+    ours, process = start_ours(folder / "ours", dovecot.lmtp, users)
+    sends: dict[str, Callable[[], list[subprocess.Popen[bytes]]]] = {
+        "mailpods": lambda: _send(ours.port, [f"{user}@a.test" for user in users]),
+        "postfix": lambda: _send(postfix.port, _accounts("postfix")),
+        "dovecot": lambda: _send(dovecot.lmtp, _accounts("dovecot"), lmtp=True),
+    }
+    pids = {"mailpods": ours.pid, "postfix": postfix.pid}
+    rate: dict[str, list[float]] = {peer: [] for peer in sends}
+    cpu: dict[str, list[float]] = {peer: [] for peer in sends}
+    try:
+        for number in range(rounds):
+            for peer in sorted(sends, reverse=bool(number % 2)):
+                before = cpu_seconds(dovecot.process.pid) + (cpu_seconds(pids[peer]) if peer in pids else 0)
+                rate[peer].append(_round(dovecot, _accounts(peer), sends[peer]))
+                after = cpu_seconds(dovecot.process.pid) + (cpu_seconds(pids[peer]) if peer in pids else 0)
+                cpu[peer].append((after - before) * 1000 / (USERS * MESSAGES))
+    finally:
+        stop_postfix(folder / "postfix")
+        process.send_signal(signal.SIGTERM)
+        process.wait(60)
+        dovecot.process.terminate()
+        dovecot.process.wait(30)
+        shutil.rmtree(folder / "dovecot", ignore_errors=True)
+    medians = {peer: statistics.median(found) for peer, found in rate.items()}
+    rows = ["| SMTP → visible over IMAP, 4 KiB, 20 sessions | messages/s | CPU s/1,000 with Dovecot |"]
+    rows.append("|---|---|---|")
+    for peer, name in (
+        ("mailpods", "Mailpods"),
+        ("postfix", "Postfix + the same Dovecot"),
+        ("dovecot", "Dovecot alone, by LMTP"),
+    ):
+        rows.append(f"| {name} | {medians[peer]:.0f} | {statistics.median(cpu[peer]):.1f} |")
+    ratio, share = medians["mailpods"] / medians["postfix"], medians["mailpods"] / medians["dovecot"]
+    rows.append(f"| ratio to Postfix (goal ≥ 1.3x) | {ratio:.2f}x | |")
+    rows.append(f"| share of Dovecot alone (goal ≥ 90 %) | {share:.0%} | |")
+    print("\n".join(rows[2:]), file=sys.stderr, flush=True)
+    return rows
