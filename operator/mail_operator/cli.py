@@ -25,6 +25,7 @@ from mail_operator.local.runner import Runner
 from mail_operator.local.state import DataFolder, DataFolderError, State, default_folder
 from mail_operator.local.table import render_table
 from mail_operator.local.world import World
+from mail_operator.resources import pending_fields
 
 MAIL_USER = "mailpods"  # whom programs become when root starts them; `./run` adds it
 
@@ -140,10 +141,13 @@ def _check(options: argparse.Namespace) -> int:
     plan = compile(world.snapshot)
     findings = [str(problem) for problem in world.problems]
     for ref, status in plan.statuses.items():
-        for condition in status["conditions"]:
-            wrong = condition["status"] == "False" if condition["type"] == "Ready" else False
-            if wrong or condition["type"] == "FieldsIgnored":
-                findings.append(f"{world.place(ref)}: {condition['reason']}: {condition['message']}")
+        ready = ready_of(status)
+        if ready and ready["status"] == "False":
+            findings.append(f"{world.place(ref)}: {ready['reason']}: {ready['message']}")
+    for ref, resource in world.snapshot.objects.items():
+        for field, requirement in pending_fields(resource):
+            effect = f"has no effect in this version ({requirement}): remove it, or leave it for a later one"
+            findings.append(f"{world.place(ref, field)}: {field}: {effect}")
     for finding in sorted(findings):
         print(finding)
     print(f"{len(world.snapshot.objects)} objects, {len(findings)} findings", file=sys.stderr)

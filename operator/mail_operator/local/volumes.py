@@ -15,9 +15,14 @@ Objects = Mapping[tuple[str, str], Manifest]  # (kind, name) of one namespace's 
 def content(manifest: Manifest) -> dict[str, bytes]:
     """The files of a Secret or ConfigMap."""
     files = {key: text.encode() for key, text in manifest.get("stringData", {}).items()}
-    decode = base64.b64decode if manifest["kind"] == "Secret" else str.encode
+    decode = _from_base64 if manifest["kind"] == "Secret" else str.encode
     files |= {key: decode(value) for key, value in manifest.get("data", {}).items()}
     return files
+
+
+def _from_base64(text: str) -> bytes:
+    """As the API server reads it: line breaks are skipped, anything else that is foreign is an error."""
+    return base64.b64decode("".join(text.split()), validate=True)
 
 
 def files_of(volume: Manifest, objects: Objects) -> dict[str, bytes] | None:

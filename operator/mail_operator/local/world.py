@@ -67,10 +67,10 @@ class World:
         self._state.keep_secret(f"{wanted.namespace}/{wanted.name}", values)
         self.secrets[wanted.namespace, wanted.name] = values
 
-    def place(self, ref: ObjectRef) -> str:
-        """Where the object stands: file:line."""
+    def place(self, ref: ObjectRef, field: str = "") -> str:
+        """Where the object, or one of its fields, stands: file:line."""
         document = self._places.get(ref)
-        return f"{document.file}:{document.line}" if document else str(ref)
+        return f"{document.file}:{document.line_of(field)}" if document else str(ref)
 
     def password_hint(self, ref: ObjectRef) -> str:
         """Which Secret holds the password of a mailbox; a generated one is shown, as nobody knows it."""

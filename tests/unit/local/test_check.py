@@ -1,0 +1,159 @@
+"""`mailpods check` and `mailpods render`: each mistake is one line with file, line, field and remedy."""
+
+import os
+from pathlib import Path
+
+import pytest
+import yaml
+from mail_operator import cli
+from mail_operator.local.manifests import Manifests
+from mail_operator.local.state import State
+from mail_operator.local.world import World
+
+GOOD = """\
+apiVersion: mailpods.io/v1alpha1
+kind: MailServer
+metadata: {name: main}
+spec: {hostname: mail.a.test}
+---
+apiVersion: mailpods.io/v1alpha1
+kind: MailDomain
+metadata: {name: a-test}
+spec: {domainName: a.test, serverRef: {name: main}, number: 7}
+---
+apiVersion: mailpods.io/v1alpha1
+kind: Mailbox
+metadata: {name: info}
+spec: {domainRef: {name: a-test}}
+"""
+INFO = """\
+apiVersion: mailpods.io/v1alpha1
+kind: Mailbox
+metadata: {name: anna}
+spec:
+  domainRef: {name: a-test}
+"""
+
+
+def check(folder: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, list[str]]:
+    status = cli.main(["check", str(folder)])
+    return status, capsys.readouterr().out.splitlines()
+
+
+def test_good_manifests_have_no_findings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "all.yaml").write_text(GOOD)
+    assert check(tmp_path, capsys) == (0, [])
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "words"),
+    [
+        (INFO + "  qouta: 2Gi\n", 6, ["spec.qouta", "no such field", "did you mean quota?"]),
+        (INFO + "  quota: [1]\n", 6, ["spec.quota", "string"]),
+        (INFO + "  services:\n    imap: home\n", 7, ["spec.services.imap", "'everywhere', 'lan' or 'off'"]),
+        (INFO + "  localPart: jürgen\n", 6, ["spec.localPart", "without accents"]),
+        (INFO + f"  localPart: {'x' * 65}\n", 6, ["spec.localPart", "at most 64"]),
+        (INFO + "  localPart: info\n", 1, ["AddressTaken", "info@a.test", "choose another localPart"]),
+        (INFO + "  sieve: keep;\n", 6, ["spec.sieve", "no effect in this version", "R-002-14"]),
+        (INFO + "  passwordSecretRef: {name: pw}\n", 1, ["SecretMissing", "pw"]),
+        (INFO.replace("a-test", "b-test"), 1, ["DomainMissing", "b-test", "create it, or correct"]),
+        (INFO.replace("Mailbox", "Mailboxes"), 2, ["kind", "Mailboxes is no kind", "Mailbox"]),
+        (INFO.replace("v1alpha1", "v2"), 1, ["apiVersion", "mailpods.io/v1alpha1"]),
+        (
+            INFO.replace("name: anna", "name: info"),
+            1,
+            ["Mailbox default/info stands already in", "remove one"],
+        ),
+        (INFO + "  quota: 1Gi\n  quota: 2Gi\n", 7, ["'quota' stands twice"]),
+        (INFO + " quota: 1Gi\n", 6, ["is not YAML"]),
+        ("just: text\n", 1, ["metadata"]),
+        (
+            "apiVersion: mailpods.io/v1alpha1\nkind: MailDomain\nmetadata: {name: b}\n"
+            "spec: {domainName: b.test, serverRef: {name: main}, number: 7}\n",
+            1,
+            ["NumberTaken", "MailDomain default/a-test", "leave spec.number blank"],
+        ),
+        (
+            "apiVersion: mailpods.io/v1alpha1\nkind: MailAlias\nmetadata: {name: loop}\n"
+            "spec: {domainRef: {name: a-test}, targets: [{address: loop@a.test}]}\n",
+            1,
+            ["AliasCycle", "loop@a.test", "remove one of these targets"],
+        ),
+        (
+            "apiVersion: v1\nkind: Secret\nmetadata: {name: pw}\ndata: {password: '!'}\n---\n"
+            + INFO
+            + "  passwordSecretRef: {name: pw}\n",
+            4,
+            ["data", "base64"],
+        ),
+    ],
+)
+def test_a_mistake_is_one_sentence_with_file_line_and_remedy(
+    text: str, line: int, words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "good.yaml").write_text(GOOD)
+    (tmp_path / "wrong.yaml").write_text(text)
+    status, findings = check(tmp_path, capsys)
+    assert status == 1
+    (finding,) = [f for f in findings if all(word in f for word in words)]
+    assert finding.startswith(f"{tmp_path / 'wrong.yaml'}:{line}: "), finding
+    assert all(str(tmp_path / "wrong.yaml") in f for f in findings), findings
+
+
+def test_render_prints_the_objects_of_the_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "all.yaml").write_text(GOOD)
+    assert cli.main(["render", str(tmp_path)]) == 0
+    objects = list(yaml.safe_load_all(capsys.readouterr().out))
+    assert {"StatefulSet", "Secret", "Service"} <= {each["kind"] for each in objects}
+    assert {o["metadata"]["name"] for o in objects if o["kind"] == "StatefulSet"} == {
+        "main-smtp",
+        "main-store",
+    }
+
+
+def test_a_folder_that_is_not_there_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["check", str(tmp_path / "none")]) == 1
+    assert "no such file or folder" in capsys.readouterr().err
+
+
+# --- while it runs
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    (tmp_path / "manifests").mkdir()
+    (tmp_path / "manifests" / "all.yaml").write_text(GOOD)
+    world = World(Manifests([tmp_path / "manifests"]), State(hash_key="00"))
+    world.refresh()
+    assert len(world.snapshot.objects) == 3 and not world.problems
+    return world
+
+
+def test_an_emptied_folder_changes_nothing(world: World, tmp_path: Path) -> None:
+    before = world.snapshot
+    (tmp_path / "manifests" / "all.yaml").unlink()
+    assert world.refresh()
+    assert world.snapshot is before
+    (problem,) = world.problems
+    assert "nothing was changed" in problem.message and "put one back" in problem.message
+    (tmp_path / "manifests" / "all.yaml").write_text(GOOD)
+    world.refresh()
+    assert not world.problems
+
+
+def test_a_folder_that_cannot_be_read_changes_nothing(world: World, tmp_path: Path) -> None:
+    os.rename(tmp_path / "manifests", tmp_path / "away")
+    world.refresh()
+    assert len(world.snapshot.objects) == 3
+    assert "cannot be read" in world.problems[0].message
+    os.rename(tmp_path / "away", tmp_path / "manifests")
+    world.refresh()
+    assert not world.problems
+
+
+def test_a_broken_edit_keeps_the_last_valid_version(world: World, tmp_path: Path) -> None:
+    (tmp_path / "manifests" / "all.yaml").write_text(GOOD.replace("number: 7", "number: seven"))
+    world.refresh()
+    (domain,) = [r for ref, r in world.snapshot.objects.items() if ref.kind == "MailDomain"]
+    assert domain.spec.number == 7  # type: ignore[attr-defined]
+    assert world.problems[0].field == "spec.number"
