@@ -1,9 +1,11 @@
 """Clients that mean harm or know no better: nothing is smuggled, injected, or kept from others."""
 
+import random
 import resource
 import socket
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
+from pathlib import Path
 
 import pytest
 
@@ -96,3 +98,75 @@ def test_chunking_takes_what_data_takes(house: Installation, raw: Raw) -> None:
     raw.socket.sendall(b"BDAT %d LAST\r\n%s" % (len(last), last))
     assert raw.reply().startswith(b"250")
     assert house.wait_for_mail("7/chunks", "pw-chunks", 1)[0].endswith(first + last)
+
+
+def test_a_half_closed_client_gets_its_answers(house: Installation, raw: Raw) -> None:
+    house.apply("half", mailbox("half"))
+    house.wait_for("Mailbox", "half")
+    raw.socket.sendall(
+        b"EHLO x.example\r\nMAIL FROM:<x@example.net>\r\nRCPT TO:<half@a.test>\r\nDATA\r\n"
+        b"Subject: half\r\n\r\nclosed\r\n.\r\nQUIT\r\n"
+    )
+    raw.socket.shutdown(socket.SHUT_WR)
+    assert [raw.reply()[:3] for _ in range(6)] == [b"250", b"250", b"250", b"354", b"250", b"221"]
+    assert b"closed" in house.wait_for_mail("7/half", "pw-half", 1)[0]
+
+
+def test_a_client_that_vanishes_within_a_message_leaves_nothing(house: Installation) -> None:
+    house.apply("vanish", mailbox("vanish"))
+    house.wait_for("Mailbox", "vanish")
+    with closing(Raw(house)) as client:
+        client.say(b"EHLO x.example", b"MAIL FROM:<x@example.net>", b"RCPT TO:<vanish@a.test>", b"DATA")
+        client.socket.sendall(b"Subject: never\r\n\r\nended\r\n")
+    house.deliver("x@example.net", "vanish@a.test", "whole")
+    (only,) = house.wait_for_mail("7/vanish", "pw-vanish", 1)
+    assert b"Subject: whole" in only
+
+
+def test_garbage_is_refused_line_by_line_and_then_altogether(house: Installation) -> None:
+    draw = random.Random(1)
+    for _ in range(20):
+        with closing(Raw(house)) as client, suppress(ConnectionError):
+            client.socket.sendall(draw.randbytes(200_000) + b"\r\n")
+            assert client.reply()[:1] in (b"4", b"5")
+    with closing(Raw(house)) as client:
+        replies = client.say(*[b"NONSENSE"] * 19)
+        assert {reply[:3] for reply in replies} == {b"500"}
+        client.socket.sendall(b"NONSENSE\r\n")
+        assert client.reply().startswith(b"500")
+        assert client.reply().startswith(b"421")
+    with closing(Raw(house)) as client:
+        assert client.say(b"EHLO x.example")[0].startswith(b"250")
+
+
+def test_a_line_without_end_costs_no_memory(house: Installation, raw: Raw) -> None:
+    before = _memory(house)
+    for _ in range(500):
+        raw.socket.sendall(b"A" * 100_000)
+    raw.socket.sendall(b"\r\n")
+    assert raw.reply().startswith(b"500")
+    assert _memory(house) - before < 30 << 20
+
+
+def test_a_message_far_over_the_limit_costs_no_memory(house: Installation, raw: Raw) -> None:
+    raw.say(b"EHLO x.example", b"MAIL FROM:<x@example.net>", b"RCPT TO:<info@a.test>", b"DATA")
+    before = _memory(house)
+    line = b"B" * 78 + b"\r\n"
+    for _ in range(1000):
+        raw.socket.sendall(line * 1000)  # 80 MB; the limit here is 2 MB
+    raw.socket.sendall(b".\r\n")
+    assert raw.reply().startswith(b"552")
+    assert _memory(house) - before < 30 << 20
+    assert raw.say(b"NOOP")[0].startswith(b"250")
+
+
+def _memory(house: Installation) -> int:
+    """Resident bytes of the smtp program's processes."""
+    total = 0
+    for process in Path("/proc").iterdir():
+        with suppress(OSError):
+            command = (process / "cmdline").read_bytes() if process.name.isdecimal() else b""
+            if str(house.data).encode() in command and b"mailpods.smtp" in command:
+                total += int((process / "statm").read_text().split()[1]) * resource.getpagesize()
+    assert total
+    return total
