@@ -43,3 +43,13 @@ def house() -> Iterator[Installation]:
     yield installation
     installation.stop()
     shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def module_installation() -> Iterator[Installation]:
+    """An installation for the stories of one module, which bring the manifests and start it."""
+    folder = Path(tempfile.mkdtemp(prefix="mp-"))
+    installation = Installation(folder)
+    yield installation
+    installation.stop()
+    shutil.rmtree(folder)

@@ -119,8 +119,7 @@ class StoreSettings:
     tls_required: bool = True
     retention_seconds: int = 30 * 86400  # parked mailboxes are purged after it
     confirmed_shrink: str | None = None  # the guard's token that an administrator confirmed
-    shards: tuple[str, ...] = ()  # host names, for proxying
-    recipient_delimiter: str = "+"
+    shards: tuple[Mapping[Service, str], ...] = ()  # of each store pod: endpoints (host:port) for its logins
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import pwd
 import re
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -24,16 +25,18 @@ from prometheus_client import Counter, Gauge, generate_latest
 from mailpods.admin.log import logger
 from mailpods.admin.privileges import become, die_with_parent
 from mailpods.admin.server import AdminServer, Response, Route
+from mailpods.directory.endpoints import resolve
 from mailpods.directory.reader import CredentialsReader
-from mailpods.directory.records import AccountId, Credential, StoreSettings
+from mailpods.directory.records import AccountId, Credential, Service, StoreSettings
 from mailpods.store import mailboxes
-from mailpods.store.accounts import Version, merged, passwd_files
+from mailpods.store.accounts import LOGIN_SERVICES, Endpoint, Version, merged, passwd_files
 from mailpods.store.configuration import Facts, configuration
 from mailpods.store.files import noticed_at, write
 
 POLL_SECONDS = 0.1
 TIDY_SECONDS = 60.0  # between looks for mailboxes to purge
 STOP_SECONDS = 15.0
+RESOLVE_SECONDS = 2.0  # between looks for the addresses of other shards
 
 ACCOUNTS = Gauge("mail_store_accounts", "Accounts that Dovecot was told of.")
 PARKED = Gauge("mail_store_parked", "Mailboxes that are parked: gone from the directory, not purged yet.")
@@ -69,6 +72,9 @@ class Store:
         self._pending: list[tuple[float, dict[str, str]]] = []  # from when on
         self._certificate: tuple[float, ...] = ()
         self._mine: dict[AccountId, Credential] = {}
+        self._others: list[dict[Service, Endpoint]] = []  # where the logins of each shard go
+        self._trusted: tuple[str, ...] = ()  # addresses from which other shards pass logins on
+        self._resolve_at = 0.0
         self._tidy_at = 0.0  # when to look for mailboxes to park and purge; at once after a change
         self._heard = time.monotonic()
 
@@ -97,18 +103,34 @@ class Store:
         settings = self._reader.settings
         if settings is None or not self._reader.complete:
             return
-        if changed:
+        if self._find_others(settings) or changed:
             self._update(settings)
         self._acknowledge()
         self._keep_running()
         if self._mail is not None:
             self._keep_house(settings, self._mail)
 
+    def _find_others(self, settings: StoreSettings) -> bool:
+        """Where the other shards are: their pods move. Returns whether anything changed."""
+        if self._role != "store" or len(settings.shards) < 2 or time.monotonic() < self._resolve_at:
+            return False
+        self._resolve_at = time.monotonic() + RESOLVE_SECONDS
+        others = [{service: resolve(at) for service, at in shard.items()} for shard in settings.shards]
+        hosts = {host for n, shard in enumerate(others) if n != self._shard for host, _ in shard.values()}
+        trusted = tuple(sorted({address for host in hosts for address in _addresses(host)}))
+        if (others, trusted) == (self._others, self._trusted):
+            return False
+        self._others, self._trusted = others, trusted
+        return True
+
     def _update(self, settings: StoreSettings) -> None:
         accounts = merged(self._reader.credentials())
         if self._role == "store":
-            self._mine = {id: c for id, c in accounts.items() if c.shard == self._shard and c.mailbox}
-            files = passwd_files(self._mine, settings, self._mail, self._version)
+            accounts = {id: credential for id, credential in accounts.items() if credential.mailbox}
+            self._mine = {id: c for id, c in accounts.items() if c.shard == self._shard}
+            files = passwd_files(
+                accounts, settings, self._mail, self._version, LOGIN_SERVICES, self._shard, self._others
+            )
         else:
             files = passwd_files(accounts, settings, None, self._version, ("smtp",))
         ACCOUNTS.set(len(self._mine) if self._role == "store" else len(accounts))
@@ -137,6 +159,7 @@ class Store:
             hostname=settings.hostname,
             tls_required=settings.tls_required,
             apikey=os.environ.get("DOVEADM_API_KEY"),
+            trusted=self._trusted,
         )
         return write(self._state / "dovecot.conf", configuration(facts).encode())
 
@@ -224,6 +247,14 @@ class Store:
     @staticmethod
     def _health(good: bool) -> Response:
         return Response.text("ok") if good else Response.text("not now", 503)
+
+
+def _addresses(host: str) -> set[str]:
+    """The addresses of a host, none while it has none."""
+    try:
+        return {str(found[4][0]) for found in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
+    except OSError:
+        return set()
 
 
 def main() -> int:

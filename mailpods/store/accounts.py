@@ -1,17 +1,19 @@
 """Accounts as Dovecot's passwd-files: a file of logins for each service, and one of mailboxes.
 
-A service that is off has no line; one for the LAN alone has `allow_nets`, judged by the client's address.
+A service that is off has no line; one for the LAN alone has `allow_nets`, judged by the client's address. A
+login of another shard has a line that passes it on as it came: the shard that owns the mailbox judges it.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from mailpods.directory.records import AccountId, Credential, Credentials, Service, StoreSettings
 
-SERVICES: tuple[Service, ...] = ("imap", "pop3", "sieve", "smtp")
+LOGIN_SERVICES: tuple[Service, ...] = ("imap", "pop3", "sieve")
 QUOTA_FIELD = {(2, 3): "userdb_quota_rule=*:bytes={}", (2, 4): "userdb_quota_storage_size={}B"}
 
 Version = tuple[int, int]
+Endpoint = tuple[str, int]  # host and port
 
 
 def home(mail: Path, account: AccountId) -> Path:
@@ -30,24 +32,37 @@ def passwd_files(
     settings: StoreSettings,
     mail: Path | None,
     version: Version,
-    services: Iterable[Service] = SERVICES,
+    services: Iterable[Service] = LOGIN_SERVICES,
+    shard: int | None = None,
+    others: Sequence[Mapping[Service, Endpoint]] = (),
 ) -> dict[str, bytes]:
-    """File name -> content. `mail` is the folder of mailboxes, None where there are none (SMTP AUTH)."""
+    """File name -> content. `mail` is the folder of mailboxes, None where there are none (SMTP AUTH).
+
+    `shard` is the own one, whose accounts are served here; `others` says for each where its logins go.
+    """
+    mine = {id: c for id, c in accounts.items() if shard is None or c.shard == shard}
     files = {
         f"passdb.{service}": "".join(
-            line
-            for id, credential in accounts.items()
-            for line in _logins(id, credential, service, settings.lan)
+            line for id, credential in mine.items() for line in _logins(id, credential, service, settings.lan)
         )
         for service in services
     }
+    for credential in accounts.values():
+        if credential.shard != shard and credential.shard < len(others):
+            for service, endpoint in others[credential.shard].items():
+                files[f"passdb.{service}"] += _passed_on(credential, service, endpoint)
     if mail is not None:
-        files["userdb"] = "".join(
-            _mailbox(id, credential, mail, version)
-            for id, credential in accounts.items()
-            if credential.mailbox
-        )
+        files["userdb"] = "".join(_mailbox(id, c, mail, version) for id, c in mine.items() if c.mailbox)
     return {name: text.encode() for name, text in files.items()}
+
+
+def _passed_on(credential: Credential, service: Service, endpoint: Endpoint) -> str:
+    """The owner asks for the password. The way there is encrypted; its certificate names the public host."""
+    if credential.hash is None or credential.services.get(service, "off") == "off":
+        return ""
+    host, port = endpoint
+    fields = f"nopassword=y proxy=y host={host} port={port} starttls=any-cert"
+    return "".join(f"{login.lower()}:::::::{fields}\n" for login in credential.logins)
 
 
 def _logins(id: AccountId, credential: Credential, service: Service, lan: tuple[str, ...]) -> Iterable[str]:

@@ -31,6 +31,7 @@ class Facts:
     hostname: str
     tls_required: bool
     apikey: str | None = None
+    trusted: tuple[str, ...] = ()  # addresses that tell the client's: other shards, which pass logins on
 
 
 def configuration(facts: Facts) -> str:
@@ -134,6 +135,7 @@ def _mail(facts: Facts, new: bool) -> list[str]:
         f"postmaster_address = postmaster@{facts.hostname}",
         "shutdown_clients = yes",
         "haproxy_trusted_networks = 0.0.0.0/0 ::/0",
+        f"login_trusted_networks = {' '.join(facts.trusted)}",
     ]
     if new:
         return [

@@ -114,7 +114,7 @@ def test_server_and_credentials_come_back_as_they_were() -> None:
         "mx.a.test", lan=("10.0.0.0/8",), smarthost=Smarthost("hub"), shards=(Shard("s:24", "s:340"),)
     )
     assert decode_server(encode_server(server)) == server
-    settings = StoreSettings("mx.a.test", shards=("s",))
+    settings = StoreSettings("mx.a.test", shards=({"imap": "s:143"},))
     assert decode_store(encode_store(settings)) == settings
     credentials = Credentials({AccountId("7/info"): Credential(("7/info",), "{PLAIN}x", {"imap": "lan"})})
     assert decode_credentials(encode_credentials(credentials)) == credentials

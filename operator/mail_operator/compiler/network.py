@@ -4,12 +4,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from mail_operator.compiler.workloads import AUTH_PORTS, SMTP_PORTS, STORE_PORTS, Installation
+from mailpods.directory.records import Service
 
 Manifest = dict[str, Any]
 
 # Port that users know -> port name of the pod.
 SMTP_SERVICE = {25: "smtp", 587: "submission", 465: "submissions"}
 STORE_SERVICE = {143: "imap", 993: "imaps", 110: "pop3", 995: "pop3s", 4190: "sieve"}
+PASSED_ON: tuple[Service, ...] = ("imap", "pop3", "sieve")  # from one store pod to another, with STARTTLS
 
 
 def smtp_service(at: Installation) -> Manifest:
@@ -40,6 +42,12 @@ def shards_service(at: Installation) -> Manifest:
 def shard_host(at: Installation, shard: int) -> str:
     """The name of a store pod in the cluster."""
     return f"{at.name}-store-{shard}.{at.name}-store-shards.{at.namespace}.svc"
+
+
+def login_endpoints(at: Installation, shard: int) -> dict[Service, str]:
+    """Where a store pod takes logins that another one passes on."""
+    host = shard_host(at, shard)
+    return {name: f"{host}:{STORE_PORTS[name]}" for name in PASSED_ON}
 
 
 def smtp_network_policy(at: Installation) -> Manifest:

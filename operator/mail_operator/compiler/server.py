@@ -67,7 +67,7 @@ def build_server(
         tls_required=record.tls_required,
         retention_seconds=server.spec.store.retention_days * _DAY,
         confirmed_shrink=server.metadata.annotations.get(CONFIRM_REMOVAL),
-        shards=tuple(network.shard_host(at, n) for n in range(at.shards)),
+        shards=tuple(network.login_endpoints(at, n) for n in range(at.shards)),
     )
     out = ServerOutcome(
         main={

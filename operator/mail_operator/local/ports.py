@@ -22,14 +22,14 @@ class Ports:
         self._offset = offset
         self._chosen: dict[tuple[str, str], int] = {}  # (pod, port name) -> port of this machine
         self._held: set[int] = set()
-        self._offered: set[str] = set()
+        self._offered: set[tuple[str, str]] = set()
 
     def choose(self, pod: str, port: str, service_port: int | None) -> int:
         """This machine's port for a pod's port, which a Service offers as `service_port` or not at all."""
         key = (pod, port)
         if key not in self._chosen:
             if service_port is not None:
-                self._offered.add(port)
+                self._offered.add(key)
             wanted = 0 if service_port is None or self._offset is None else service_port + self._offset
             self._chosen[key] = self._free(wanted)
         return self._chosen[key]
@@ -52,7 +52,7 @@ class Ports:
 
     def offered(self) -> dict[str, int]:
         """Port name -> this machine's port, of the ports that Services offer."""
-        return {name: port for (_, name), port in self._chosen.items() if name in self._offered}
+        return {key[1]: port for key, port in self._chosen.items() if key in self._offered}
 
     def of(self, pod: str, port: str) -> int:
         """The port chosen before."""

@@ -1,0 +1,53 @@
+"""Two store pods: each takes every login, and passes on those whose mailbox another one owns."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.installation import Installation, domain, mailbox, manifest, server
+
+# The policy's LAN: other addresses than 127.0.0.1, from which the tests' clients come.
+ELSEWHERE = [{"name": "office", "cidr": "192.0.2.0/24"}]
+
+
+@pytest.fixture(scope="module")
+def two(module_installation: Installation) -> Iterator[Installation]:
+    policy = manifest("RelayPolicy", "main", {"serverRef": {"name": "main"}, "lanNetworks": ELSEWHERE})
+    module_installation.apply("server", server(store={"shards": 2}), domain("a.test", 7), policy)
+    module_installation.apply("here", mailbox("here"))
+    module_installation.apply("there", mailbox("there", shard=1))
+    module_installation.apply("lan", mailbox("lan", shard=1, services={"imap": "lan", "pop3": "off"}))
+    module_installation.start()
+    for name in ("here", "there", "lan"):
+        module_installation.wait_for("Mailbox", name)
+    yield module_installation
+
+
+@pytest.mark.parametrize("name", ["here", "there"])
+def test_mail_of_either_shard_is_read_through_the_first(two: Installation, name: str) -> None:
+    two.deliver("x@example.net", f"{name}@a.test")
+    assert len(two.wait_for_mail(f"7/{name}", f"pw-{name}", 1)) == 1
+    assert len(two.inbox(f"{name}@a.test", f"pw-{name}")) == 1  # any login form
+    with two.pop3(f"7/{name}", f"pw-{name}") as reader:
+        assert reader.stat()[0] == 1
+    log = two.log("main-store-0-store")  # the first pod stands for the Service
+    assert (f"proxy({name}@a.test" in log) == (name == "there")
+    owner = 1 if name == "there" else 0
+    for shard in (0, 1):
+        folder = two.data / "volumes" / f"mail-main-store-{shard}" / "7" / name
+        assert folder.exists() == (shard == owner)
+
+
+def test_a_wrong_password_is_wrong_on_either_shard(two: Installation) -> None:
+    assert not two.can_log_in("7/there", "pw-here")
+    assert not two.can_log_in("7/nobody", "pw-there")
+
+
+def test_the_owner_sees_the_client_s_own_address(two: Installation) -> None:
+    """The first pod's address is not that of the LAN, nor is the client's: services for the LAN stay shut."""
+    assert not two.can_log_in("7/lan", "pw-lan")
+    with pytest.raises(Exception, match=r"ERR"), two.pop3("7/lan", "pw-lan"):
+        pass
+    two.apply("open", mailbox("open", shard=1, services={"imap": "everywhere"}))
+    two.wait_for("Mailbox", "open")
+    assert two.can_log_in("7/open", "pw-open")
