@@ -106,6 +106,9 @@ class Router:
             ]
         walk = _Walk()
         self._follow(Address(address), walk, 0)
+        outcome = self.route(Address(address.lower()), may_relay=True)
+        if isinstance(outcome, Refused):
+            walk.lines.append(f"refused: {outcome.code} {outcome.enhanced} {outcome.text}")
         return walk.lines
 
     def _follow(self, address: Address, walk: _Walk, depth: int) -> None:

@@ -23,7 +23,7 @@ from mail_operator.local.manifests import Manifests
 from mail_operator.local.ports import Ports, PortTaken
 from mail_operator.local.runner import Runner
 from mail_operator.local.state import DataFolder, DataFolderError, State, default_folder
-from mail_operator.local.table import render_table
+from mail_operator.local.table import queue_details, queue_table, render_table
 from mail_operator.local.world import World
 from mail_operator.resources import pending_fields
 
@@ -74,8 +74,8 @@ def _parser() -> argparse.ArgumentParser:
     quick.add_argument("paths", nargs=1, metavar="DIR")
     explain = command("explain", _explain, "Say where an address leads, and why.")
     explain.add_argument("address")
-    queue = command("queue", _queue, "Show, retry or delete what is queued.")
-    queue.add_argument("action", nargs="?", choices=("list", "retry", "delete"), default="list")
+    queue = command("queue", _queue, "List, show, retry or delete what is queued.")
+    queue.add_argument("action", nargs="?", choices=("list", "show", "retry", "delete"), default="list")
     for key in ("id", "address", "domain"):
         queue.add_argument(f"--{key}", help=f"only messages of this {key}")
     status = command("status", _status, "Show the objects and whether they are ready.")
@@ -195,13 +195,12 @@ def _explain(options: argparse.Namespace) -> int:
 
 def _queue(options: argparse.Namespace) -> int:
     which = {"id": options.id, "address": options.address, "domain": options.domain}
-    if options.action == "list":
-        for _, messages in _ask(options.data, "/queue", **which):
-            for message in messages:
-                print(json.dumps(message))
-        return 0
-    if not any(which.values()):
+    if options.action != "list" and not any(which.values()):
         raise CommandError(f"say what to {options.action}: --id, --address or --domain")
+    if options.action in ("list", "show"):
+        waiting = [(pod, m) for pod, messages in _ask(options.data, "/queue", **which) for m in messages]
+        print("\n".join(queue_table(waiting) if options.action == "list" else queue_details(waiting)))
+        return 0
     method, path = ("POST", "/queue/retry") if options.action == "retry" else ("DELETE", "/queue")
     for pod, answer in _ask(options.data, path, method, **which):
         print(f"{pod}: {json.dumps(answer)}")

@@ -1,5 +1,6 @@
-"""What `mailpods up` shows a person: domains, mailboxes, how to log in, and what is wrong."""
+"""What a person is shown: domains, mailboxes, how to log in, what is wrong, and what is queued."""
 
+import datetime
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -47,3 +48,33 @@ def render_table(statuses: Mapping[ObjectRef, Mapping[str, Any]], world: World, 
         lines.append("listening on " + ", ".join(f"{name} {port}" for name, port in listening.items()))
     lines += [str(problem) for problem in world.problems]
     return "\n".join(["", *lines])
+
+
+Waiting = Sequence[tuple[str, Mapping[str, Any]]]  # pod, and a recipient that waits there (GET /queue)
+
+
+def queue_table(waiting: Waiting) -> Iterable[str]:
+    """A line for each recipient that waits."""
+    rows = [("ID", "SENDER", "RECIPIENT", "BYTES", "SINCE", "TRIES", "NEXT", "LAST REPLY")]
+    for _, each in waiting:
+        sender, size, tries = f"<{each['sender']}>", str(each["size"]), str(each["attempts"])
+        times = _time(each["received_at"]), _time(each["next_try"])
+        rows.append((each["id"], sender, each["recipient"], size, times[0], tries, times[1], each["reply"]))
+    yield from columns(rows)
+    yield f"{len(waiting)} recipients wait"
+
+
+def queue_details(waiting: Waiting) -> Iterable[str]:
+    """All that is known of each recipient that waits."""
+    if not waiting:
+        yield "nothing that waits is like this"
+    for pod, each in waiting:
+        yield f"{each['id']} in {pod}"
+        yield f"  from       <{each['sender']}>, {each['size']} bytes, taken {_time(each['received_at'])}"
+        yield f"  to         {each['recipient']}"
+        yield f"  tried      {each['attempts']} times, next {_time(each['next_try'])}"
+        yield f"  last reply {each['reply'] or 'none yet'}"
+
+
+def _time(epoch: float) -> str:
+    return datetime.datetime.fromtimestamp(epoch).astimezone().isoformat(" ", "seconds")

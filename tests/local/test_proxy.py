@@ -1,0 +1,114 @@
+"""Behind a load balancer that speaks the PROXY protocol, the client's own address counts."""
+
+import imaplib
+import json
+import socket
+import struct
+from collections.abc import Iterator
+from contextlib import suppress
+
+import pytest
+
+from tests.support.installation import HOST, Installation, domain, mailbox, manifest, server
+
+LAN, WAN = "192.0.2.7", "198.51.100.7"
+
+
+@pytest.fixture(scope="module")
+def office(module_installation: Installation) -> Iterator[Installation]:
+    spec = {
+        "serverRef": {"name": "main"},
+        "lanNetworks": [{"name": "office", "cidr": "192.0.2.0/24"}],
+        "auth": {"skipLan": True},
+    }
+    module_installation.apply("server", server(), domain("a.test", 7), manifest("RelayPolicy", "main", spec))
+    lan_only = {"imap": "lan", "pop3": "everywhere"}
+    module_installation.apply("people", mailbox("info"), mailbox("lan", services=lan_only))
+    module_installation.start()
+    module_installation.wait_for("Mailbox", "lan")
+    module_installation.wait_for("Mailbox", "info")
+    yield module_installation
+
+
+def port_of(house: Installation, pod: str, number: int) -> int:
+    """This machine's for a pod's port that no Service offers: a proxy speaks to the pod itself."""
+    names = json.loads((house.data / "run" / "resolve.json").read_text())
+    (endpoint,) = [
+        at for name, at in names.items() if name.startswith(f"{pod}.") and name.endswith(f":{number}")
+    ]
+    return int(endpoint.rpartition(":")[2])
+
+
+def header(version: int, client: str) -> bytes:
+    """A PROXY header, as HAProxy writes it (proxy-protocol.txt, 2.1 and 2.2)."""
+    if version == 1:
+        return f"PROXY TCP4 {client} 127.0.0.1 40000 25\r\n".encode()
+    addresses = socket.inet_aton(client) + socket.inet_aton("127.0.0.1") + struct.pack("!HH", 40000, 25)
+    return b"\r\n\r\n\0\r\nQUIT\n\x21\x11" + struct.pack("!H", len(addresses)) + addresses
+
+
+def dialogue(connection: socket.socket, *lines: bytes) -> list[bytes]:
+    """The last lines of the replies to the greeting and to each line."""
+    replies = []
+    with connection.makefile("rwb") as stream:
+        for line in (b"", *lines):
+            if line:
+                stream.write(line + b"\r\n")
+                stream.flush()
+            reply = stream.readline()
+            while reply[3:4] == b"-":
+                reply = stream.readline()
+            replies.append(reply)
+    return replies
+
+
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize(("client", "may_relay"), [(LAN, True), (WAN, False)])
+@pytest.mark.req_part("R-003-03", "R-001-37")
+def test_smtp_judges_the_client_behind_the_proxy(
+    office: Installation, version: int, client: str, may_relay: bool
+) -> None:
+    port = port_of(office, "main-smtp-0", 3525)
+    with socket.create_connection((HOST, port), 10) as connection:
+        connection.sendall(header(version, client))
+        replies = dialogue(connection, b"EHLO x.example", b"MAIL FROM:<x@a.test>", b"RCPT TO:<y@sink.test>")
+    # The LAN may relay; that no smarthost is set here is another matter than `relay not permitted`.
+    assert (b"relay not permitted" in replies[-1]) != may_relay, replies
+
+
+def test_smtp_writes_the_client_s_address_into_the_message(office: Installation) -> None:
+    with socket.create_connection((HOST, port_of(office, "main-smtp-0", 3525)), 10) as connection:
+        connection.sendall(header(2, WAN))
+        lines = (b"EHLO x.example", b"MAIL FROM:<x@example.net>", b"RCPT TO:<info@a.test>", b"DATA")
+        replies = dialogue(connection, *lines, b"Subject: p\r\n\r\nx\r\n.")
+        assert replies[-1].startswith(b"250")
+    assert f"[{WAN}]".encode() in office.wait_for_mail("7/info", "pw-info", 1)[0]
+
+
+@pytest.mark.parametrize("garbage", [b"EHLO x.example\r\n", b"PROXY TCP4 nonsense\r\n", b"\x16\x03\x01" * 20])
+def test_without_a_header_nothing_is_answered(office: Installation, garbage: bytes) -> None:
+    with socket.create_connection((HOST, port_of(office, "main-smtp-0", 3525)), 10) as connection:
+        connection.sendall(garbage)
+        with suppress(ConnectionResetError):
+            assert connection.recv(100) == b""
+
+
+@pytest.mark.req_part("R-004-04", "R-004-16")
+def test_imap_for_the_lan_alone_opens_to_the_lan_alone(office: Installation) -> None:
+    port = port_of(office, "main-store-0", 3143)
+
+    class Proxied(imaplib.IMAP4):
+        client = LAN
+
+        def open(self, host: str = "", port: int = 0, timeout: float | None = None) -> None:
+            super().open(host, port, timeout)
+            self.send(header(2, self.client))
+
+    with Proxied(HOST, port) as client:
+        client.starttls(office.tls())
+        client.login("7/lan", "pw-lan")
+    Proxied.client = WAN
+    with Proxied(HOST, port) as client:
+        client.starttls(office.tls())
+        with pytest.raises(imaplib.IMAP4.error):
+            client.login("7/lan", "pw-lan")
