@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.hub import Hub, smarthost
 from tests.support.installation import Installation, domain, mailbox, manifest, server
 
 
@@ -53,3 +54,10 @@ def module_installation() -> Iterator[Installation]:
     yield installation
     installation.stop()
     shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def hub() -> Iterator[tuple[Hub, int]]:
+    """A smarthost, and its port."""
+    with smarthost() as running:
+        yield running

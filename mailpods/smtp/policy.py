@@ -81,11 +81,12 @@ def connections_per_client(facts: Facts) -> Refusal | None:
 # --- MAIL
 
 
+_LOGIN_FIRST = Refusal(530, "5.7.0", "Authentication required", "authentication-required")
+
+
 def authentication(facts: Facts) -> Refusal | None:
-    """Submission needs a login (RFC 6409 §4.3), and every port where the server says so (R-003-01)."""
-    if (facts.submission or facts.settings.server.auth_required) and not facts.may_relay:
-        return Refusal(530, "5.7.0", "Authentication required", "authentication-required")
-    return None
+    """Every client must log in where the server says so (R-003-01)."""
+    return _LOGIN_FIRST if facts.settings.server.auth_required and not facts.may_relay else None
 
 
 def sender_belongs_to_login(facts: Facts) -> Refusal | None:
@@ -113,8 +114,20 @@ def recipients(facts: Facts) -> Refusal | None:
     return None
 
 
+def relay(facts: Facts) -> Refusal | None:
+    """Elsewhere without permission: on every port with the same words (R-001-37)."""
+    if isinstance(facts.outcome, Refused) and facts.outcome.reason == "relay_not_permitted":
+        return recipient(facts)
+    return None
+
+
+def submission(facts: Facts) -> Refusal | None:
+    """On the submission ports even mail for here needs a login (RFC 6409 §4.3)."""
+    return _LOGIN_FIRST if facts.submission and not facts.may_relay else None
+
+
 def recipient(facts: Facts) -> Refusal | None:
-    """What routing refuses: unknown here (550 5.1.1), or elsewhere without permission (R-001-37)."""
+    """What routing refuses: unknown here (550 5.1.1), or no way to there."""
     if isinstance(facts.outcome, Refused):
         outcome = facts.outcome
         return Refusal(outcome.code, outcome.enhanced, outcome.text, outcome.reason)
@@ -140,6 +153,6 @@ def hops(facts: Facts) -> Refusal | None:
 
 CONNECTION: tuple[Rule, ...] = (connections_per_client,)
 MAIL: tuple[Rule, ...] = (authentication, sender_belongs_to_login, size)
-RECIPIENT: tuple[Rule, ...] = (recipients, recipient)
+RECIPIENT: tuple[Rule, ...] = (recipients, relay, submission, recipient)
 QUOTA: tuple[Rule, ...] = (quota,)
 DATA: tuple[Rule, ...] = (size, hops)

@@ -1,14 +1,11 @@
 """Mail for other servers: to the smarthost, with its login, or queued where a person can see it."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
-from aiosmtpd.controller import Controller
-from aiosmtpd.smtp import AuthResult, Envelope, LoginPassword, Session
 from mail_operator import cli
 
-from bench.processes import free_port
+from tests.support.hub import Hub
 from tests.support.installation import (
     HOST,
     Installation,
@@ -20,44 +17,6 @@ from tests.support.installation import (
     server,
     wait,
 )
-
-
-class Hub:
-    """A smarthost that wants a login and keeps what it takes."""
-
-    def __init__(self) -> None:
-        self.taken: list[tuple[str, Envelope]] = []
-        self.refuse = False
-
-    async def handle_DATA(self, _: Any, session: Session, envelope: Envelope) -> str:
-        """Take a message."""
-        if self.refuse:
-            return "451 4.3.0 not now"
-        self.taken.append((str(session.auth_data), envelope))
-        return "250 2.0.0 taken"
-
-    def authenticate(self, _: Any, __: Any, ___: Any, mechanism: str, data: Any) -> AuthResult:
-        """Check a login."""
-        good = isinstance(data, LoginPassword) and (data.login, data.password) == (b"global", b"secret")
-        return AuthResult(success=good, auth_data="global")
-
-
-@pytest.fixture(scope="module")
-def hub() -> Iterator[tuple[Hub, int]]:
-    handler = Hub()
-    port = free_port()
-    controller = Controller(
-        handler,
-        hostname=HOST,
-        port=port,
-        authenticator=handler.authenticate,
-        auth_require_tls=False,
-        auth_required=True,
-        decode_data=False,
-    )
-    controller.start()
-    yield handler, port
-    controller.stop()
 
 
 @pytest.fixture(scope="module")

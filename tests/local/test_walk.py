@@ -81,14 +81,29 @@ def test_domains_have_their_own_people_unless_they_share_them(house: Installatio
     assert [email.message_from_bytes(m)["Subject"] for m in theirs] == ["b"]
 
 
-@pytest.mark.req("R-001-37")
-def test_a_stranger_may_not_relay(house: Installation) -> None:
-    with house.smtp() as client:
+@pytest.mark.req_part("R-001-37")
+@pytest.mark.parametrize("service", ["smtp", "submission", "submissions"])
+def test_a_stranger_may_not_relay(house: Installation, service: str) -> None:
+    secure = smtplib.SMTP_SSL(HOST, house.port(service), context=house.tls()) if service[-1] == "s" else None
+    with secure or house.smtp(service) as client:
         client.ehlo("client.example.net")
         client.mail("x@example.net")
         assert client.rcpt("y@example.org") == (550, b"relay not permitted")
-        assert client.rcpt("nobody@a.test")[0] == 550
-        assert client.rcpt("info@a.test")[0] == 250
+        assert client.rcpt("nobody@a.test")[0] == (550 if service == "smtp" else 530)
+        assert client.rcpt("info@a.test")[0] == (250 if service == "smtp" else 530)
+
+
+@pytest.mark.req_part("R-003-06", "R-003-33")
+def test_a_message_has_so_many_recipients_and_hops(house: Installation) -> None:
+    with house.smtp() as client:
+        client.ehlo("x.example")
+        client.mail("x@example.net")
+        replies = [client.rcpt("info@a.test")[0] for _ in range(1001)]
+        assert replies == [250] * 1000 + [452]
+        client.rset()
+        hop = "Received: from a.example by b.example; Mon, 1 Jan 2024 00:00:00 +0000\r\n"
+        with pytest.raises(smtplib.SMTPDataError, match="loop"):
+            client.sendmail("x@example.net", ["info@a.test"], hop * 51 + "Subject: loop\r\n\r\nx\r\n")
 
 
 @pytest.mark.req("R-003-04")

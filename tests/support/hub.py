@@ -1,0 +1,51 @@
+"""A smarthost for tests: aiosmtpd on a port of its own."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import AuthResult, Envelope, LoginPassword, Session
+
+from bench.processes import free_port
+from tests.support.installation import HOST
+
+
+class Hub:
+    """A smarthost that wants a login and keeps what it takes."""
+
+    def __init__(self) -> None:
+        self.taken: list[tuple[str, Envelope]] = []
+        self.refuse = False
+
+    async def handle_DATA(self, _: Any, session: Session, envelope: Envelope) -> str:
+        """Take a message."""
+        if self.refuse:
+            return "451 4.3.0 not now"
+        self.taken.append((str(session.auth_data), envelope))
+        return "250 2.0.0 taken"
+
+    def authenticate(self, _: Any, __: Any, ___: Any, mechanism: str, data: Any) -> AuthResult:
+        """Check a login."""
+        good = isinstance(data, LoginPassword) and (data.login, data.password) == (b"global", b"secret")
+        return AuthResult(success=good, auth_data="global")
+
+
+@contextmanager
+def smarthost() -> Iterator[tuple[Hub, int]]:
+    """A running one, and its port."""
+    handler, port = Hub(), free_port()
+    controller = Controller(
+        handler,
+        hostname=HOST,
+        port=port,
+        authenticator=handler.authenticate,
+        auth_require_tls=False,
+        auth_required=True,
+        decode_data=False,
+    )
+    controller.start()
+    try:
+        yield handler, port
+    finally:
+        controller.stop()
