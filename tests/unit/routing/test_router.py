@@ -78,7 +78,10 @@ def test_an_alias_leads_to_each_mailbox_once() -> None:
 def test_aliases_in_a_circle_end_and_say_so() -> None:
     house = House(entries={"x@a.test": alias("y@a.test"), "y@a.test": alias("x@a.test")})
     assert refusal(house, "x@a.test").enhanced == "5.1.1"
-    assert Router(house).explain("x@a.test")[-1] == "    x@a.test: was followed before"
+    assert Router(house).explain("x@a.test")[-2:] == [
+        "    x@a.test: was followed before",
+        "refused: 550 5.1.1 <x@a.test> is unknown here",
+    ]
 
 
 def test_a_chain_longer_than_the_bound_ends() -> None:
