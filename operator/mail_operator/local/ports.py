@@ -35,6 +35,8 @@ class Ports:
         return self._chosen[key]
 
     def _free(self, wanted: int) -> int:
+        if wanted in self._held:
+            return wanted  # of a pod that is gone: a Service's port has one pod at a time here
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:

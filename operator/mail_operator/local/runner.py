@@ -34,7 +34,7 @@ class Runner:
     ) -> None:
         self._data = data
         self._ports = ports
-        self.world = World(Manifests(paths), data.state)
+        self.world = World(Manifests(paths), data.state, one_server=True)
         self.pods = Pods(data.path, ports, bind, user)
         self.plan = Plan()
         self._hashes: dict[str, dict[str, str]] = {}  # volume -> file -> hash, of the plan

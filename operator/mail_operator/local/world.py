@@ -23,8 +23,10 @@ _HASHING = SecretProblem("Hashing", "The password is being hashed; this takes a 
 class World:
     """What is known now. `refresh()` looks again; `snapshot` and `problems` tell."""
 
-    def __init__(self, manifests: Manifests, state: State) -> None:
+    def __init__(self, manifests: Manifests, state: State, one_server: bool = False) -> None:
+        """`one_server`: of several MailServers only the oldest counts, for their ports are the same."""
         self._manifests = manifests
+        self._one_server = one_server
         self._state = state
         self._hashes = PasswordHashes(bytes.fromhex(state.hash_key), state.hashes)
         state.hashes = self._hashes.known
@@ -110,6 +112,8 @@ class World:
                     problems.append(Problem(document.file, document.line_of("data"), "data", message))
         objects = {ref: r for ref, d in resources.items() if (r := self._load(ref, d, problems))}
         self._loaded = {ref: self._loaded[ref] for ref in objects}
+        if self._one_server:
+            problems += self._leave_out_servers(objects)
         for known in self._state.ages.keys() - {str(ref) for ref in resources}:
             del self._state.ages[known]
             self._state.allocations.pop(known, None)
@@ -125,6 +129,20 @@ class World:
             age={ref: self._state.age(str(ref)) for ref in objects},
         )
         self.problems = problems
+
+    def _leave_out_servers(self, objects: dict[ObjectRef, Resource]) -> Iterator[Problem]:
+        servers = [ref for ref in objects if ref.kind == "MailServer"]
+        servers.sort(key=lambda ref: self._state.age(str(ref)))
+        for ref in servers[1:]:
+            del objects[ref]
+            document = self._places[ref]
+            yield Problem(
+                document.file,
+                document.line_of("kind"),
+                "kind",
+                f"one machine runs one MailServer, and {servers[0]} is older than {ref}: remove one of them, "
+                "or run this one by a `mailpods up` with --data and --port-offset of its own",
+            )
 
     def _documents(self, problems: list[Problem]) -> dict[ObjectRef, Document]:
         documents: dict[ObjectRef, Document] = {}

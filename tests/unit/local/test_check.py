@@ -157,3 +157,18 @@ def test_a_broken_edit_keeps_the_last_valid_version(world: World, tmp_path: Path
     (domain,) = [r for ref, r in world.snapshot.objects.items() if ref.kind == "MailDomain"]
     assert domain.spec.number == 7  # type: ignore[attr-defined]
     assert world.problems[0].field == "spec.number"
+
+
+def test_one_machine_runs_the_older_of_two_mailservers(tmp_path: Path) -> None:
+    second = GOOD.partition("---")[0].replace("name: main", "name: other")
+    (tmp_path / "a.yaml").write_text(GOOD)
+    (tmp_path / "b.yaml").write_text(second)
+    world = World(Manifests([tmp_path]), State(hash_key="00"), one_server=True)
+    world.refresh()
+    assert [ref.name for ref in world.snapshot.objects if ref.kind == "MailServer"] == ["main"]
+    (problem,) = world.problems
+    assert str(problem).startswith(f"{tmp_path / 'b.yaml'}:2: kind: one machine runs one MailServer")
+    assert "--port-offset" in problem.message
+    for_a_cluster = World(Manifests([tmp_path]), State(hash_key="00"))
+    for_a_cluster.refresh()
+    assert not for_a_cluster.problems
