@@ -256,7 +256,7 @@ class Connection(asyncio.Protocol):
     async def _wait(self, count: int, seconds: float) -> list[Reply]:
         """The next replies; `seconds` without any progress are too many."""
         if len(self._replies) < count and self._lost is None:
-            self._wanted = count
+            self._wanted, self._unsent = count, 0
             self._waiter = self._loop.create_future()
             self._timer = self._loop.call_later(seconds, self._look, seconds)
             try:
@@ -269,9 +269,9 @@ class Connection(asyncio.Protocol):
         return [self._replies.popleft() for _ in range(count)]
 
     def _look(self, seconds: float) -> None:
-        """The time is over, unless a large message is still on its way."""
+        """The time is over, unless more of a large message went out meanwhile."""
         unsent = self._transport.get_write_buffer_size() if self._transport else 0
-        if unsent and unsent != self._unsent:
+        if unsent != self._unsent:
             self._unsent = unsent
             self._timer = self._loop.call_later(seconds, self._look, seconds)
         else:

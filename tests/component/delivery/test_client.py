@@ -148,7 +148,7 @@ def test_a_slow_reader_of_a_large_message_is_waited_for(monkeypatch: pytest.Monk
         tail = b""
         while not tail.endswith(b"\r\n.\r\n"):
             tail = (tail + await reader.read(1 << 20))[-5:]
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.04)
         writer.write(b"250 done\r\n")
         await reader.read()
 
