@@ -85,18 +85,17 @@ class Hub:
                 return False
             min(silent, key=lambda s: s.active).turn_away()
         self.sessions[session] = None
-        metrics.OPEN.set(len(self.sessions))
         return True
 
     def remove(self, session: "Session") -> None:
         """The session is over."""
         self.sessions.pop(session, None)
-        metrics.OPEN.set(len(self.sessions))
 
     async def watch(self) -> None:
         """Once a second, look whose time is up. Runs until cancelled."""
         while True:
             await asyncio.sleep(1)
+            metrics.OPEN.set(len(self.sessions))
             now = self.loop.time()
             for session in list(self.sessions):
                 session.look_at_the_clock(now)

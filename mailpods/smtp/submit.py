@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 FULL = Refusal(452, "4.3.1", "No space left, try again", "spool-full")
 BUSY = Refusal(452, "4.3.2", "Too much mail at once, try again", "spool-busy")
 CLOSED = Refusal(451, "4.3.0", "Cannot store mail now, try again", "spool-closed")
-LARGE = 1 << 20  # bytes; joining the pieces of a larger message is left to a thread
+LARGE = 4 << 20  # bytes; joining the pieces of a larger message is left to a thread
 
 
 @dataclass(slots=True)
