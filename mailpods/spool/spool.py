@@ -36,7 +36,7 @@ LAG_JOBS = 1000  # … and how many of them
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS message (
-    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    number INTEGER PRIMARY KEY,
     id TEXT NOT NULL UNIQUE,
     sender TEXT NOT NULL,
     received_at REAL NOT NULL,

@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import os
 import time
 import urllib.request
 from collections import defaultdict
@@ -15,12 +16,13 @@ from mail_operator.local.files import write_atomically
 from mail_operator.local.manifests import Manifests
 from mail_operator.local.pods import Container, Pods
 from mail_operator.local.ports import Ports
-from mail_operator.local.state import DataFolder
+from mail_operator.local.state import DataFolder, DataFolderError
 from mail_operator.local.world import World, secret_manifest
 from mail_operator.resources.meta import ObjectRef
 from mail_operator.secrets import KeyPair, make_ca, make_certificate, needs_renewal
 from mailpods.directory.shards import content_hash
 
+_LONGEST_SOCKET = "/state/run/token-login/imap-urlauth"
 _LOOK_SECONDS = 0.1  # between looks at the manifests
 _RENEWAL_SECONDS = 3600.0  # between looks at the certificates
 _CA = GeneratedSecret("tls", "", "mailpods-ca", ObjectRef("Secret", "", "mailpods-ca"))
@@ -70,6 +72,7 @@ class Runner:
         plan = compile(self.world.snapshot, self.plan)
         while self.world.remember(plan):
             plan = compile(self.world.snapshot, plan)
+        self._require_short_paths(plan)
         certificates_changed = self._certificates(plan.secrets)
         if plan.objects is not self.plan.objects or certificates_changed or plan != self.plan:
             # Of the same name may be a tenant's Secret: the pods see those of their own namespace alone.
@@ -84,6 +87,17 @@ class Runner:
             for volume, mounted in (("directory", plan.directory), ("credentials", plan.credentials))
         }
         self._data.save()
+
+    def _require_short_paths(self, plan: Plan) -> None:
+        """Dovecot's sockets lie in its pod's folder; the kernel takes 107 bytes for a path (unix(7))."""
+        names = (f"{o['metadata']['name']}-0" for o in plan.objects if o["kind"] == "StatefulSet")
+        for name in names:
+            over = len(os.fsencode(self._data.path / "run" / "pods" / name)) + len(_LONGEST_SOCKET) - 107
+            if over > 0:
+                raise DataFolderError(
+                    f"{self._data.path}: too long by {over} bytes for the sockets that lie below it: "
+                    "choose a shorter folder with --data"
+                )
 
     def _certificates(self, wanted: tuple[GeneratedSecret, ...]) -> bool:
         now = datetime.datetime.now(datetime.UTC)

@@ -172,3 +172,12 @@ def test_one_machine_runs_the_older_of_two_mailservers(tmp_path: Path) -> None:
     for_a_cluster = World(Manifests([tmp_path]), State(hash_key="00"))
     for_a_cluster.refresh()
     assert not for_a_cluster.problems
+
+
+def test_a_data_folder_too_deep_for_sockets_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "all.yaml").write_text(GOOD)
+    deep = tmp_path / ("d" * 80)
+    assert cli.main(["up", str(tmp_path / "all.yaml"), "--data", str(deep), "--free-ports"]) == 1
+    assert "choose a shorter folder with --data" in capsys.readouterr().err
