@@ -30,6 +30,7 @@ LOG = logging.getLogger(__name__)
 INLINE_BYTES = 128 * 1024  # bodies up to this lie in the database: one sync instead of three
 MAX_WAITING_BYTES = 256 * 1024 * 1024  # in the queue of the writer: beyond, 452
 RESERVE_BYTES = 64 * 1024 * 1024  # left free on the disk, for delivery's own writes
+BALLAST_BYTES = 1024 * 1024  # in a file that is given up when others filled the disk to the last byte
 CHECK_SECONDS = 1.0  # between looks at the free space
 LAG_SECONDS = 0.05  # that delivery's reports may wait for a commit which somebody else waits for, too
 LAG_JOBS = 1000  # … and how many of them
@@ -137,6 +138,8 @@ class Spool:
         self._waiting_bytes = 0
         self._closed: str | None = None
         self._full = False
+        self._ballast = path / "ballast"
+        self._ballast_gone = True
         self._next_check = 0.0
         self._sequence = 0
         self._prefix = ""
@@ -158,6 +161,7 @@ class Spool:
         fcntl.flock(spool._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         database = spool._connect()
         database.executescript(_SCHEMA)
+        spool._take_ballast()
         named = {row[0] for row in database.execute("SELECT id FROM message WHERE body IS NULL")}
         for file in spool._bodies.iterdir():
             if file.name not in named:
@@ -204,8 +208,19 @@ class Spool:
             self._next_check = now + CHECK_SECONDS
             disk = os.statvfs(self._path)
             self._full = disk.f_bavail * disk.f_frsize < RESERVE_BYTES
-        if self._full:
+            if self._ballast_gone and not self._full:
+                self._take_ballast()
+        if self._full or self._ballast_gone:
             raise SpoolFull("no space is left for mail")
+
+    def _take_ballast(self) -> None:
+        """Set space aside for noting deliveries: without, a disk that is full to the last byte stays so."""
+        try:
+            with open(self._ballast, "wb") as file:
+                os.posix_fallocate(file.fileno(), 0, BALLAST_BYTES)
+            self._ballast_gone = False
+        except OSError:
+            self._ballast.unlink(missing_ok=True)
 
     def report(self, outcome: Outcome) -> None:
         """Note what became of a recipient, soon. The last one of a message removes it."""
@@ -292,6 +307,8 @@ class Spool:
     def _failed(self, error: Exception, jobs: list[_Job]) -> SpoolError:
         if "full" in str(error) or getattr(error, "errno", None) in (28, 122):  # ENOSPC, EDQUOT
             LOG.error("spool %s is full: %s", self._path, error)
+            self._ballast_gone = True
+            self._ballast.unlink(missing_ok=True)
             for job in jobs:
                 if not isinstance(job, _Accept):
                     self._jobs.put(job)  # done is done: it is noted once there is space again
