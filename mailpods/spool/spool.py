@@ -379,11 +379,6 @@ class Spool:
             for message, (row, recipients, attempts) in found.items()
         ]
 
-    def next_due(self) -> float | None:
-        """When the next recipient is to be tried; None if the queue is empty."""
-        value: float | None = self._reader.execute("SELECT min(next_try) FROM recipient").fetchone()[0]
-        return value
-
     def body(self, message: MessageId) -> bytes:
         """The message as it was accepted. Raises KeyError when it is done."""
         row = self._reader.execute("SELECT body FROM message WHERE id = ?", (message,)).fetchone()

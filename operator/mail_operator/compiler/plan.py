@@ -44,7 +44,6 @@ class Plan:
       means "valid and in the files": whoever applies holds it back until the pods acknowledged `carried`.
     - `allocations`: what to write into an object's spec, where it was blank.
     - `secrets`: what the I/O layer makes when it is missing.
-    - `warnings`: sentences that belong to no custom resource.
     """
 
     objects: tuple[Manifest, ...] = ()
@@ -54,5 +53,4 @@ class Plan:
     allocations: Mapping[ObjectRef, Mapping[str, Any]] = field(default_factory=dict)
     carried: Mapping[ObjectRef, Carried] = field(default_factory=dict)
     secrets: tuple[GeneratedSecret, ...] = ()
-    warnings: tuple[str, ...] = ()
     memory: object = field(default=None, repr=False, compare=False)  # of compile() alone, for the next run

@@ -61,7 +61,8 @@ def test_a_recipient_is_tried_again_when_it_is_time_and_the_last_one_ends_the_me
     assert spool.due(time.time(), 10) == []
     (due,) = spool.due(later, 10)
     assert [r.address for r in due.recipients] == ["anna@a.test"] and due.attempts == 1
-    assert QueueView(tmp_path).queue({})[0]["reply"] == "451 busy" and spool.next_due() == later
+    (waiting,) = QueueView(tmp_path).queue({})
+    assert (waiting["reply"], waiting["next_try"]) == ("451 busy", later)
 
     spool.report(Outcome(message, Address("anna@a.test"), None))
     wait_for(tmp_path, 0)
