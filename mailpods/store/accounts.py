@@ -40,19 +40,20 @@ def passwd_files(
 
     `shard` is the own one, whose accounts are served here; `others` says for each where its logins go.
     """
-    mine = {id: c for id, c in accounts.items() if shard is None or c.shard == shard}
-    files = {
-        f"passdb.{service}": "".join(
-            line for id, credential in mine.items() for line in _logins(id, credential, service, settings.lan)
-        )
-        for service in services
-    }
-    for credential in accounts.values():
-        if credential.shard != shard and credential.shard < len(others):
+    lines: dict[Service, list[str]] = {service: [] for service in services}
+    mailboxes: list[str] = []
+    for id, credential in accounts.items():
+        if shard is None or credential.shard == shard:
+            for service, logins in lines.items():
+                logins += _logins(id, credential, service, settings.lan)
+            if mail is not None and credential.mailbox:
+                mailboxes.append(_mailbox(id, credential, mail, version))
+        elif credential.shard < len(others):
             for service, endpoint in others[credential.shard].items():
-                files[f"passdb.{service}"] += _passed_on(credential, service, endpoint)
+                lines[service].append(_passed_on(credential, service, endpoint))
+    files = {f"passdb.{service}": "".join(logins) for service, logins in lines.items()}
     if mail is not None:
-        files["userdb"] = "".join(_mailbox(id, c, mail, version) for id, c in mine.items() if c.mailbox)
+        files["userdb"] = "".join(mailboxes)
     return {name: text.encode() for name, text in files.items()}
 
 
