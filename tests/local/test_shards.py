@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.installation import Installation, domain, mailbox, manifest, server
+from tests.support.managesieve import ManageSieve
 
 # The policy's LAN: other addresses than 127.0.0.1, from which the tests' clients come.
 ELSEWHERE = [{"name": "office", "cidr": "192.0.2.0/24"}]
@@ -36,6 +37,15 @@ def test_mail_of_either_shard_is_read_through_the_first(two: Installation, name:
     for shard in (0, 1):
         folder = two.data / "volumes" / f"mail-main-store-{shard}" / "7" / name
         assert folder.exists() == (shard == owner)
+
+
+def test_filters_of_either_shard_are_edited_through_the_first(two: Installation) -> None:
+    for name in ("here", "there"):
+        client = ManageSieve(two.port("sieve"), two.tls())
+        client.login(f"7/{name}", f"pw-{name}")
+        client.ask(f'PUTSCRIPT "{name}" {{5+}}\r\nkeep;'.encode())
+        assert [line.split()[0] for line in client.ask(b"LISTSCRIPTS")] == [f'"{name}"'.encode()]
+        client.close()
 
 
 def test_a_wrong_password_is_wrong_on_either_shard(two: Installation) -> None:
