@@ -256,7 +256,7 @@ class Connection(asyncio.Protocol):
     async def _wait(self, count: int, seconds: float) -> list[Reply]:
         """The next replies; `seconds` without any progress are too many."""
         if len(self._replies) < count and self._lost is None:
-            self._wanted, self._unsent = count, 0
+            self._wanted, self._unsent = count, self._buffered()
             self._waiter = self._loop.create_future()
             self._timer = self._loop.call_later(seconds, self._look, seconds)
             try:
@@ -268,9 +268,13 @@ class Connection(asyncio.Protocol):
             raise Disconnected(self._lost or f"{self._target.host}: no reply")
         return [self._replies.popleft() for _ in range(count)]
 
+    def _buffered(self) -> int:
+        """Bytes that the system has not taken from us yet."""
+        return self._transport.get_write_buffer_size() if self._transport else 0
+
     def _look(self, seconds: float) -> None:
         """The time is over, unless more of a large message went out meanwhile."""
-        unsent = self._transport.get_write_buffer_size() if self._transport else 0
+        unsent = self._buffered()
         if unsent != self._unsent:
             self._unsent = unsent
             self._timer = self._loop.call_later(seconds, self._look, seconds)

@@ -23,7 +23,7 @@ def against(talk: Talk, use: Callable[[Target], Awaitable[object]], lmtp: bool =
     async def run() -> object:
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
-        async with server, asyncio.timeout(10):
+        async with server, asyncio.timeout(30):
             return await use(Target("127.0.0.1", port, "mx.a.test", lmtp))
 
     return asyncio.run(run())
@@ -148,13 +148,16 @@ def test_a_slow_reader_of_a_large_message_is_waited_for(monkeypatch: pytest.Monk
         tail = b""
         while not tail.endswith(b"\r\n.\r\n"):
             tail = (tail + await reader.read(1 << 20))[-5:]
-            await asyncio.sleep(0.04)
+            await asyncio.sleep(0.02)  # some five seconds in all
         writer.write(b"250 done\r\n")
         await reader.read()
 
     async def use(target: Target) -> list[Reply]:
         connection = await Connection.open(target)
-        return await connection.deliver("x@b.test", ["7/info"], large * 400_000)
+        try:
+            return await connection.deliver("x@b.test", ["7/info"], large * 400_000)
+        finally:
+            connection.abort()  # a server's end waits for its connections, since Python 3.12
 
     assert codes(against(talk, use)) == [250]
 
