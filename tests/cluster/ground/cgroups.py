@@ -1,0 +1,47 @@
+"""The control group that holds the cluster's pods, in each of the machine's hierarchies."""
+
+import os
+from pathlib import Path
+
+from tests.cluster.ground.places import Ground
+
+_MOUNT = Path("/sys/fs/cgroup")
+
+
+def make(ground: Ground) -> None:
+    """Make the group; with cgroup v2 it hands on all controllers, with v1 it starts with its parent's CPUs."""
+    for folder in _folders(ground):
+        folder.mkdir(exist_ok=True)
+        for file in ("cpuset.cpus", "cpuset.mems"):
+            if (folder / "cpuset.cpu_exclusive").exists() and not (folder / file).read_text().strip():
+                (folder / file).write_text((folder.parent / file).read_text())
+        controllers = folder / "cgroup.controllers"
+        if _unified() and controllers.exists():
+            enable = " ".join(
+                f"+{name}" for name in (folder.parent / "cgroup.controllers").read_text().split()
+            )
+            for parent in (folder.parent, folder):
+                (parent / "cgroup.subtree_control").write_text(enable)
+
+
+def delete(ground: Ground) -> None:
+    """Remove the group with those inside it, the innermost first; one still in use stays."""
+    for top in _folders(ground):
+        for folder, _, _ in os.walk(top, topdown=False):
+            try:
+                os.rmdir(folder)
+            except OSError:
+                continue
+
+
+def _folders(ground: Ground) -> list[Path]:
+    if _unified():
+        return [_MOUNT / ground.name]
+    return [
+        hierarchy / ground.name for hierarchy in _MOUNT.iterdir() if (hierarchy / "cgroup.procs").exists()
+    ]
+
+
+def _unified() -> bool:
+    """Whether this machine has cgroup v2 alone."""
+    return (_MOUNT / "cgroup.controllers").exists()

@@ -1,0 +1,51 @@
+"""The network namespace that holds everything of the cluster, so that no packet can leave the machine."""
+
+import subprocess
+from pathlib import Path
+
+from tests.cluster.ground.places import NODE_IP, NODE_PREFIX, Ground
+
+_BRIDGE = "node0"
+
+
+def make(ground: Ground) -> None:
+    """Make the namespace with the node's address in it, unless it is there.
+
+    Raises:
+        subprocess.CalledProcessError: not permitted, or there is one of this name that someone else has made.
+    """
+    if _ours(ground).exists() and ground.netns.exists():
+        return
+    subprocess.run(["ip", "netns", "add", ground.name], check=True)
+    _ours(ground).touch()
+    for command in (
+        "ip link set lo up",
+        # A bridge without ports carries the address: not every kernel has the link type `dummy`.
+        f"ip link add {_BRIDGE} type bridge",
+        f"ip address add {NODE_IP}/{NODE_PREFIX} dev {_BRIDGE}",
+        f"ip link set {_BRIDGE} up",
+        # A Service's address needs a route before kube-proxy's rules get to see its packets.
+        f"ip route add default dev {_BRIDGE}",
+        "sysctl --quiet --write net.ipv4.ip_forward=1",
+    ):
+        subprocess.run([*inside(ground), *command.split()], check=True)
+
+
+def delete(ground: Ground) -> None:
+    """Delete the namespace. Its links, addresses and rules end with it and with its last process."""
+    if _ours(ground).exists() and ground.netns.exists():
+        subprocess.run(["ip", "netns", "delete", ground.name], check=True)
+    _ours(ground).unlink(missing_ok=True)
+
+
+def inside(ground: Ground) -> list[str]:
+    """What to put before a command that is to run in the namespace.
+
+    `ip netns exec` is no alternative: it mounts /sys anew, and the kubelet no longer finds the cgroups.
+    """
+    return ["nsenter", f"--net={ground.netns}", "--"]
+
+
+def _ours(ground: Ground) -> Path:
+    """The note that the namespace was made here: no other is ever deleted."""
+    return ground.root / "netns-made"

@@ -1,0 +1,89 @@
+"""Starts the cluster's processes so that they outlive this one, and ends those and no others."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tests.cluster.ground.network import inside
+from tests.cluster.ground.places import CHECKOUT, Ground
+
+
+def start(ground: Ground, name: str, command: Sequence[str], env: Mapping[str, str] | None = None) -> None:
+    """Start a process inside the namespace, unless it runs; its output goes to `logs/NAME.log`."""
+    if running(ground, name):
+        return
+    for folder in ("logs", "pids"):
+        (ground.root / folder).mkdir(exist_ok=True)
+    with (ground.root / "logs" / f"{name}.log").open("ab") as log:
+        process = subprocess.Popen(
+            [*inside(ground), *command],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd=CHECKOUT,
+            env={**os.environ, **(env or {})},
+            start_new_session=True,
+        )
+    _note(ground, name).write_text(f"{process.pid} {_started(process.pid)}")
+
+
+def running(ground: Ground, name: str) -> bool:
+    """Whether the process that was started under this name still runs."""
+    return _pid(_note(ground, name)) is not None
+
+
+def stop(ground: Ground, name: str, seconds: float = 10) -> None:
+    """End a process: ask it, and kill it if it has not ended after `seconds`."""
+    note = _note(ground, name)
+    for signal_number, patience in ((signal.SIGTERM, seconds), (signal.SIGKILL, 5.0)):
+        if (pid := _pid(note)) is None:
+            break
+        os.kill(pid, signal_number)
+        deadline = time.monotonic() + patience
+        while _pid(note) is not None and time.monotonic() < deadline:
+            time.sleep(0.05)
+    note.unlink(missing_ok=True)
+
+
+def started(ground: Ground) -> list[str]:
+    """The names of all processes that were started and not stopped, the oldest first."""
+    notes = (ground.root / "pids").glob("*")
+    return [note.name for note in sorted(notes, key=lambda note: note.stat().st_mtime_ns)]
+
+
+def shims(ground: Ground) -> list[int]:
+    """The process ids of what containerd leaves to each pod: they name its socket in their arguments."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            arguments = (folder / "cmdline").read_bytes().split(b"\0")
+        except OSError:  # it ended meanwhile
+            continue
+        if b"shim" in arguments[0] and str(ground.containerd_socket).encode() in arguments:
+            found.append(int(folder.name))
+    return found
+
+
+def _note(ground: Ground, name: str) -> Path:
+    return ground.root / "pids" / name
+
+
+def _pid(note: Path) -> int | None:
+    """The process of a note, if it runs. A process id alone may have become another's."""
+    try:
+        pid, since = note.read_text().split()
+    except (OSError, ValueError):
+        return None
+    return int(pid) if _started(int(pid)) == since else None
+
+
+def _started(pid: int) -> str | None:
+    """When a process started, in clock ticks since boot; None if it does not run, or waits to be reaped."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] == "Z" else fields[19]
