@@ -57,7 +57,7 @@ def write_key(path: Path, key: ec.EllipticCurvePrivateKey | None = None) -> None
     path.write_bytes(
         (key or ec.generate_private_key(ec.SECP256R1())).private_bytes(
             serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
+            serialization.PrivateFormat.TraditionalOpenSSL,  # all that the API server reads
             serialization.NoEncryption(),
         )
     )

@@ -9,7 +9,7 @@ _MOUNT = Path("/sys/fs/cgroup")
 
 
 def make(ground: Ground) -> None:
-    """Make the group; with cgroup v2 it hands on all controllers, with v1 it starts with its parent's CPUs."""
+    """Make the group; with cgroup v2 it hands on all controllers, with v1 it begins with all CPUs."""
     for folder in _folders(ground):
         folder.mkdir(exist_ok=True)
         for file in ("cpuset.cpus", "cpuset.mems"):

@@ -95,7 +95,7 @@ def _kubelet(ground: Ground) -> dict[str, Any]:
         "clusterDNS": [NODE_IP],
         "resolvConf": f"{ground.root}/etc/resolv.conf",
         "cgroupDriver": "cgroupfs",
-        # Of its own: a kubelet kills whatever it does not know below its root, such as another kubelet's pods.
+        # Of its own: a kubelet kills what it does not know below its root, such as pods of another one.
         "cgroupRoot": f"/{ground.name}",
         "failCgroupV1": False,
         "failSwapOn": False,
