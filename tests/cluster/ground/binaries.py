@@ -20,7 +20,7 @@ def build() -> Path:
     Raises:
         subprocess.CalledProcessError: a build failed; Go has said why on standard error.
     """
-    folder = CACHE / "bin" / _key()
+    folder = CACHE / "programs" / _key()
     folder.mkdir(parents=True, exist_ok=True)
     for module, packages in _MODULES.items():
         ready = folder / f".{module}"

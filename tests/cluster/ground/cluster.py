@@ -72,9 +72,7 @@ def up(ground: Ground) -> None:
 
 def down(ground: Ground) -> None:
     """End every process of the cluster, its pods' included, and delete all that it wrote but the programs."""
-    for name in reversed(processes.started(ground)):
-        if name != "containerd":
-            processes.stop(ground, name)
+    processes.stop(ground, *(name for name in processes.started(ground) if name != "containerd"))
     if processes.running(ground, "containerd"):
         _end_containers(ground)
     processes.stop(ground, "containerd")

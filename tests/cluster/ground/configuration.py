@@ -21,6 +21,8 @@ def write(ground: Ground) -> None:
         needed.mkdir(parents=True, exist_ok=True)
     (folder / "containerd.toml").write_text(_containerd(ground))
     (folder / "Corefile").write_text(_corefile(ground))
+    # The root zone: every name that no other zone holds does not exist, at once.
+    (ground.zones / "db.").write_text("@ 1 IN SOA ns. root.ns. 1 60 60 60 1\n@ 1 IN NS ns.\n")
     # What the kubelet hands to pods with dnsPolicy Default: names outside the cluster do not exist.
     (folder / "resolv.conf").write_text(f"nameserver {NODE_IP}\n")
     for name, content in (
@@ -144,9 +146,6 @@ def _corefile(ground: Ground) -> str:
             auto {{
                 directory {ground.zones} db\\.(.*) {{1}}
                 reload 1s
-            }}
-            template ANY ANY {{
-                rcode NXDOMAIN
             }}
             ready {NODE_IP}:8181
         }}

@@ -35,17 +35,18 @@ def running(ground: Ground, name: str) -> bool:
     return _pid(_note(ground, name)) is not None
 
 
-def stop(ground: Ground, name: str, seconds: float = 10) -> None:
-    """End a process: ask it, and kill it if it has not ended after `seconds`."""
-    note = _note(ground, name)
+def stop(ground: Ground, *names: str, seconds: float = 5) -> None:
+    """End processes, all at once: ask them, and kill those that have not ended after `seconds`."""
+    notes = [_note(ground, name) for name in names]
     for signal_number, patience in ((signal.SIGTERM, seconds), (signal.SIGKILL, 5.0)):
-        if (pid := _pid(note)) is None:
-            break
-        os.kill(pid, signal_number)
+        for note in notes:
+            if (pid := _pid(note)) is not None:
+                os.kill(pid, signal_number)
         deadline = time.monotonic() + patience
-        while _pid(note) is not None and time.monotonic() < deadline:
+        while any(_pid(note) for note in notes) and time.monotonic() < deadline:
             time.sleep(0.05)
-    note.unlink(missing_ok=True)
+    for note in notes:
+        note.unlink(missing_ok=True)
 
 
 def started(ground: Ground) -> list[str]:
