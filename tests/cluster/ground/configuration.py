@@ -21,8 +21,6 @@ def write(ground: Ground) -> None:
         needed.mkdir(parents=True, exist_ok=True)
     (folder / "containerd.toml").write_text(_containerd(ground))
     (folder / "Corefile").write_text(_corefile(ground))
-    # The root zone: every name that no other zone holds does not exist, at once.
-    (ground.zones / "db.").write_text("@ 1 IN SOA ns. root.ns. 1 60 60 60 1\n@ 1 IN NS ns.\n")
     # What the kubelet hands to pods with dnsPolicy Default: names outside the cluster do not exist.
     (folder / "resolv.conf").write_text(f"nameserver {NODE_IP}\n")
     for name, content in (
@@ -134,6 +132,7 @@ def _kube_proxy(ground: Ground) -> dict[str, Any]:
 
 def _corefile(ground: Ground) -> str:
     reverse = "in-addr.arpa"
+    # Names that nobody holds do not exist, at once. In the same server, `template` would precede zones.
     return textwrap.dedent(f"""\
         . {{
             bind {NODE_IP}
@@ -147,7 +146,14 @@ def _corefile(ground: Ground) -> str:
                 directory {ground.zones} db\\.(.*) {{1}}
                 reload 1s
             }}
+            forward . {NODE_IP}:5300
             ready {NODE_IP}:8181
+        }}
+        .:5300 {{
+            bind {NODE_IP}
+            template ANY ANY {{
+                rcode NXDOMAIN
+            }}
         }}
         """)
 
