@@ -18,6 +18,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from mail_operator.compiler.snapshot import PasswordHash, SecretProblem
+
 # OWASP's second ARGON2ID profile: about 30 ms and 19 MiB a check, so that ten logins at once neither keep
 # Dovecot's one verifying process busy for seconds nor fill its memory.
 _HASHER = argon2.PasswordHasher(memory_cost=19456, time_cost=2, parallelism=1)
@@ -30,6 +32,19 @@ RENEW_DAYS = 30  # before the end
 def hash_password(password: str) -> str:
     """The password as a hash in a scheme that Dovecot knows."""
     return "{ARGON2ID}" + _HASHER.hash(password)
+
+
+def password_in(name: str, values: Mapping[str, bytes]) -> str | PasswordHash | SecretProblem:
+    """The password that a Secret holds, or the hash that it holds instead, or why neither."""
+    try:
+        if given := values.get("hash"):
+            return PasswordHash(given.decode().strip())
+        password = values["password"].decode()
+    except KeyError:
+        return SecretProblem("KeyMissing", f"Secret {name} has no key password or hash: add one.")
+    except UnicodeDecodeError:
+        return SecretProblem("NotText", f"Secret {name} is not UTF-8 text: write a password.")
+    return password or SecretProblem("Empty", f"Secret {name} holds an empty password: write one.")
 
 
 def generate_password() -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 from mail_operator.compiler import compile
 from mail_operator.compiler.plan import GeneratedSecret, Plan
+from mail_operator.compiler.status import withheld
 from mail_operator.local.files import write_atomically
 from mail_operator.local.manifests import Manifests
 from mail_operator.local.pods import Container, Pods
@@ -155,7 +156,7 @@ class Runner:
             loaded, expected = self._acknowledged[container.key], self._expected(container)
             missing |= {file for file, digest in expected.items() if loaded.get(file) != digest}
         return {
-            ref: _held_back(status)
+            ref: withheld(status)
             if (carried := self.plan.carried.get(ref))
             and not (containers and missing.isdisjoint(carried.files))
             else status
@@ -173,16 +174,6 @@ class Runner:
     def admin(self) -> dict[str, str]:
         """Container ("pod/container") -> URL of its admin port."""
         return {c.process.name: c.admin for c in self._containers() if c.admin}
-
-
-def _held_back(status: Mapping[str, Any]) -> Mapping[str, Any]:
-    conditions = [
-        {**c, "status": "Unknown", "reason": "Propagating", "message": "The pods are taking this up."}
-        if c["type"] == "Ready" and c["status"] == "True"
-        else c
-        for c in status["conditions"]
-    ]
-    return {**status, "conditions": conditions}
 
 
 def _loaded(container: Container) -> Mapping[str, str]:

@@ -13,7 +13,7 @@ from mail_operator.local.state import State
 from mail_operator.local.volumes import content
 from mail_operator.resources import KINDS, Invalid, Resource, load
 from mail_operator.resources.meta import ObjectRef
-from mail_operator.secrets import PasswordHashes, generate_password
+from mail_operator.secrets import PasswordHashes, generate_password, password_in
 
 # Hashing takes 30 ms a password and must not hold up the rest: the others follow in the next round.
 _HASHING_SECONDS = 0.1
@@ -197,16 +197,9 @@ class World:
             yield (namespace, name), self._hash(f"{namespace}/{name}", values, until)
 
     def _hash(self, name: str, values: Mapping[str, bytes], until: float) -> PasswordHash | SecretProblem:
-        try:
-            if given := values.get("hash"):
-                return PasswordHash(given.decode().strip())
-            password = values["password"].decode()
-        except KeyError:
-            return SecretProblem("KeyMissing", f"Secret {name} has no key password or hash: add one.")
-        except UnicodeDecodeError:
-            return SecretProblem("NotText", f"Secret {name} is not UTF-8 text: write a password.")
-        if not password:
-            return SecretProblem("Empty", f"Secret {name} holds an empty password: write one.")
+        password = password_in(name, values)
+        if not isinstance(password, str):
+            return password
         if known := self._hashes.get(name, password):
             return PasswordHash(known)
         if time.monotonic() > until:
