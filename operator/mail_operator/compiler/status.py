@@ -56,6 +56,16 @@ def withheld(status: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**status, "conditions": conditions}
 
 
+def not_applied(status: Mapping[str, Any], message: str) -> Mapping[str, Any]:
+    """The status of a MailServer of whose objects the cluster refused some; `message` says why."""
+    generation = (
+        {"observedGeneration": status["observedGeneration"]} if "observedGeneration" in status else {}
+    )
+    refused = {**condition("Ready", False, "NotApplied", message[:32768]), **generation}
+    conditions = [refused if c["type"] == "Ready" else c for c in status["conditions"]]
+    return {**status, "conditions": conditions}
+
+
 def invalid_status(problems: Sequence[tuple[str, str]], generation: int) -> Mapping[str, Any]:
     """The status of a resource that this version cannot read; (field, sentence) say why."""
     message = "; ".join(f"{field}: {sentence}" for field, sentence in problems)[:32768]

@@ -16,13 +16,14 @@ Manifest = dict[str, Any]
 USER = 5000
 AUTH_SOCKET = "/auth/run/auth-client"
 
+# Names of ports have 15 characters at most (RFC 6335 §5.1); -pp: with PROXY protocol.
 SMTP_PORTS = {
     "smtp": 2525,
     "submission": 2587,
     "submissions": 2465,
-    "smtp-proxy": 3525,
-    "submission-proxy": 3587,
-    "submissions-proxy": 3465,
+    "smtp-pp": 3525,
+    "submission-pp": 3587,
+    "submissions-pp": 3465,
     "admin": 9100,
 }
 AUTH_PORTS = {"auth-admin": 9101}
@@ -32,10 +33,10 @@ STORE_PORTS = {
     "pop3": 2110,
     "pop3s": 2995,
     "sieve": 4190,
-    "imap-proxy": 3143,
-    "imaps-proxy": 3993,
-    "pop3-proxy": 3110,
-    "pop3s-proxy": 3995,
+    "imap-pp": 3143,
+    "imaps-pp": 3993,
+    "pop3-pp": 3110,
+    "pop3s-pp": 3995,
     "lmtp": 2024,
     "quota": 2340,
     "doveadm": 2080,

@@ -62,9 +62,7 @@ class Applier:
         known = self._prepared.get(ref)
         if known and known[0] is manifest:
             return ref
-        server = ObjectRef(
-            "MailServer", ref.namespace, manifest["metadata"]["labels"]["app.kubernetes.io/instance"]
-        )
+        server = server_of(manifest)
         if server not in owners:
             return None
         owner = {
@@ -95,6 +93,10 @@ class Applier:
         """Somebody deleted the object."""
         self._removed.add(ref)
 
+    def server_of(self, ref: ObjectRef) -> ObjectRef:
+        """The MailServer that an object once prepared belongs to."""
+        return server_of(self._prepared[ref][0])
+
     async def _apply(self, ref: ObjectRef) -> bool:
         body = self._prepared[ref][1]
         async with self._slots:
@@ -118,6 +120,12 @@ class Applier:
             there = await self._client.get(path(ref))
             if there.get("data", {}) != manifest["data"]:
                 self.distrust(ref)
+
+
+def server_of(manifest: Mapping[str, Any]) -> ObjectRef:
+    """The MailServer that an object of a Plan belongs to."""
+    meta = manifest["metadata"]
+    return ObjectRef("MailServer", meta["namespace"], meta["labels"]["app.kubernetes.io/instance"])
 
 
 def decoded(secret: Mapping[str, Any], key: str) -> bytes:

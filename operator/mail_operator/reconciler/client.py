@@ -49,17 +49,22 @@ class ApiClient:
         self._session: aiohttp.ClientSession | None = None
         self._watching: aiohttp.ClientSession | None = None
         self._server = ""
+        self._authorization: dict[str, str] = {}
         self.namespace = "default"  # of the credentials: where the operator itself lives
 
     async def open(self) -> None:
         """Log in. Raises kopf.LoginError where there are no credentials."""
-        await self.close()
         info = self._login()
         self._server = info.server.rstrip("/")
         self.namespace = info.default_namespace or self.namespace
         # Watches have connections of their own, so that they never wait for one, nor keep others waiting.
         self._session = _session(info, CONNECTIONS)
         self._watching = _session(info, 0)
+        self._authorization = _authorization(info)
+
+    def renew(self) -> None:
+        """Log in again: the token of a service account changes within the hour."""
+        self._authorization = _authorization(self._login())
 
     async def close(self) -> None:
         """Close all connections."""
@@ -101,7 +106,7 @@ class ApiClient:
         """The open stream of a watch: an iterator of its events. The server ends it after `seconds`."""
         assert self._watching is not None
         query |= {"watch": "true", "allowWatchBookmarks": "true", "timeoutSeconds": str(seconds)}
-        headers = {"Accept": _METADATA.format("")} if metadata_only else {}
+        headers = {**self._authorization, **({"Accept": _METADATA.format("")} if metadata_only else {})}
         # A dead server is noticed by the silence: bookmarks come at least every minute.
         timeout = aiohttp.ClientTimeout(total=seconds + 30, sock_connect=CONNECT_SECONDS, sock_read=90)
         url = self._server + path
@@ -120,7 +125,11 @@ class ApiClient:
             wait = backoff
             try:
                 async with self._session.request(
-                    method, self._server + path, params=query, data=data, headers=headers
+                    method,
+                    self._server + path,
+                    params=query,
+                    data=data,
+                    headers={**headers, **self._authorization},
                 ) as response:
                     metrics.REQUESTS.labels(method, response.status).inc()
                     if response.status < 300:
@@ -128,7 +137,7 @@ class ApiClient:
                         return answer
                     error = await _error(response)
                     if response.status == 401 and left:
-                        await self.open()  # the token of a service account changes within the hour
+                        self.renew()
                     elif not left or (response.status != 429 and response.status < 500):
                         raise error
                     wait = max(wait, float(response.headers.get("Retry-After") or 0))
@@ -159,16 +168,19 @@ async def _events(response: aiohttp.ClientResponse) -> AsyncIterator[Json]:
             yield json.loads(line)
 
 
-def _session(info: kopf.ConnectionInfo, connections: int) -> aiohttp.ClientSession:
-    headers = {"User-Agent": "mailpods"}
+def _authorization(info: kopf.ConnectionInfo) -> dict[str, str]:
     if info.token:
-        headers["Authorization"] = f"{info.scheme or 'Bearer'} {info.token}"
-    elif info.username and info.password:
+        return {"Authorization": f"{info.scheme or 'Bearer'} {info.token}"}
+    if info.username and info.password:
         pair = f"{info.username}:{info.password}".encode()
-        headers["Authorization"] = "Basic " + base64.b64encode(pair).decode()
+        return {"Authorization": "Basic " + base64.b64encode(pair).decode()}
+    return {}
+
+
+def _session(info: kopf.ConnectionInfo, connections: int) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=connections, ssl=_tls(info)),
-        headers=headers,
+        headers={"User-Agent": "mailpods"},
         timeout=aiohttp.ClientTimeout(total=REQUEST_SECONDS, sock_connect=CONNECT_SECONDS),
         trust_env=info.trust_env,
     )

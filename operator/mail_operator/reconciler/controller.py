@@ -7,18 +7,17 @@ something changed ─▶ a quiet moment ─▶ compile ─▶ Secrets made, obje
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 from mail_operator.compiler import compile
 from mail_operator.compiler.plan import Plan
 from mail_operator.compiler.server import VERSIONS
 from mail_operator.compiler.snapshot import Snapshot
-from mail_operator.compiler.status import invalid_status, withheld
+from mail_operator.compiler.status import invalid_status, not_applied, withheld
 from mail_operator.reconciler import metrics
-from mail_operator.reconciler.applier import Applier, decoded
+from mail_operator.reconciler.applier import Applier, decoded, server_of
 from mail_operator.reconciler.client import ApiClient, ApiError
-from mail_operator.reconciler.kinds import path, ref_of
+from mail_operator.reconciler.kinds import path
 from mail_operator.reconciler.made import Maker
 from mail_operator.reconciler.pods import Expected, MailPods
 from mail_operator.reconciler.statuses import Status, Statuses
@@ -132,7 +131,7 @@ class Controller:
             (s for s in plan.secrets if not _of(s.namespace, s.name, paused)),
             self.world.secret_versions.objects,
         )
-        objects = [o for o in plan.objects if not self._of_paused(o, paused)]
+        objects = [o for o in plan.objects if server_of(o) not in paused]
         if first:
             await self._applier.verify(o for o in objects if o["kind"] == "Secret")
         owners = {ref: kept.made_of[0] for ref in plan.directory if (kept := self.world.kept(ref))}
@@ -150,11 +149,9 @@ class Controller:
         resource = self._snapshot.objects.get(server)
         return resource is not None and PAUSED in resource.metadata.annotations
 
-    @staticmethod
-    def _of_paused(manifest: Mapping[str, Any], paused: set[ObjectRef]) -> bool:
-        ref = ref_of(manifest)
-        owner = manifest["metadata"]["labels"]["app.kubernetes.io/instance"]
-        return ObjectRef("MailServer", ref.namespace, owner) in paused
+    def _refused(self) -> dict[ObjectRef, str]:
+        """MailServer -> what of its objects the cluster did not take."""
+        return {self._applier.server_of(ref): f"{ref}: {why}" for ref, why in self._applier.failed.items()}
 
     async def _allocate(self) -> None:
         """Write into spec what was decided and cannot be derived, where it was blank."""
@@ -204,6 +201,10 @@ class Controller:
                         continue  # one write instead of two, for most
                     status = withheld(status)
                 wanted[ref] = status
+            for server, message in self._refused().items():
+                if server in self.plan.statuses:
+                    wanted[server] = not_applied(self.plan.statuses[server], message)
+                    waiting.pop(server, None)
             for ref, kept in self.world.invalid():
                 wanted[ref] = invalid_status(kept.problems, kept.made_of[1])
             self._waiting = waiting

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from mail_operator.reconciler.client import Json
@@ -19,8 +19,8 @@ class KeptResource:
     made_of: tuple[str, int, tuple[tuple[str, str], ...]]  # uid, generation, our annotations
     resource: Resource | None
     problems: tuple[tuple[str, str], ...]  # (field, sentence) of the newest version
-    status: bytes  # JSON
     deleting: bool
+    status: bytes = field(compare=False)  # JSON; our own writes are no news
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class KeptChild:
 
     hash: str | None
     mark: str
-    version: int
+    version: int = field(compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ def keep_resource(kind: str) -> Callable[[Json, KeptResource | None], KeptResour
         status = json.dumps(item.get("status", {}), separators=(",", ":")).encode()
         deleting = "deletionTimestamp" in meta
         if known and known.made_of == made_of:
-            return KeptResource(made_of, known.resource, known.problems, status, deleting)
+            return KeptResource(made_of, known.resource, known.problems, deleting, status)
         problems: tuple[tuple[str, str], ...] = ()
         resource = known.resource if known and known.made_of[0] == meta["uid"] else None
         try:
@@ -77,7 +77,7 @@ def keep_resource(kind: str) -> Callable[[Json, KeptResource | None], KeptResour
             resource = load(document)
         except Invalid as error:
             problems = tuple(error.problems)  # the schema of a later version may allow more
-        return KeptResource(made_of, resource, problems, status, deleting)
+        return KeptResource(made_of, resource, problems, deleting, status)
 
     return keep
 

@@ -6,6 +6,7 @@ nothing: what was known stays until the server says otherwise.
 
 import asyncio
 import random
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -39,7 +40,7 @@ class Source:
 class Reflector(Generic[T]):
     """`keep` makes of an object what is kept of it, given what was; None: it is not of interest.
 
-    `changed` is told each key of which that differs.
+    `changed` is told each key of which that is not equal to before.
     """
 
     def __init__(
@@ -73,13 +74,17 @@ class Reflector(Generic[T]):
                 if not version:
                     version = await self._list()
                     self.complete.set()
+                began = time.monotonic()
                 async for reached in self._watch(version):
-                    version, backoff = reached, FIRST_BACKOFF_SECONDS
-                continue
+                    version = reached
+                if time.monotonic() - began > FIRST_BACKOFF_SECONDS:
+                    backoff = FIRST_BACKOFF_SECONDS
+                    continue  # or else the server ends every watch at once: do not spin
             except ApiError as error:
                 if error.code == 410:
-                    version = ""
-                    continue
+                    version = ""  # too old: list again
+                if error.code == 401:
+                    self._client.renew()
                 self._log(f"{self._source.path}: {error}")
             except (aiohttp.ClientError, TimeoutError, ConnectionError, ValueError) as error:
                 self._log(f"{self._source.path}: {error!r}")
@@ -95,28 +100,21 @@ class Reflector(Generic[T]):
             page = await self._client.get(
                 self._source.path, metadata_only=self._source.metadata_only, **query
             )
-            for item in page["items"]:
-                kept = self._kept(item)
+            for item in page["items"] or ():  # null where there are none
+                key = _key(item)
+                kept = self._keep(item, self._objects.get(key))
                 if kept is not None:
-                    found[_key(item)] = kept
+                    found[key] = kept
             going_on = page["metadata"].get("continue", "")
             if not going_on:
                 break
         self.relists += 1
-        differing = [key for key in found.keys() | self._objects.keys() if self._differs(key, found)]
+        before = self._objects
+        differing = [key for key in found.keys() | before.keys() if found.get(key) != before.get(key)]
         self._objects = found
         for key in differing:
             self._changed(key)
         return str(page["metadata"]["resourceVersion"])
-
-    def _kept(self, item: Json) -> T | None:
-        """What is kept of an item; the same Python object where that did not change."""
-        known = self._objects.get(_key(item))
-        kept = self._keep(item, known)
-        return known if kept is not None and kept == known else kept
-
-    def _differs(self, key: Key, found: Mapping[Key, T]) -> bool:
-        return found.get(key) is not self._objects.get(key)
 
     async def _watch(self, version: str) -> AsyncIterator[str]:
         """Follow. Yields the version reached, at the end too."""
@@ -137,19 +135,17 @@ class Reflector(Generic[T]):
                 if event["type"] != "BOOKMARK":
                     self._take(event["type"], item)
                 yield version
-        yield version
 
     def _take(self, type_: str, item: Json) -> None:
         key = _key(item)
-        kept = None if type_ == "DELETED" else self._kept(item)
         known = self._objects.get(key)
-        if kept is known:
-            return
-        if kept is None:
-            del self._objects[key]
-        else:
+        kept = None if type_ == "DELETED" else self._keep(item, known)
+        if kept is not None:
             self._objects[key] = kept
-        self._changed(key)
+        elif known is not None:
+            del self._objects[key]
+        if kept != known:
+            self._changed(key)
 
 
 def _key(item: Json) -> Key:

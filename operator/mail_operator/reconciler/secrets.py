@@ -20,6 +20,7 @@ from mail_operator.resources.meta import ObjectRef
 from mail_operator.secrets import hash_password, password_in
 
 _AT_ONCE = 16
+_RETRY_SECONDS = 5.0  # after a Secret that could not be read: it may be a matter of permissions
 _HASHING = SecretProblem("Hashing", "The password is being hashed; this takes a moment.")
 
 Contents = Mapping[str, bytes]
@@ -55,15 +56,18 @@ class Secrets:
         """
         for whole, names in ((False, hashes), (True, wholes)):
             for name in names:
-                kept = there.get(name)
-                if kept is not None and self._marks.get((name, whole)) != kept.mark:
-                    self._fetch(name, whole, kept.mark)
+                self.renew(name, there.get(name), whole)
         for name in self._found.keys() - set(hashes):
             del self._found[name]
             self._marks.pop((name, False), None)
         passwords = {name: self._found.get(name, _HASHING) for name in hashes if name in there}
         contents = {n: self._contents[n] for n in wholes if n in there and n in self._contents}
         return passwords, contents
+
+    def renew(self, name: SecretName, kept: KeptSecret | None, whole: bool = False) -> None:
+        """Fetch the Secret, if its newest version is not known."""
+        if kept is not None and self._marks.get((name, whole)) != kept.mark:
+            self._fetch(name, whole, kept.mark)
 
     def _fetch(self, name: SecretName, whole: bool, mark: str) -> None:
         running = self._tasks.get((name, whole))
@@ -85,6 +89,13 @@ class Secrets:
             self._changed()
 
     async def _read(self, name: SecretName, whole: bool) -> None:
+        failed = await self._read_once(name, whole)
+        if failed:
+            self._changed()
+            await asyncio.sleep(_RETRY_SECONDS)
+
+    async def _read_once(self, name: SecretName, whole: bool) -> bool:
+        """Returns whether it must be tried again."""
         async with self._slots:
             values: dict[str, bytes] | SecretProblem
             try:
@@ -94,8 +105,7 @@ class Secrets:
                 values = {k: base64.b64decode(v) for k, v in secret.get("data", {}).items()}
             except ApiError as error:
                 if error.code == 404:
-                    return  # the watch will say so
-                # Told, and tried again when anything changes: it may be a matter of permissions.
+                    return False  # the watch will say so
                 mark, values = (
                     "",
                     SecretProblem("SecretUnreadable", f"Secret {'/'.join(name)}: {error.reason}."),
@@ -107,6 +117,7 @@ class Secrets:
             else:
                 self._found[name] = await self._password(name, values, mark)
             self._marks[name, whole] = mark
+            return not mark
 
     async def _password(
         self, name: SecretName, values: dict[str, bytes] | SecretProblem, mark: str

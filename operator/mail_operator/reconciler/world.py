@@ -37,6 +37,9 @@ class World:
         self, client: ApiClient, image: str, changed: Callable[[ObjectRef], None], log: Callable[[str], None]
     ) -> None:
         self._image = image
+        self._tell = changed
+        self._hashes: set[SecretName] = set()  # Secrets with passwords
+        self._interesting: set[SecretName] | None = None  # all that matter; None: not known yet
 
         def teller(kind: str) -> Callable[[Key], None]:
             return lambda key: changed(ObjectRef(kind, *key))
@@ -50,7 +53,7 @@ class World:
         # Of Secrets the metadata alone, of all of them: so no label is needed for a change to be seen at
         # once, and no content is ever cached. Values are fetched by name (secrets.py).
         self.secret_versions: Reflector[KeptSecret] = Reflector(
-            client, source("Secret", metadata_only=True), keep_secret, teller("Secret"), log
+            client, source("Secret", metadata_only=True), keep_secret, self._secret_changed, log
         )
         self.namespaces: Reflector[dict[str, str]] = Reflector(
             client, source("Namespace", metadata_only=True), keep_labels, teller("Namespace"), log
@@ -63,6 +66,13 @@ class World:
             for kind in CHILDREN
         }
         self.secrets = Secrets(client, lambda: changed(ObjectRef("Secret", "", "")), log)
+
+    def _secret_changed(self, key: Key) -> None:
+        if self._interesting is not None and key not in self._interesting:
+            return  # of which a cluster has many
+        if key in self._hashes:
+            self.secrets.renew(key, self.secret_versions.get(key))  # at once, not after the quiet moment
+        self._tell(ObjectRef("Secret", *key))
 
     @property
     def reflectors(self) -> list[Reflector[Any]]:
@@ -90,6 +100,11 @@ class World:
         hashes = {(r.ref.namespace, name) for r in objects.values() if (name := r.password_secret())}
         hashes |= {(s.namespace, s.name) for s in plan.secrets if s.kind == "password"}
         wholes = {name for r in objects.values() for name in _named(r)}
+        files = {
+            (o["metadata"]["namespace"], o["metadata"]["name"]) for o in plan.objects if o["kind"] == "Secret"
+        }
+        made = {(s.namespace, s.name) for s in plan.secrets}
+        self._hashes, self._interesting = hashes, hashes | wholes | files | made
         passwords, contents = self.secrets.look(hashes, wholes, self.secret_versions.objects)
         return Snapshot(
             objects=objects,
