@@ -1,0 +1,3 @@
+module mailpods.io/pause
+
+go 1.24.0
