@@ -99,7 +99,11 @@ def main() -> int:
             print("no Go here, so no helm: tests of the chart are skipped", file=sys.stderr)
             return 0
         print(f"building helm {version()} (minutes, once)", file=sys.stderr)
-        build()
+        try:
+            build()
+        except subprocess.CalledProcessError as error:
+            print(f"helm was not built: {error}", file=sys.stderr)
+            return 1
     print(find())
     return 0
 
