@@ -1,7 +1,7 @@
-"""Helm for tests and for config/: `python -m tests.support.helm` builds it if it is missing, and says where it is.
+"""Helm for tests and for config/: `python -m tests.support.helm` builds what is missing, and says where it is.
 
-It is built from its Go module, pinned in tests/cluster/tools/helm, into the cache folder. Where there is no Go,
-a Helm 3 on the PATH serves.
+It is built from its Go module, pinned in tests/cluster/tools/helm, into the cache folder. Where it was not
+built, a Helm 3 on the PATH serves.
 """
 
 import os

@@ -1,6 +1,6 @@
 """Generates crds/ from the models: `python -m mail_operator.resources.crd` writes what a test compares.
 
-The chart has copies of its own, since Helm reads nothing outside of a chart and some tools drop symbolic links.
+The chart has copies of its own: Helm reads nothing outside of a chart, and some tools drop symbolic links.
 
 A pydantic schema becomes a structural one (Kubernetes: "Specifying a structural schema"): without references,
 titles and null, and with the models' validations. The default of a part is written out, since the API server

@@ -1,4 +1,4 @@
-"""The chart renders to what a restricted cluster takes, gives no more rights than it says, and refuses nonsense."""
+"""The chart renders to what a restricted cluster takes, gives few rights, and refuses nonsense."""
 
 import json
 import re
@@ -301,7 +301,7 @@ def test_every_value_is_explained_and_in_the_schema() -> None:
 
 
 def _notes(tmp_path: Path, *values: str, arguments: tuple[str, ...] | list[str] = ()) -> str:
-    """NOTES.txt, which helm shows only after it has spoken to a cluster, rendered as if it were a manifest."""
+    """NOTES.txt, which helm shows only when it has spoken to a cluster, rendered like a manifest."""
     chart = tmp_path / "mailpods"
     shutil.copytree(CHART, chart, dirs_exist_ok=True)
     shutil.copy(chart / "templates" / "NOTES.txt", chart / "files" / "notes.txt")
