@@ -1,4 +1,4 @@
-"""Helm for tests and for config/: `python -m tests.support.helm` builds what is missing, and says where it is.
+"""Helm for tests and config/: `python -m tests.support.helm` builds what is missing, and says where it is.
 
 It is built from its Go module, pinned in tests/cluster/tools/helm, into the cache folder. Where it was not
 built, a Helm 3 on the PATH serves.
