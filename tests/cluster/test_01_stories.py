@@ -4,7 +4,6 @@ from tests.local.test_walk import (  # noqa: F401
     test_a_full_mailbox_is_refused_at_rcpt,
     test_a_message_has_so_many_recipients_and_hops,
     test_a_message_over_the_limit_is_refused_before_and_after_data,
-    test_a_new_mailbox_works_within_a_moment,
     test_a_sender_must_be_the_login_s_own,
     test_a_stranger_may_not_relay,
     test_aliases_that_lead_in_a_circle_are_named_and_harm_nobody,

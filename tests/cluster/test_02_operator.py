@@ -54,8 +54,14 @@ def test_what_is_changed_by_hand_comes_back(house: ClusterHouse, kind: str) -> N
     }[kind]
     before = fetched(kind, name)
     kubectl("patch", kind, name, "-n", NAMESPACE, "--type=merge", "-p", patch)
+    part = {"Service": "externalTrafficPolicy", "NetworkPolicy": "ingress", "Secret": "server.json"}[kind]
     key = "data" if kind == "Secret" else "spec"
-    wait(lambda: fetched(kind, name)[key] == before[key], 20, f"{kind} {name} did not come back")
+    assert part in before[key]
+
+    def restored() -> bool:
+        return bool(fetched(kind, name)[key].get(part) == before[key][part])
+
+    wait(restored, 20, f"{kind} {name} did not come back")
     kubectl("delete", kind, name, "-n", NAMESPACE)
     wait(lambda: fetched(kind, name).get("metadata", {}).get("name"), 20, f"{kind} {name} was not made again")
 
@@ -77,6 +83,13 @@ def test_a_missing_secret_turns_only_its_mailbox_false_and_heals(house: ClusterH
     house.apply("hopeful-secret", secret("hopeful-pw", password="pw-hopeful"))
     house.wait_for("Mailbox", "hopeful")
     assert house.can_log_in("7/hopeful", "pw-hopeful")
+
+
+def test_who_is_ready_logs_in_at_once(house: ClusterHouse) -> None:
+    for n in range(3):
+        house.apply(f"quick-{n}", mailbox(f"quick-{n}"))
+        house.wait_for("Mailbox", f"quick-{n}")
+        assert house.can_log_in(f"7/quick-{n}", f"pw-quick-{n}")
 
 
 def test_a_number_is_given_and_written_into_the_spec(house: ClusterHouse) -> None:

@@ -82,7 +82,10 @@ class Applier:
     def _differs(self, ref: ObjectRef) -> bool:
         there, applied, wanted = self._child(ref), self._applied.get(ref), self._prepared[ref][2]
         if applied is None:
-            return there is None or there.hash != wanted  # applied by an operator before this one
+            if there is None or there.hash != wanted:
+                return True
+            self._applied[ref] = there  # by an operator before this one; what changes from now on is seen
+            return False
         if applied.hash != wanted:
             return True
         if there is None or there.version <= applied.version:

@@ -17,12 +17,11 @@ from mail_operator.compiler.status import invalid_status, not_applied, withheld
 from mail_operator.reconciler import metrics
 from mail_operator.reconciler.applier import Applier, decoded, server_of
 from mail_operator.reconciler.client import ApiClient, ApiError
-from mail_operator.reconciler.kinds import path
+from mail_operator.reconciler.kinds import CHILDREN, path
 from mail_operator.reconciler.made import Maker
 from mail_operator.reconciler.pods import Expected, MailPods
 from mail_operator.reconciler.statuses import Status, Statuses
 from mail_operator.reconciler.world import World, recovered
-from mail_operator.resources import KINDS
 from mail_operator.resources.meta import API_VERSION, GROUP, ObjectRef
 
 QUIET_SECONDS, LONGEST_SECONDS = 0.2, 1.0  # after a change; of changes that do not end
@@ -58,7 +57,7 @@ class Controller:
         if ref.kind == "Pod":
             self._news.set()
             return
-        if self.synced and ref.kind not in KINDS and ref.name and self.world.child(ref) is None:
+        if ref.kind in ("Secret", *CHILDREN) and ref.name and self.world.child(ref) is None:
             self._applier.removed(ref)
         self._work.set()
 

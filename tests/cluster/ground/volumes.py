@@ -31,7 +31,7 @@ def main() -> None:
 
 def _give(claim: dict) -> None:  # type: ignore[type-arg]
     meta, spec = claim["metadata"], claim["spec"]
-    name = f"{meta['namespace']}-{meta['name']}"
+    name = f"{meta['namespace']}-{meta['name']}-{meta['uid'][:8]}"  # of another claim of this name: another
     folder = (
         VOLUMES / name
     )  # the same for a claim that comes back: what a PersistentVolume that is retained does
@@ -41,7 +41,7 @@ def _give(claim: dict) -> None:  # type: ignore[type-arg]
         {
             "apiVersion": "v1",
             "kind": "PersistentVolume",
-            "metadata": {"name": f"{name}-{meta['uid'][:8]}"},
+            "metadata": {"name": name},
             "spec": {
                 "capacity": spec["resources"]["requests"],
                 "accessModes": spec["accessModes"],

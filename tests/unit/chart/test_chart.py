@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 import yaml
-from mail_operator.compiler.workloads import IMAGE, USER
+from mail_operator.compiler.snapshot import Snapshot
+from mail_operator.compiler.workloads import USER
 from mail_operator.resources import KINDS
 from mail_operator.resources.crd import crd
 
@@ -144,7 +145,7 @@ def test_the_images(default: list[Object], full: list[Object]) -> None:
         return found
 
     assert container(default)["image"] == "mailpods-operator:0.1.0"
-    assert {"name": "MAIL_IMAGE", "value": IMAGE} in container(default)["env"]
+    assert {"name": "MAIL_IMAGE", "value": Snapshot().image} in container(default)["env"]
     assert container(full)["image"] == "example.org/mailpods-operator:test"
 
 
