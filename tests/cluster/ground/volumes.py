@@ -32,9 +32,7 @@ def main() -> None:
 def _give(claim: dict) -> None:  # type: ignore[type-arg]
     meta, spec = claim["metadata"], claim["spec"]
     name = f"{meta['namespace']}-{meta['name']}-{meta['uid'][:8]}"  # of another claim of this name: another
-    folder = (
-        VOLUMES / name
-    )  # the same for a claim that comes back: what a PersistentVolume that is retained does
+    folder = VOLUMES / name
     folder.mkdir(parents=True, exist_ok=True)
     here = {"key": "kubernetes.io/hostname", "operator": "In", "values": ["node"]}
     _apply(
