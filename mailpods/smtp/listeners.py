@@ -28,9 +28,9 @@ LISTENERS = {
     "SMTP": Listener("smtp"),
     "SUBMISSION": Listener("submission", submission=True),
     "SUBMISSIONS": Listener("submissions", submission=True, tls=True),
-    "SMTP_PROXY": Listener("smtp-proxy", proxy=True),
-    "SUBMISSION_PROXY": Listener("submission-proxy", submission=True, proxy=True),
-    "SUBMISSIONS_PROXY": Listener("submissions-proxy", submission=True, tls=True, proxy=True),
+    "SMTP_PP": Listener("smtp-pp", proxy=True),
+    "SUBMISSION_PP": Listener("submission-pp", submission=True, proxy=True),
+    "SUBMISSIONS_PP": Listener("submissions-pp", submission=True, tls=True, proxy=True),
 }
 
 Bound = tuple[Listener, socket.socket]

@@ -9,8 +9,8 @@ from mailpods.store.accounts import Version
 _FOLDERS = ("Drafts", "Sent", "Junk", "Trash", "Archive")  # special uses of RFC 6154
 # service, its ports: (variable PORT_<NAME>, TLS from the first byte, PROXY header)
 _LOGIN = {
-    "imap-login": [("IMAP", 0, 0), ("IMAPS", 1, 0), ("IMAP_PROXY", 0, 1), ("IMAPS_PROXY", 1, 1)],
-    "pop3-login": [("POP3", 0, 0), ("POP3S", 1, 0), ("POP3_PROXY", 0, 1), ("POP3S_PROXY", 1, 1)],
+    "imap-login": [("IMAP", 0, 0), ("IMAPS", 1, 0), ("IMAP_PP", 0, 1), ("IMAPS_PP", 1, 1)],
+    "pop3-login": [("POP3", 0, 0), ("POP3S", 1, 0), ("POP3_PP", 0, 1), ("POP3S_PP", 1, 1)],
     "managesieve-login": [("SIEVE", 0, 0)],
 }
 

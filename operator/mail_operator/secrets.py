@@ -7,6 +7,7 @@ import datetime
 import hashlib
 import hmac
 import ipaddress
+import re
 import secrets
 import string
 from collections.abc import Iterable, Mapping
@@ -17,6 +18,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from mail_operator.compiler.snapshot import PasswordHash, SecretProblem
+from mail_operator.resources.meta import PASSWORD_HASH
 
 # OWASP's second ARGON2ID profile: about 30 ms and 19 MiB a check, so that ten logins at once neither keep
 # Dovecot's one verifying process busy for seconds nor fill its memory.
@@ -30,6 +34,31 @@ RENEW_DAYS = 30  # before the end
 def hash_password(password: str) -> str:
     """The password as a hash in a scheme that Dovecot knows."""
     return "{ARGON2ID}" + _HASHER.hash(password)
+
+
+def password_in(name: str, values: Mapping[str, bytes]) -> str | PasswordHash | SecretProblem:
+    """The password that a Secret holds, or the hash that it holds instead, or why neither."""
+    try:
+        if given := values.get("hash"):
+            return _given_hash(name, given.decode().strip())
+        password = values["password"].decode()
+    except KeyError:
+        return SecretProblem("KeyMissing", f"Secret {name} has no key password or hash: add one.")
+    except UnicodeDecodeError:
+        return SecretProblem("NotText", f"Secret {name} is not UTF-8 text: write a password.")
+    return password or SecretProblem("Empty", f"Secret {name} holds an empty password: write one.")
+
+
+def _given_hash(name: str, hashed: str) -> PasswordHash | SecretProblem:
+    if hashed.startswith("$"):
+        hashed = "{CRYPT}" + hashed  # as /etc/shadow and most migrations have it
+    if re.match(PASSWORD_HASH, hashed):
+        return PasswordHash(hashed)
+    return SecretProblem(
+        "HashUnknown",
+        f"Secret {name}: key hash must begin with one of Dovecot's schemes in braces: "
+        "write e.g. {BLF-CRYPT}$2y$….",
+    )
 
 
 def generate_password() -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.installation import (
-    HOST,
+    House,
     Installation,
     domain,
     mailbox,
@@ -35,13 +35,13 @@ def answer(plain: socket.socket, question: bytes, ends_with: bytes) -> bytes:
 
 
 @pytest.mark.req("R-000-18", "R-001-06", "R-002-04", "R-001-08", "R-002-16", "R-002-17", "R-002-18")
-def test_info_writes_to_anna_who_reads_over_imap_and_pop3(house: Installation) -> None:
+def test_info_writes_to_anna_who_reads_over_imap_and_pop3(house: House) -> None:
     house.apply("walk", mailbox("walker"), mailbox("reader"))
     house.wait_for("Mailbox", "reader")
     house.wait_for("Mailbox", "walker")
     with house.submission("7/walker", "pw-walker") as client:
         client.send_message(message("walker@a.test", "reader@a.test", "over 587"))
-    with smtplib.SMTP_SSL(HOST, house.port("submissions"), context=house.tls()) as secure:
+    with smtplib.SMTP_SSL(*house.address("submissions"), context=house.tls()) as secure:
         secure.login("walker@a.test", "pw-walker")
         secure.send_message(message("walker@a.test", "reader@a.test", "over 465"))
     found = house.wait_for_mail("7/reader", "pw-reader", 2)
@@ -54,7 +54,7 @@ def test_info_writes_to_anna_who_reads_over_imap_and_pop3(house: Installation) -
 
 
 @pytest.mark.req("R-001-01")
-def test_all_login_forms_lead_to_the_same_mailbox(house: Installation) -> None:
+def test_all_login_forms_lead_to_the_same_mailbox(house: House) -> None:
     house.apply("forms", mailbox("forms"))
     house.wait_for("Mailbox", "forms")
     generated = house.status("Mailbox", "forms")["loginName"]
@@ -68,7 +68,7 @@ def test_all_login_forms_lead_to_the_same_mailbox(house: Installation) -> None:
 
 
 @pytest.mark.req("R-000-01", "R-000-02")
-def test_domains_have_their_own_people_unless_they_share_them(house: Installation) -> None:
+def test_domains_have_their_own_people_unless_they_share_them(house: House) -> None:
     house.apply("shared", mailbox("pat"), mailbox("pat-b", "b-test", localPart="pat"))
     house.wait_for("Mailbox", "pat")
     house.wait_for("Mailbox", "pat-b")
@@ -83,8 +83,8 @@ def test_domains_have_their_own_people_unless_they_share_them(house: Installatio
 
 @pytest.mark.req_part("R-001-37")
 @pytest.mark.parametrize("service", ["smtp", "submission", "submissions"])
-def test_a_stranger_may_not_relay(house: Installation, service: str) -> None:
-    secure = smtplib.SMTP_SSL(HOST, house.port(service), context=house.tls()) if service[-1] == "s" else None
+def test_a_stranger_may_not_relay(house: House, service: str) -> None:
+    secure = smtplib.SMTP_SSL(*house.address(service), context=house.tls()) if service[-1] == "s" else None
     with secure or house.smtp(service) as client:
         client.ehlo("client.example.net")
         client.mail("x@example.net")
@@ -94,7 +94,7 @@ def test_a_stranger_may_not_relay(house: Installation, service: str) -> None:
 
 
 @pytest.mark.req_part("R-003-06", "R-003-33")
-def test_a_message_has_so_many_recipients_and_hops(house: Installation) -> None:
+def test_a_message_has_so_many_recipients_and_hops(house: House) -> None:
     with house.smtp() as client:
         client.ehlo("x.example")
         client.mail("x@example.net")
@@ -107,7 +107,7 @@ def test_a_message_has_so_many_recipients_and_hops(house: Installation) -> None:
 
 
 @pytest.mark.req("R-003-04")
-def test_a_sender_must_be_the_login_s_own(house: Installation) -> None:
+def test_a_sender_must_be_the_login_s_own(house: House) -> None:
     house.apply("own", mailbox("own"), manifest("MailAlias", "own-alias", {
         "domainRef": {"name": "a-test"}, "targets": [{"mailboxRef": {"name": "own"}}]}))  # fmt: skip
     house.wait_for("Mailbox", "own")
@@ -120,7 +120,7 @@ def test_a_sender_must_be_the_login_s_own(house: Installation) -> None:
 
 
 @pytest.mark.req("R-001-40")
-def test_a_message_over_the_limit_is_refused_before_and_after_data(house: Installation) -> None:
+def test_a_message_over_the_limit_is_refused_before_and_after_data(house: House) -> None:
     with house.smtp() as client:
         client.ehlo("client.example.net")
         assert client.esmtp_features["size"] == "2000000"
@@ -132,7 +132,7 @@ def test_a_message_over_the_limit_is_refused_before_and_after_data(house: Instal
 
 
 @pytest.mark.req("R-000-24", "R-001-05")
-def test_a_new_password_acts_within_a_moment_and_drops_no_connection(house: Installation) -> None:
+def test_a_new_password_acts_within_a_moment_and_drops_no_connection(house: House) -> None:
     house.apply("changing", mailbox("changing"))
     house.wait_for("Mailbox", "changing")
     with house.imap("7/changing", "pw-changing") as kept:
@@ -146,7 +146,7 @@ def test_a_new_password_acts_within_a_moment_and_drops_no_connection(house: Inst
             assert kept.noop()[0] == "OK"
 
 
-def test_a_new_mailbox_works_within_a_moment(house: Installation) -> None:
+def test_a_new_mailbox_works_within_a_moment(house: House) -> None:
     began = time.monotonic()
     house.apply("quick", mailbox("quick"))
     wait(lambda: house.can_log_in("7/quick", "pw-quick"), 5)
@@ -157,7 +157,7 @@ def test_a_new_mailbox_works_within_a_moment(house: Installation) -> None:
 
 
 @pytest.mark.req("R-004-01", "R-004-03", "R-004-16")
-def test_services_are_off_or_for_the_lan_alone(house: Installation) -> None:
+def test_services_are_off_or_for_the_lan_alone(house: House) -> None:
     services = {"imap": "off", "pop3": "everywhere", "smtp": "lan"}
     house.apply("services", mailbox("limited", services=services))
     house.wait_for("Mailbox", "limited")
@@ -170,7 +170,7 @@ def test_services_are_off_or_for_the_lan_alone(house: Installation) -> None:
 
 
 @pytest.mark.req("R-002-06", "R-002-08", "R-001-16")
-def test_an_alias_leads_to_several_and_never_takes_a_mailbox_s_address(house: Installation) -> None:
+def test_an_alias_leads_to_several_and_never_takes_a_mailbox_s_address(house: House) -> None:
     alias = {"domainRef": {"name": "a-test"}, "targets": [
         {"mailboxRef": {"name": "one"}}, {"mailboxRef": {"name": "two"}}]}  # fmt: skip
     house.apply("aliases", mailbox("one"), mailbox("two"))
@@ -185,7 +185,7 @@ def test_an_alias_leads_to_several_and_never_takes_a_mailbox_s_address(house: In
     house.wait_for_mail("7/two", "pw-two", 1)
 
 
-def test_aliases_that_lead_in_a_circle_are_named_and_harm_nobody(house: Installation) -> None:
+def test_aliases_that_lead_in_a_circle_are_named_and_harm_nobody(house: House) -> None:
     def leads(name: str, to: str) -> object:
         spec = {"domainRef": {"name": "a-test"}, "targets": [{"address": f"{to}@a.test"}]}
         return manifest("MailAlias", name, spec)
@@ -210,7 +210,7 @@ def test_the_domain_administrator_is_there_and_locked_and_its_name_reserved(hous
 
 
 @pytest.mark.req_part("R-001-15")
-def test_a_full_mailbox_is_refused_at_rcpt(house: Installation) -> None:
+def test_a_full_mailbox_is_refused_at_rcpt(house: House) -> None:
     house.apply("full", mailbox("full", quota="100k"))
     house.wait_for("Mailbox", "full")
     with house.smtp() as client:
@@ -224,7 +224,7 @@ def test_a_full_mailbox_is_refused_at_rcpt(house: Installation) -> None:
         assert code == 552, text
 
 
-def test_special_use_folders_are_there(house: Installation) -> None:
+def test_special_use_folders_are_there(house: House) -> None:
     with house.imap("7/info", "pw-info") as client:
         listed = b" ".join(line for line in client.list()[1] if isinstance(line, bytes))
     for use in (b"\\Drafts", b"\\Sent", b"\\Junk", b"\\Trash", b"\\Archive"):
@@ -345,12 +345,12 @@ def test_state_survives_a_restart(lonely: Installation) -> None:
     assert len(lonely.inbox("7/info", "pw-info")) == 1
 
 
-def test_tls_is_needed_for_a_login(house: Installation) -> None:
+def test_tls_is_needed_for_a_login(house: House) -> None:
     # From another address than the server's: Dovecot takes a connection within one address for safe.
     other = ("127.0.0.2", 0)
-    with socket.create_connection((HOST, house.port("imap")), 10, other) as plain:
+    with socket.create_connection(house.address("imap"), 10, other) as plain:
         assert b"a NO [PRIVACYREQUIRED]" in answer(plain, b'a LOGIN "7/info" "pw-info"\r\n', b"\r\na ")
-    with socket.create_connection((HOST, house.port("pop3")), 10, other) as plain:
+    with socket.create_connection(house.address("pop3"), 10, other) as plain:
         assert b"-ERR [AUTH]" in answer(plain, b"USER 7/info\r\n", b"-ERR")
     with house.smtp("submission") as plain_smtp:
         plain_smtp.ehlo("x.example")
@@ -358,7 +358,7 @@ def test_tls_is_needed_for_a_login(house: Installation) -> None:
         assert plain_smtp.docmd("AUTH PLAIN AGEAYg==")[0] in (503, 530, 538)
 
 
-def test_messages_that_nobody_here_wrote_come_back_byte_for_byte(house: Installation) -> None:
+def test_messages_that_nobody_here_wrote_come_back_byte_for_byte(house: House) -> None:
     """The standard library's e-mail test data and the bounces that flufl.bounce collected, through SMTP, come
     back over IMAP and POP3."""
     import test.test_email as corpus  # type: ignore[import-not-found]

@@ -66,7 +66,7 @@ BROKEN = [
     Broken(mailbox("maint"), "metadata.name", "reserved"),
     Broken(mailbox("x" * 65), "metadata.name", "64 characters"),
     Broken(mailbox(passwordHash="{PLAIN}x", passwordSecretRef={"name": "a"}), "spec.passwordHash", "keep"),
-    Broken(mailbox(passwordHash="secret"), "spec.passwordHash", "must match"),
+    Broken(mailbox(passwordHash="secret"), "spec.passwordHash", "one of Dovecot's schemes"),
     Broken(mailbox(loginName="abc"), "spec.loginName", "must match"),
     Broken(mailbox(shard=100), "spec.shard", "99"),
     Broken(mailbox(autoresponder={}), "spec.autoresponder.text", "is missing"),

@@ -10,6 +10,7 @@ import ssl
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from email.message import EmailMessage
@@ -87,7 +88,112 @@ def wait(what: Callable[[], T | None], seconds: float = 20, why: str = "it did n
         time.sleep(0.05)
 
 
-class Installation:
+class House(ABC):
+    """An installation on some ground, manifests applied to it, and its users."""
+
+    @abstractmethod
+    def apply(self, name: str, *documents: Any) -> None:
+        """Apply manifests; `name` is that of their file."""
+
+    @abstractmethod
+    def remove(self, name: str) -> None:
+        """Take away what was applied under this name."""
+
+    @abstractmethod
+    def status(self, kind: str, name: str) -> dict[str, Any]:
+        """The status of an object, {} if it is not known."""
+
+    @abstractmethod
+    def wait_for(self, kind: str, name: str, status: str = "True", seconds: float = 20) -> dict[str, str]:
+        """Wait for an object's Ready; returns that condition."""
+
+    @abstractmethod
+    def address(self, service: str) -> tuple[str, int]:
+        """Host and port of a service: smtp, submission, submissions, imap, imaps, pop3, pop3s, sieve."""
+
+    @abstractmethod
+    def tls(self) -> ssl.SSLContext:
+        """A context that trusts the installation's own authority, and nobody else."""
+
+    def conditions(self, kind: str, name: str) -> dict[str, dict[str, str]]:
+        """The conditions of an object by type."""
+        return {c["type"]: c for c in self.status(kind, name).get("conditions", ())}
+
+    @contextmanager
+    def smtp(self, service: str = "smtp") -> Iterator[smtplib.SMTP]:
+        """A client of one of the SMTP ports, closed at the end."""
+        client = smtplib.SMTP(*self.address(service), timeout=30)
+        try:
+            yield client
+        finally:
+            client.close()
+
+    @contextmanager
+    def submission(self, login: str, password: str) -> Iterator[smtplib.SMTP]:
+        """A client of 587 that logged in after STARTTLS."""
+        with self.smtp("submission") as client:
+            client.starttls(context=self.tls())
+            client.login(login, password)
+            yield client
+
+    @contextmanager
+    def imap(self, login: str, password: str) -> Iterator[imaplib.IMAP4]:
+        """A client of 993, logged in."""
+        client = imaplib.IMAP4_SSL(*self.address("imaps"), ssl_context=self.tls(), timeout=30)
+        try:
+            client.login(login, password)
+            yield client
+        finally:
+            client.shutdown()
+
+    @contextmanager
+    def pop3(self, login: str, password: str) -> Iterator[poplib.POP3]:
+        """A client of 995, logged in."""
+        client = poplib.POP3_SSL(*self.address("pop3s"), context=self.tls(), timeout=30)
+        try:
+            client.user(login)
+            client.pass_(password)
+            yield client
+        finally:
+            client.close()
+
+    def can_log_in(self, login: str, password: str) -> bool:
+        """Whether IMAP takes the login."""
+        try:
+            with self.imap(login, password):
+                return True
+        except imaplib.IMAP4.error:
+            return False
+
+    def inbox(self, login: str, password: str) -> list[bytes]:
+        """All messages of the INBOX, whole, in the order of their arrival."""
+        with self.imap(login, password) as client:
+            if client.select("INBOX", readonly=True)[1] == [b"0"]:
+                return []
+            _, found = client.fetch("1:*", "(BODY.PEEK[])")
+            return [part[1] for part in found if isinstance(part, tuple)]
+
+    def deliver(self, sender: str, to: str, subject: str = "hello") -> None:
+        """From outside, over port 25."""
+        with self.smtp() as client:
+            client.send_message(message(sender, to, subject), sender, [to])
+
+    def wait_for_mail(self, login: str, password: str, count: int, seconds: float = 20) -> list[bytes]:
+        """The INBOX once it holds `count` messages."""
+
+        def arrived() -> list[bytes] | None:
+            try:
+                messages = self.inbox(login, password)
+            except OSError:  # the store is not up again yet
+                return None
+            return messages if len(messages) >= count else None
+
+        found: list[bytes] = wait(arrived, seconds, f"{count} messages did not arrive for {login}")
+        assert len(found) == count
+        return found
+
+
+class Installation(House):
     """`mailpods up` in a process of its own. Write manifests with `apply()`."""
 
     def __init__(self, folder: Path) -> None:
@@ -131,13 +237,6 @@ class Installation:
             return {"objects": [], "ports": {}, "admin": {}}
         return found
 
-    def conditions(self, kind: str, name: str) -> dict[str, dict[str, str]]:
-        """The conditions of an object by type."""
-        for row in self.state()["objects"]:
-            if (row["kind"], row["name"]) == (kind, name):
-                return {c["type"]: c for c in row["status"]["conditions"]}
-        return {}
-
     def status(self, kind: str, name: str) -> dict[str, Any]:
         """The status of an object, {} if it is not known."""
         rows = self.state()["objects"]
@@ -169,6 +268,10 @@ class Installation:
         path = self.data / "logs" / f"{container}.log"
         return path.read_text(errors="replace") if path.exists() else ""
 
+    def address(self, service: str) -> tuple[str, int]:
+        """Where a service of this machine is."""
+        return HOST, self.port(service)
+
     def port(self, name: str) -> int:
         """This machine's port of a service."""
         return int(self.state()["ports"][name])
@@ -179,78 +282,3 @@ class Installation:
         context = ssl.create_default_context(cafile=str(files[0]))
         context.check_hostname = False  # the certificate names mail.a.test, not 127.0.0.1
         return context
-
-    # --- its users
-
-    @contextmanager
-    def smtp(self, service: str = "smtp") -> Iterator[smtplib.SMTP]:
-        """A client of one of the SMTP ports, closed at the end."""
-        client = smtplib.SMTP(HOST, self.port(service), timeout=30)
-        try:
-            yield client
-        finally:
-            client.close()
-
-    @contextmanager
-    def submission(self, login: str, password: str) -> Iterator[smtplib.SMTP]:
-        """A client of 587 that logged in after STARTTLS."""
-        with self.smtp("submission") as client:
-            client.starttls(context=self.tls())
-            client.login(login, password)
-            yield client
-
-    @contextmanager
-    def imap(self, login: str, password: str) -> Iterator[imaplib.IMAP4]:
-        """A client of 993, logged in."""
-        client = imaplib.IMAP4_SSL(HOST, self.port("imaps"), ssl_context=self.tls(), timeout=30)
-        try:
-            client.login(login, password)
-            yield client
-        finally:
-            client.shutdown()
-
-    @contextmanager
-    def pop3(self, login: str, password: str) -> Iterator[poplib.POP3]:
-        """A client of 995, logged in."""
-        client = poplib.POP3_SSL(HOST, self.port("pop3s"), context=self.tls(), timeout=30)
-        try:
-            client.user(login)
-            client.pass_(password)
-            yield client
-        finally:
-            client.close()
-
-    def can_log_in(self, login: str, password: str) -> bool:
-        """Whether IMAP takes the login."""
-        try:
-            with self.imap(login, password):
-                return True
-        except imaplib.IMAP4.error:
-            return False
-
-    def inbox(self, login: str, password: str) -> list[bytes]:
-        """All messages of the INBOX, whole, in the order of their arrival."""
-        with self.imap(login, password) as client:
-            if client.select("INBOX", readonly=True)[1] == [b"0"]:
-                return []
-            _, found = client.fetch("1:*", "(BODY.PEEK[])")
-            return [part[1] for part in found if isinstance(part, tuple)]
-
-    def deliver(self, sender: str, to: str, subject: str = "hello") -> None:
-        """From outside, over port 25."""
-        with self.smtp() as client:
-            client.send_message(message(sender, to, subject), sender, [to])
-
-    def wait_for_mail(self, login: str, password: str, count: int, seconds: float = 20) -> list[bytes]:
-        """The INBOX once it holds `count` messages."""
-
-        def arrived() -> list[bytes] | None:
-            try:
-                messages = self.inbox(login, password)
-            except OSError:  # the store is not up again yet
-                return None
-            return messages if len(messages) >= count else None
-
-        found: list[bytes] = wait(arrived, seconds, f"{count} messages did not arrive for {login}")
-        assert len(found) == count
-        return found

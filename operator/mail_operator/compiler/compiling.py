@@ -10,6 +10,7 @@ from mail_operator.compiler.reach import Reach, reach
 from mail_operator.compiler.server import (
     ServerOutcome,
     build_server,
+    encode_versions,
     file_secret,
     installation,
     lost_policy,
@@ -40,7 +41,7 @@ class _Memory:
     generated: Mapping[ObjectRef, Mapping[ObjectRef, str]] = field(default_factory=dict)
     fragments: dict[ObjectRef, Fragment] = field(default_factory=dict)
     parts: dict[_Key, dict[ObjectRef, Records]] = field(default_factory=dict)
-    files: dict[_Key, tuple[bytes, bytes]] = field(default_factory=dict)  # directory, credentials
+    files: dict[_Key, tuple[bytes, bytes, bytes]] = field(default_factory=dict)  # …, credentials, versions
     manifests: dict[_Key, tuple[Manifest, Manifest]] = field(default_factory=dict)
     reaches: dict[ObjectRef, Reach] = field(default_factory=dict)
     statuses: dict[ObjectRef, Status] = field(default_factory=dict)
@@ -66,6 +67,7 @@ class _Run:
             any(not isinstance((now.get(ref) or before[ref]), Member) for ref in touched)
             or snapshot.namespaces != old.snapshot.namespaces
             or snapshot.secrets != old.snapshot.secrets
+            or snapshot.image != old.snapshot.image
         )
         self.new = _Memory(
             snapshot=snapshot,
@@ -224,16 +226,20 @@ class _Run:
             merged.addresses.update(records.addresses)
             merged.accounts.update(records.accounts)
             merged.credentials.update(records.credentials)
+            merged.versions.update(records.versions)
         directory = encode(Bucket(merged.domains, merged.addresses, merged.accounts))
         credentials = encode_credentials(Credentials(merged.credentials))
-        if self.old.files.get(key) == (directory, credentials):
+        versions = encode_versions(merged.versions)
+        if self.old.files.get(key) == (directory, credentials, versions):
             return
-        self.new.files[key] = (directory, credentials)
-        at = installation(self.new.topology.servers[server])
+        self.new.files[key] = (directory, credentials, versions)
+        at = installation(self.new.topology.servers[server], self.snapshot.image)
         file = file_name(bucket)
         self.new.manifests[key] = (
             file_secret(at, "directory", at.bucket_secret("directory", bucket), file, directory),
-            file_secret(at, "credentials", at.bucket_secret("credentials", bucket), file, credentials),
+            file_secret(
+                at, "credentials", at.bucket_secret("credentials", bucket), file, credentials, versions
+            ),
         )
 
     def _follow_aliases(self, addresses: set[str]) -> None:
@@ -311,7 +317,7 @@ class _Run:
         directory: dict[ObjectRef, dict[str, bytes]] = {}
         credentials: dict[ObjectRef, dict[str, bytes]] = {}
         for ref in sorted(new.servers):
-            outcome, at = new.servers[ref], installation(new.topology.servers[ref])
+            outcome, at = new.servers[ref], installation(new.topology.servers[ref], self.snapshot.image)
             files = {
                 mount: {file_name(n): new.files[ref, n][column] for n in range(BUCKETS)}
                 for column, mount in enumerate(("directory", "credentials"))

@@ -45,6 +45,7 @@ class Records:
     addresses: dict[Address, AddressEntry] = field(default_factory=dict)
     accounts: dict[AccountId, Account] = field(default_factory=dict)
     credentials: dict[AccountId, Credential] = field(default_factory=dict)
+    versions: dict[str, tuple[str, str]] = field(default_factory=dict)  # Secret -> its version, its hash
 
 
 @dataclass
@@ -215,15 +216,16 @@ class _Builder:
     def _password(self, mailbox: Mailbox) -> tuple[str | None, Verdict | None]:
         if mailbox.spec.password_hash:
             return mailbox.spec.password_hash, None
-        name = mailbox.password_secret()
+        name, key = mailbox.password_secret(), self._address(mailbox.local_part)
         if name is None:
             name = f"{mailbox.metadata.name}-password"
             wanted = GeneratedSecret("password", mailbox.metadata.namespace, name, mailbox.ref)
             self.out.secrets.append(wanted)
-            return self._look_up((mailbox.metadata.namespace, name), generated=True)
-        return self._look_up((mailbox.metadata.namespace, name), generated=False)
+            return self._look_up((mailbox.metadata.namespace, name), key, generated=True)
+        return self._look_up((mailbox.metadata.namespace, name), key, generated=False)
 
-    def _look_up(self, name: SecretName, generated: bool) -> tuple[str | None, Verdict | None]:
+    def _look_up(self, name: SecretName, key: str, generated: bool) -> tuple[str | None, Verdict | None]:
+        """The hash in a Secret, and what is wrong with it. `key`: beside whose records it is noted."""
         self.out.secrets_read.add(name)
         found = self.snapshot.passwords.get(name)
         facts = PasswordFacts(
@@ -232,8 +234,11 @@ class _Builder:
             readable=isinstance(found, PasswordHash),
             problem=(found.reason, found.message) if isinstance(found, SecretProblem) else None,
         )
-        hashed = found.hash if isinstance(found, PasswordHash) else None
-        return hashed, first(password_rules.FAULTS, facts)
+        if not isinstance(found, PasswordHash):
+            return None, first(password_rules.FAULTS, facts)
+        if found.version:
+            self.out.records(key).versions["/".join(name)] = (found.version, found.hash)
+        return found.hash, first(password_rules.FAULTS, facts)
 
     def _other(self, member: MailAlias | MailingList, holders: Mapping[str, ObjectRef]) -> None:
         address = Address(self._address(member.local_part))
@@ -330,7 +335,8 @@ class _Builder:
         login = AccountId(f"{state.number}/maint")
         hashed, fault = None, None
         if secret := state.domain.password_secret():
-            hashed, fault = self._look_up((state.domain.metadata.namespace, secret), generated=False)
+            name = (state.domain.metadata.namespace, secret)
+            hashed, fault = self._look_up(name, f"maint@{state.name}", generated=False)
         credential = Credential((login,), hashed, {"portal": "everywhere"}, mailbox=False)
         self.out.records(f"maint@{state.name}").credentials[login] = credential
         return login, fault

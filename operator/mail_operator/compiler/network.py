@@ -52,7 +52,7 @@ def login_endpoints(at: Installation, shard: int) -> dict[Service, str]:
 
 def smtp_network_policy(at: Installation) -> Manifest:
     """SMTP from everywhere; what believes a PROXY header only from pods that say they are such a proxy."""
-    proxied = {name: number for name, number in SMTP_PORTS.items() if name.endswith("-proxy")}
+    proxied = {name: number for name, number in SMTP_PORTS.items() if name.endswith("-pp")}
     public = {name: SMTP_PORTS[name] for name in SMTP_SERVICE.values()}
     rules = [
         _from_anywhere(public),
@@ -65,7 +65,7 @@ def smtp_network_policy(at: Installation) -> Manifest:
 def store_network_policy(at: Installation) -> Manifest:
     """Mailboxes from everywhere by login; LMTP, which asks for none, only from this installation."""
     public = {name: STORE_PORTS[name] for name in STORE_SERVICE.values()}
-    proxied = {name: number for name, number in STORE_PORTS.items() if name.endswith("-proxy")}
+    proxied = {name: number for name, number in STORE_PORTS.items() if name.endswith("-pp")}
     inner = {name: STORE_PORTS[name] for name in ("lmtp", "quota")}
     rules = [
         _from_anywhere(public),

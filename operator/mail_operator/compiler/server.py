@@ -1,6 +1,7 @@
 """What one MailServer leads to: its settings for mail pods, its Kubernetes objects, its status."""
 
 import base64
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -21,6 +22,7 @@ from mailpods.directory.records import Address, Server, Shard, Smarthost, StoreS
 from mailpods.directory.shards import SERVER_FILE, STORE_FILE, encode_server, encode_store
 
 CONFIRM_REMOVAL = "mailpods.io/confirm-removal"  # annotation: the sudden removal that was meant
+VERSIONS = "versions.json"  # key of a credentials Secret
 _DAY = 86400
 _KEYS = ("username", "password")
 
@@ -36,11 +38,12 @@ class ServerOutcome:
     secrets: tuple[GeneratedSecret, ...] = ()
 
 
-def installation(server: MailServer) -> Installation:
+def installation(server: MailServer, image: str) -> Installation:
     """What the builders of objects need of a MailServer."""
     spec, name = server.spec, server.metadata.name
     return Installation(
         ref=server.ref,
+        image=image,
         buckets=BUCKETS,
         smtp_replicas=spec.smtp.replicas,
         smtp_workers=spec.smtp.workers,
@@ -57,7 +60,7 @@ def build_server(
     server: MailServer, policies: Sequence[RelayPolicy], counts: tuple[int, int], snapshot: Snapshot
 ) -> ServerOutcome:
     """Everything of a server but its domains. `policies`: the oldest first; `counts`: domains, mailboxes."""
-    at = installation(server)
+    at = installation(server, snapshot.image)
     verdicts = {policy.ref: policy_verdicts(policy, server, snapshot) for policy in policies}
     effective = [policy for policy in policies if verdicts[policy.ref][0] is None]
     record = server_record(at, server, effective, snapshot)
@@ -220,12 +223,23 @@ def server_objects(at: Installation) -> Iterator[Manifest]:
     yield workloads.smtp_stateful_set(at)
 
 
-def file_secret(at: Installation, mount: str, name: str, file: str, data: bytes) -> Manifest:
-    """One file of the directory or the credentials, as the Secret that carries it."""
+def encode_versions(versions: Mapping[str, tuple[str, str]]) -> bytes:
+    """Of which version of which Secret (namespace/name) a hash was made; b"" where none says."""
+    return json.dumps(versions, sort_keys=True, separators=(",", ":")).encode() if versions else b""
+
+
+def file_secret(
+    at: Installation, mount: str, name: str, file: str, data: bytes, versions: bytes = b""
+) -> Manifest:
+    """One file of the directory or the credentials, as the Secret that carries it.
+
+    `versions` stay beside it for the reconciler alone: pods mount the file and nothing else.
+    """
+    contents = {file: data, **({VERSIONS: versions} if versions else {})}
     return {
         "apiVersion": "v1",
         "kind": "Secret",
         "metadata": at.metadata(name, mount),
         "type": f"mailpods.io/{mount}",
-        "data": {file: base64.b64encode(data).decode()},
+        "data": {key: base64.b64encode(value).decode() for key, value in contents.items()},
     }

@@ -14,6 +14,7 @@ class PasswordHash:
     """A Secret's password, hashed by the I/O layer in a scheme that Dovecot knows."""
 
     hash: str
+    version: str = ""  # of the Secret it was made of, kept beside it so that it is never hashed twice
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,7 @@ class Snapshot:
     secrets: Mapping[SecretName, Mapping[str, bytes] | SecretProblem] = field(default_factory=dict)
     namespaces: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # name -> labels
     age: Mapping[ObjectRef, int] = field(default_factory=dict)  # where no creation time is set: less is older
+    image: str = "mailpods:0.1.0"  # of the mail pods
 
     def with_changes(
         self, changed: Mapping[ObjectRef, Resource], removed: Iterable[ObjectRef] = ()

@@ -1,6 +1,6 @@
 """The status of a custom resource: its conditions, without times, and what a person wants to see."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mail_operator.policies.verdict import Verdict
@@ -43,3 +43,34 @@ def status(resource: Resource, conditions: list[Condition], shown: Mapping[str, 
 def ready_of(status: Mapping[str, Any]) -> Condition | None:
     """The Ready condition of a status, if it has one yet."""
     return next((c for c in status["conditions"] if c["type"] == "Ready"), None)
+
+
+def withheld(status: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The same, with Ready held back until the pods have loaded what makes it true."""
+    conditions = [
+        {**c, "status": "Unknown", "reason": "Propagating", "message": "The pods are taking this up."}
+        if c["type"] == "Ready" and c["status"] == "True"
+        else c
+        for c in status["conditions"]
+    ]
+    return {**status, "conditions": conditions}
+
+
+def not_applied(status: Mapping[str, Any], message: str) -> Mapping[str, Any]:
+    """The status of a MailServer of whose objects the cluster refused some; `message` says why."""
+    generation = (
+        {"observedGeneration": status["observedGeneration"]} if "observedGeneration" in status else {}
+    )
+    refused = {**condition("Ready", False, "NotApplied", message[:32768]), **generation}
+    conditions = [refused if c["type"] == "Ready" else c for c in status["conditions"]]
+    return {**status, "conditions": conditions}
+
+
+def invalid_status(problems: Sequence[tuple[str, str]], generation: int) -> Mapping[str, Any]:
+    """The status of a resource that this version cannot read; (field, sentence) say why."""
+    message = "; ".join(f"{field}: {sentence}" for field, sentence in problems)[:32768]
+    conditions = ready(Verdict("Invalid", f"{message}. Its last valid version, if any, stays in force."), "")
+    return {
+        "observedGeneration": generation,
+        "conditions": [{**each, "observedGeneration": generation} for each in conditions],
+    }

@@ -9,20 +9,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from mail_operator.resources.meta import ObjectRef
+from mailpods.directory.shards import SERVER_FILE, STORE_FILE, file_name
 
 Manifest = dict[str, Any]
 
-IMAGE = "mailpods:0.1.0"
 USER = 5000
 AUTH_SOCKET = "/auth/run/auth-client"
 
+# Names of ports have 15 characters at most (RFC 6335 §5.1); -pp: with PROXY protocol.
 SMTP_PORTS = {
     "smtp": 2525,
     "submission": 2587,
     "submissions": 2465,
-    "smtp-proxy": 3525,
-    "submission-proxy": 3587,
-    "submissions-proxy": 3465,
+    "smtp-pp": 3525,
+    "submission-pp": 3587,
+    "submissions-pp": 3465,
     "admin": 9100,
 }
 AUTH_PORTS = {"auth-admin": 9101}
@@ -32,10 +33,10 @@ STORE_PORTS = {
     "pop3": 2110,
     "pop3s": 2995,
     "sieve": 4190,
-    "imap-proxy": 3143,
-    "imaps-proxy": 3993,
-    "pop3-proxy": 3110,
-    "pop3s-proxy": 3995,
+    "imap-pp": 3143,
+    "imaps-pp": 3993,
+    "pop3-pp": 3110,
+    "pop3s-pp": 3995,
     "lmtp": 2024,
     "quota": 2340,
     "doveadm": 2080,
@@ -48,6 +49,7 @@ class Installation:
     """What the builders need to know of a MailServer. Sizes are Kubernetes quantities."""
 
     ref: ObjectRef
+    image: str
     buckets: int
     smtp_replicas: int
     smtp_workers: int | None  # None: one for each core
@@ -90,6 +92,7 @@ class Installation:
 def smtp_stateful_set(at: Installation) -> Manifest:
     """The pods that take and deliver mail, each with the authenticator that SMTP AUTH asks, and a spool."""
     smtp = _container(
+        at,
         "smtp",
         [
             *("mailpods.smtp", "--directory", "/directory", "--buckets", str(at.buckets)),
@@ -101,6 +104,7 @@ def smtp_stateful_set(at: Installation) -> Manifest:
         memory="128Mi",
     )
     auth = _container(
+        at,
         "auth",
         [
             *("mailpods.store", "--role", "auth", "--credentials", "/credentials"),
@@ -126,6 +130,7 @@ def smtp_stateful_set(at: Installation) -> Manifest:
 def store_stateful_set(at: Installation) -> Manifest:
     """The pods that keep mailboxes: one for each shard, each with its own volume."""
     store = _container(
+        at,
         "store",
         [
             *("mailpods.store", "--role", "store", "--credentials", "/credentials"),
@@ -166,7 +171,12 @@ def disruption_budget(at: Installation, component: str) -> Manifest:
 
 
 def _container(
-    name: str, arguments: list[str], ports: Mapping[str, int], mounts: Mapping[str, str], memory: str
+    at: Installation,
+    name: str,
+    arguments: list[str],
+    ports: Mapping[str, int],
+    mounts: Mapping[str, str],
+    memory: str,
 ) -> Manifest:
     prefix = "auth-" if name == "auth" else ""  # names of ports are unique in a pod, variables in a container
     env: list[Manifest] = [
@@ -177,7 +187,7 @@ def _container(
     admin = f"{prefix}admin"
     return {
         "name": name,
-        "image": IMAGE,
+        "image": at.image,
         "command": ["python", "-m", *arguments],
         "env": env,
         "ports": [{"name": port, "containerPort": number} for port, number in ports.items()],
@@ -203,8 +213,12 @@ def _container(
 
 def _bucket_volume(at: Installation, mount: str) -> Manifest:
     """The Secrets of a mount as one folder. They are optional: pods start before they are written."""
-    names = [at.main_secret(mount), *(at.bucket_secret(mount, bucket) for bucket in range(at.buckets))]
-    sources = [{"secret": {"name": name, "optional": True}} for name in names]
+    files = {at.bucket_secret(mount, bucket): file_name(bucket) for bucket in range(at.buckets)}
+    files[at.main_secret(mount)] = {"directory": SERVER_FILE, "credentials": STORE_FILE}[mount]
+    sources = [
+        {"secret": {"name": name, "optional": True, "items": [{"key": file, "path": file}]}}
+        for name, file in files.items()
+    ]
     return {"name": mount, "projected": {"sources": sources}}
 
 

@@ -1,7 +1,9 @@
 """Reads manifests from files and folders, again when they change, document by document.
 
-A file that cannot be read or parsed keeps the objects that it held; an object that became invalid keeps its
-last valid version. Both are told as problems. What is silently taken away is only what the user took away.
+A file that cannot be read keeps the objects that it held, and so does one of which a document cannot be
+parsed, or that became empty, as in the middle of being saved; an object that became invalid keeps its last
+valid version. All are told as problems. What is silently taken away is only what the user took away, and
+never the last of a folder.
 """
 
 import itertools
@@ -99,7 +101,13 @@ class Manifests:
                 self._missing.append(Problem(path, 1, "", f"cannot be read: {error.strerror}"))
                 listed.update(file for file in self._files if path in (file, *file.parents))
         changed = False
-        for file in [file for file in self._files if file not in listed]:
+        kept = set[Path]()
+        for path in self.paths:
+            held = {f for f, entry in self._files.items() if entry.documents and path in (f, *f.parents)}
+            if held and not any(path in (file, *file.parents) for file in listed):
+                self._missing.append(Problem(path, 1, "", _EMPTY))
+                kept |= held
+        for file in [file for file in self._files if file not in listed | kept]:
             del self._files[file]
             changed = True
         for file in sorted(listed):
@@ -123,17 +131,24 @@ class Manifests:
         entry.stamp = stamp
         known = {document.text: document for document in entry.documents}
         documents: list[Document] = []
-        try:
-            for line, part in _split(text):
+        problems = []
+        for line, part in _split(text):
+            try:
                 document = known[part] if part in known else _parse(path, line, part)
-                if document is not None and document.line != line:
-                    document = replace(document, line=line)  # its content stays the same object
-                if document is not None:
-                    documents.append(document)
-        except _Unparsable as error:
-            entry.problems = [error.problem]  # the documents stay as they were
-        else:
-            entry.documents, entry.problems = documents, []
+            except _Unparsable as error:
+                problems.append(error.problem)
+                continue
+            if document is not None and document.line != line:
+                document = replace(document, line=line)  # its content stays the same object
+            if document is not None:
+                documents.append(document)
+        if not documents and not problems and entry.documents:
+            problems.append(Problem(path, 1, "", "is empty: what it held stays until it is deleted"))
+        if problems:
+            # Who knows which of the old ones the broken one was: all stay that do not stand there anew.
+            there = {_name(document) for document in documents}
+            documents += [document for document in entry.documents if _name(document) not in there]
+        entry.documents, entry.problems = documents, problems
         return True
 
     @property
@@ -146,6 +161,14 @@ class Manifests:
     def problems(self) -> list[Problem]:
         """Files and folders that cannot be read or parsed."""
         return [*self._missing, *(p for path in sorted(self._files) for p in self._files[path].problems)]
+
+
+_EMPTY = "holds no manifest any more: nothing was changed; put one back, or start without this folder"
+
+
+def _name(document: Document) -> tuple[str, str, str]:
+    meta = document.content["metadata"]
+    return str(document.content.get("kind")), str(meta.get("namespace")), str(meta.get("name"))
 
 
 class _Unparsable(Exception):
@@ -187,6 +210,8 @@ def _parse(path: Path, line: int, text: str) -> Document | None:
         message = getattr(error, "problem", None) or str(error)
         at = line + mark.line if mark else line
         raise _Unparsable(Problem(path, at, "", f"is not YAML: {message}")) from error
+    except (ValueError, RecursionError) as error:  # of an impossible date, or of depths without end
+        raise _Unparsable(Problem(path, line, "", f"cannot be read: {error}")) from error
     if content is None:
         return None
     if not isinstance(content, dict) or not isinstance(content.get("metadata"), dict):

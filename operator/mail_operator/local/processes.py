@@ -85,7 +85,8 @@ class Process:
                 os.killpg(self._process.pid, signal.SIGKILL)
 
 
-def _start_time(pid: int) -> int | None:
+def start_time(pid: int) -> int | None:
+    """When the process started; None if there is none of this id."""
     # In clock ticks since boot (proc(5)): tells a process from a later one that was given the same id.
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -96,7 +97,7 @@ def _start_time(pid: int) -> int | None:
 
 def record(pids: list[int]) -> bytes:
     """What `end_leftovers()` needs to know these processes again."""
-    return "".join(f"{pid} {_start_time(pid)}\n" for pid in sorted(pids)).encode()
+    return "".join(f"{pid} {start_time(pid)}\n" for pid in sorted(pids)).encode()
 
 
 def end_leftovers(recorded: bytes) -> int:
@@ -104,7 +105,7 @@ def end_leftovers(recorded: bytes) -> int:
     ended = 0
     for line in recorded.decode().splitlines():
         pid, started = line.split()
-        if str(_start_time(int(pid))) == started:
+        if str(start_time(int(pid))) == started:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(int(pid), signal.SIGKILL)
                 ended += 1

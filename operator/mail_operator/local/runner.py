@@ -12,6 +12,7 @@ from typing import Any
 
 from mail_operator.compiler import compile
 from mail_operator.compiler.plan import GeneratedSecret, Plan
+from mail_operator.compiler.status import withheld
 from mail_operator.local.files import write_atomically
 from mail_operator.local.manifests import Manifests
 from mail_operator.local.pods import Container, Pods
@@ -24,6 +25,7 @@ from mailpods.directory.shards import content_hash
 
 _LONGEST_SOCKET = "/state/run/token-login/imap-urlauth"
 _LOOK_SECONDS = 0.1  # between looks at the manifests
+_GOOD_SECONDS = 3.0  # after a change; ten thousand manifests take a tenth of a second to write
 _RENEWAL_SECONDS = 3600.0  # between looks at the certificates
 _CA = GeneratedSecret("tls", "", "mailpods-ca", ObjectRef("Secret", "", "mailpods-ca"))
 
@@ -36,7 +38,8 @@ class Runner:
     ) -> None:
         self._data = data
         self._ports = ports
-        self.world = World(Manifests(paths), data.state, one_server=True)
+        self.world = World(Manifests(paths), data.state, one_server=True, last_good=data.last_good())
+        self._good_at: float | None = None  # when to write down what is in force
         self.pods = Pods(data.path, ports, bind, user)
         self.plan = Plan()
         self._hashes: dict[str, dict[str, str]] = {}  # volume -> file -> hash, of the plan
@@ -54,14 +57,24 @@ class Runner:
         if now >= self._next_look:
             self._next_look = now + _LOOK_SECONDS
             changed = self.world.refresh()
+            if changed and self._good_at is None:
+                self._good_at = now + _GOOD_SECONDS
+            if self._good_at is not None and now >= self._good_at:
+                self._keep_good()
             if changed or now >= self._next_renewal:
                 self._next_renewal = now + _RENEWAL_SECONDS
                 self._apply()
         self.pods.tick()
         return self._acknowledge() or changed
 
+    def _keep_good(self) -> None:
+        self._data.keep_last_good(self.world.last_good())
+        self._good_at = None
+
     def stop(self) -> None:
         """Drain and end the pods; returns when all have ended."""
+        if self._good_at is not None:
+            self._keep_good()
         self.pods.stop()
         while self.pods.running:
             self.pods.tick()
@@ -155,7 +168,7 @@ class Runner:
             loaded, expected = self._acknowledged[container.key], self._expected(container)
             missing |= {file for file, digest in expected.items() if loaded.get(file) != digest}
         return {
-            ref: _held_back(status)
+            ref: withheld(status)
             if (carried := self.plan.carried.get(ref))
             and not (containers and missing.isdisjoint(carried.files))
             else status
@@ -173,16 +186,6 @@ class Runner:
     def admin(self) -> dict[str, str]:
         """Container ("pod/container") -> URL of its admin port."""
         return {c.process.name: c.admin for c in self._containers() if c.admin}
-
-
-def _held_back(status: Mapping[str, Any]) -> Mapping[str, Any]:
-    conditions = [
-        {**c, "status": "Unknown", "reason": "Propagating", "message": "The pods are taking this up."}
-        if c["type"] == "Ready" and c["status"] == "True"
-        else c
-        for c in status["conditions"]
-    ]
-    return {**status, "conditions": conditions}
 
 
 def _loaded(container: Container) -> Mapping[str, str]:

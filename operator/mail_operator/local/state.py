@@ -1,6 +1,7 @@
 """The data folder: what outlives a run. Mail lies in volumes/, what compile() decided once in state.json.
 
 state.json   order of age, allocations, generated Secrets, password hashes, what was confirmed
+good.json    the manifests in force, for a start at which some of them are broken
 volumes/     the pods' persistent volumes
 run/ logs/   the pods' files while they run, and what they said
 """
@@ -95,6 +96,18 @@ class DataFolder:
         if text != self._written:
             write_atomically(self.path / "state.json", text.encode())
             self._written = text
+
+    def last_good(self) -> dict[str, Any]:
+        """The manifests of a former run; {} where there are none that can be read."""
+        try:
+            found: dict[str, Any] = json.loads((self.path / "good.json").read_bytes())
+            return found
+        except (OSError, ValueError):
+            return {}
+
+    def keep_last_good(self, manifests: dict[str, dict[str, Any]]) -> None:
+        """Write them, if they changed. Dates become texts, as the API server has them."""
+        write_atomically(self.path / "good.json", json.dumps(manifests, default=str).encode())
 
     def close(self) -> None:
         """Let others use it."""

@@ -4,6 +4,7 @@ import base64
 import binascii
 import time
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from mail_operator.compiler.plan import GeneratedSecret, Plan
@@ -13,7 +14,7 @@ from mail_operator.local.state import State
 from mail_operator.local.volumes import content
 from mail_operator.resources import KINDS, Invalid, Resource, load
 from mail_operator.resources.meta import ObjectRef
-from mail_operator.secrets import PasswordHashes, generate_password
+from mail_operator.secrets import PasswordHashes, generate_password, password_in
 
 # Hashing takes 30 ms a password and must not hold up the rest: the others follow in the next round.
 _HASHING_SECONDS = 0.1
@@ -23,8 +24,21 @@ _HASHING = SecretProblem("Hashing", "The password is being hashed; this takes a 
 class World:
     """What is known now. `refresh()` looks again; `snapshot` and `problems` tell."""
 
-    def __init__(self, manifests: Manifests, state: State, one_server: bool = False) -> None:
-        """`one_server`: of several MailServers only the oldest counts, for their ports are the same."""
+    def __init__(
+        self,
+        manifests: Manifests,
+        state: State,
+        one_server: bool = False,
+        last_good: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> None:
+        """`one_server`: of several MailServers only the oldest counts, for their ports are the same.
+
+        `last_good`: what `last_good()` said in a former run; it stands in for what is broken at the start.
+        """
+        self._remembered = {
+            ObjectRef(*name.split("/", 2)): Document(Path(each["file"]), 1, "", each["content"])
+            for name, each in (last_good or {}).items()
+        }
         self._manifests = manifests
         self._one_server = one_server
         self._state = state
@@ -42,6 +56,7 @@ class World:
     def refresh(self) -> bool:
         """Look at the files. Returns whether the snapshot or the problems changed."""
         changed = self._manifests.refresh() or self._hashing or self._manifests.problems != self._unread
+        changed |= bool(self._remembered) and not self.snapshot.objects
         if changed:
             self._gather()
         return changed
@@ -69,6 +84,15 @@ class World:
         self._state.keep_secret(f"{wanted.namespace}/{wanted.name}", values)
         self.secrets[wanted.namespace, wanted.name] = values
 
+    def last_good(self) -> dict[str, dict[str, Any]]:
+        """All that is in force, by kind/namespace/name: its file, and its content."""
+        found: dict[str, dict[str, Any]] = {}
+        for ref, document in self._places.items():
+            loaded = self._loaded.get(ref)
+            content = loaded[0] if loaded else document.content
+            found["/".join(ref)] = {"file": str(document.file), "content": content}
+        return found
+
     def place(self, ref: ObjectRef, field: str = "") -> str:
         """Where the object, or one of its fields, stands: file:line."""
         document = self._places.get(ref)
@@ -87,6 +111,17 @@ class World:
         self._unread = self._manifests.problems
         problems = list(self._unread)
         documents = self._documents(problems)
+        broken = {problem.file for problem in problems}
+        if not documents and self._remembered and not self.snapshot.objects:
+            message = (
+                "no manifest is left: what was in force before stays; put one back, or confirm that all is "
+                "to go by removing good.json from the data folder"
+            )
+            problems.append(Problem(self._manifests.paths[0], 1, "", message))
+            broken |= {document.file for document in self._remembered.values()}
+        for ref, document in self._remembered.items():
+            if document.file in broken or not broken.isdisjoint(document.file.parents):
+                documents.setdefault(ref, document)
         self._places = documents
         resources = {ref: d for ref, d in documents.items() if ref.kind in KINDS}
         if not resources and self.snapshot.objects:
@@ -107,27 +142,35 @@ class World:
             if ref.kind == "Secret":
                 try:
                     self.secrets[ref.namespace, ref.name] = content({"kind": "Secret", **document.content})
-                except (binascii.Error, AttributeError, TypeError) as error:
-                    message = f"data of a Secret is base64: {error}"
+                except (binascii.Error, ValueError) as error:
+                    message = f"is no base64 ({error}): write it as stringData, or encode it"
                     problems.append(Problem(document.file, document.line_of("data"), "data", message))
+                except (AttributeError, TypeError):
+                    field = "stringData" if "stringData" in document.content else "data"
+                    message = "holds something else than texts: write quotes around each value"
+                    problems.append(Problem(document.file, document.line_of(field), field, message))
         objects = {ref: r for ref, d in resources.items() if (r := self._load(ref, d, problems))}
-        self._loaded = {ref: self._loaded[ref] for ref in objects}
+        self._loaded = {ref: self._loaded[ref] for ref in objects if ref in self._loaded}
+        # What was read well since then is not needed from before.
+        self._remembered = {r: d for r, d in self._remembered.items() if documents.get(r) is d}
         if self._one_server:
             problems += self._leave_out_servers(objects)
         for known in self._state.ages.keys() - {str(ref) for ref in resources}:
             del self._state.ages[known]
             self._state.allocations.pop(known, None)
-        self.snapshot = Snapshot(
+        snapshot = Snapshot(
             objects=objects,
             passwords=dict(self._passwords(objects)),
             secrets=self.secrets,
             namespaces={
-                ref.name: d.content["metadata"].get("labels", {})
+                ref.name: _texts(d.content["metadata"].get("labels"))
                 for ref, d in documents.items()
                 if ref.kind == "Namespace"
             },
             age={ref: self._state.age(str(ref)) for ref in objects},
         )
+        if snapshot != self.snapshot:
+            self.snapshot = snapshot
         self.problems = problems
 
     def _leave_out_servers(self, objects: dict[ObjectRef, Resource]) -> Iterator[Problem]:
@@ -168,12 +211,17 @@ class World:
         if known and known[0] is source and known[1] == patch:
             return known[2]
         try:
-            given = {key: value for key, value in source.get("spec", {}).items() if value is not None}
+            spec = source.get("spec")
+            if isinstance(spec, dict):
+                spec = {**patch, **{key: value for key, value in spec.items() if value is not None}}
             meta = {**source["metadata"], "namespace": ref.namespace}
-            resource = load({**source, "metadata": meta, "spec": {**patch, **given}})
+            resource = load({**source, "metadata": meta, "spec": spec})
         except Invalid as error:
             problems += [Problem(document.file, document.line_of(f), f, m) for f, m in error.problems]
-            return known[2] if known else None  # its last valid version stays in force
+            if known:
+                return known[2]  # its last valid version stays in force
+            before = self._remembered.get(ref)
+            return self._load(ref, before, []) if before and before is not document else None
         self._loaded[ref] = (source, dict(patch), resource)
         return resource
 
@@ -197,22 +245,19 @@ class World:
             yield (namespace, name), self._hash(f"{namespace}/{name}", values, until)
 
     def _hash(self, name: str, values: Mapping[str, bytes], until: float) -> PasswordHash | SecretProblem:
-        try:
-            if given := values.get("hash"):
-                return PasswordHash(given.decode().strip())
-            password = values["password"].decode()
-        except KeyError:
-            return SecretProblem("KeyMissing", f"Secret {name} has no key password or hash: add one.")
-        except UnicodeDecodeError:
-            return SecretProblem("NotText", f"Secret {name} is not UTF-8 text: write a password.")
-        if not password:
-            return SecretProblem("Empty", f"Secret {name} holds an empty password: write one.")
+        password = password_in(name, values)
+        if not isinstance(password, str):
+            return password
         if known := self._hashes.get(name, password):
             return PasswordHash(known)
         if time.monotonic() > until:
             self._hashing = True
             return _HASHING
         return PasswordHash(self._hashes.add(name, password))
+
+
+def _texts(labels: Any) -> dict[str, str]:
+    return {str(key): str(value) for key, value in labels.items()} if isinstance(labels, dict) else {}
 
 
 def secret_manifest(name: SecretName, values: Mapping[str, bytes]) -> dict[str, Any]:

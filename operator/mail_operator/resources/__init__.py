@@ -4,6 +4,7 @@
 """
 
 import difflib
+import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -27,6 +28,10 @@ KINDS: dict[str, type[Resource]] = {
     "MailingList": MailingList,
     "RelayPolicy": RelayPolicy,
 }
+
+
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = 80
 
 
 class Invalid(ValueError):
@@ -96,19 +101,41 @@ def _sentence(kind: type[BaseModel], document: Mapping[str, Any], error: Any) ->
         case "string_pattern_mismatch":
             return (
                 field,
-                f"{value!r} is not allowed: {_pattern_hint(str(error['loc'][-1]), context['pattern'])}",
+                f"{_shown(value)} is not allowed: {_pattern_hint(str(error['loc'][-1]), context['pattern'])}",
             )
         case "string_too_long":
             return field, f"is {len(value)} characters long: at most {context['max_length']} are allowed"
         case "literal_error":
-            return field, f"{value!r} is not allowed: write {context['expected']}"
+            return field, f"{_shown(value)} is not allowed: write {context['expected']}"
+        case "string_type":
+            return (
+                field,
+                f"{_shown(value)} is no string: write one, in quotes where YAML reads something else",
+            )
+        case "string_too_short":
+            return field, f"{_shown(value)} is too short: write at least {context['min_length']} characters"
+        case "model_type" | "model_attributes_type" | "dict_type":
+            return field, f"{_shown(value)} is not allowed: write its fields below it, one a line"
+        case "list_type":
+            return field, f"{_shown(value)} is no list: write one, each item behind a dash"
+        case "bool_type" | "bool_parsing":
+            return field, f"{_shown(value)} is not allowed: write true or false"
+        case "int_type" | "int_parsing" | "int_from_float":
+            return field, f"{_shown(value)} is no whole number: write one"
         case "value_error":
-            return field, f"{value!r}: {context['error']}"
+            return field, f"{_shown(value)}: {context['error']}: correct it"
         case _:
-            return field, f"{value!r}: {error['msg'].lower()}"
+            return field, f"{_shown(value)}: {error['msg'].lower()}"
+
+
+def _shown(value: object) -> str:
+    """A value as a message holds it: short, and of no great depth."""
+    return _REPR.repr(value)
 
 
 def _pattern_hint(field: str, pattern: str) -> str:
+    if field == "passwordHash":
+        return "begin it with one of Dovecot's schemes in braces, e.g. {BLF-CRYPT}$2y$…"
     if "Ki" in pattern:
         return "write a quantity, e.g. 2Gi or 500M"
     if "@" in pattern:

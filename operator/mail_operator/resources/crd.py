@@ -1,5 +1,7 @@
 """Generates crds/ from the models: `python -m mail_operator.resources.crd` writes what a test compares.
 
+The chart has copies of its own: Helm reads nothing outside of a chart, and some tools drop symbolic links.
+
 A pydantic schema becomes a structural one (Kubernetes: "Specifying a structural schema"): without references,
 titles and null, and with the models' validations. The default of a part is written out, since the API server
 evaluates validations on it before it has filled in the defaults inside.
@@ -15,7 +17,9 @@ from pydantic import BaseModel
 from mail_operator.resources import KINDS
 from mail_operator.resources.meta import GROUP, VERSION, Part, Resource, Rule, models_in
 
-CRDS = Path(__file__).parents[3] / "crds"
+_ROOT = Path(__file__).parents[3]
+CRDS = _ROOT / "crds"
+CHART_CRDS = _ROOT / "charts" / "mailpods" / "files" / "crds"
 
 Schema = dict[str, Any]
 
@@ -181,11 +185,12 @@ def render(kind: type[Resource]) -> str:
 
 
 def files() -> dict[str, str]:
-    """Each file's name in crds/, and its text."""
+    """Each file's name in crds/ and in the chart, and its text."""
     return {f"{kind.plural}.yaml": render(kind) for kind in KINDS.values()}
 
 
 if __name__ == "__main__":
-    CRDS.mkdir(exist_ok=True)
-    for name, text in files().items():
-        (CRDS / name).write_text(text)
+    for folder in (CRDS, CHART_CRDS):
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in files().items():
+            (folder / name).write_text(text)

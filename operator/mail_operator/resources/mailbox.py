@@ -7,6 +7,7 @@ from pydantic import BeforeValidator, Field
 from mail_operator.resources.meta import (
     AGE,
     NAME_IS_LOCAL_PART,
+    PASSWORD_HASH,
     READY,
     REASON,
     Column,
@@ -131,11 +132,13 @@ class MailboxSpec(Part):
     local_part: LocalPart | None = Field(
         None, description="What stands before the @; blank: metadata.name. Immutable. maint is reserved."
     )
-    display_name: Text | None = Field(None, description="The name that recipients see.")
+    display_name: Text | None = Field(
+        None, description="The name that recipients see.", json_schema_extra=later("R-001-41")
+    )
     password_secret_ref: LocalRef | None = Field(
         None, description="Secret with key password or hash; blank: one is made, named <mailbox>-password."
     )
-    password_hash: Annotated[str, Field(max_length=1000, pattern=r"^\{[A-Z0-9.-]+\}.+$")] | None = Field(
+    password_hash: Annotated[str, Field(max_length=1000, pattern=PASSWORD_HASH)] | None = Field(
         None, description="The password as a hash in a scheme that Dovecot knows: {BLF-CRYPT}$2y$…"
     )
     quota: Quantity | None = Field(None, description="Most that the mailbox holds; blank: unlimited.")

@@ -80,6 +80,13 @@ def _date(text: str) -> str:
     return text
 
 
+# What Dovecot calls its password schemes (doveadm pw -l, and those kept for old hashes).
+_SCHEMES = (
+    "ARGON2I ARGON2ID BLF-CRYPT CLEAR CLEARTEXT CRAM-MD5 CRYPT DES-CRYPT DIGEST-MD5 HMAC-MD5 LANMAN LDAP-MD5 "
+    "MD5 MD5-CRYPT NTLM PBKDF2 PLAIN PLAIN-MD4 PLAIN-MD5 PLAIN-TRUNC SCRAM-SHA-1 SCRAM-SHA-256 SHA SHA1 "
+    "SHA256 SHA256-CRYPT SHA512 SHA512-CRYPT SMD5 SSHA SSHA256 SSHA512"
+)
+PASSWORD_HASH = rf"^\{{({_SCHEMES.replace(' ', '|')})(\.(HEX|B64|BASE64))?\}}.+$"
 LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 Name = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$")]
 Domain = Annotated[str, Field(min_length=1, max_length=253, pattern=rf"^({LABEL}\.)+{LABEL}$")]

@@ -1,5 +1,6 @@
 """`mailpods check` and `mailpods render`: each mistake is one line with file, line, field and remedy."""
 
+import json
 import os
 from pathlib import Path
 
@@ -35,6 +36,13 @@ spec:
 """
 
 
+SECRET = """\
+apiVersion: v1
+kind: Secret
+metadata: {name: pw}
+"""
+
+
 def check(folder: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, list[str]]:
     status = cli.main(["check", str(folder)])
     return status, capsys.readouterr().out.splitlines()
@@ -54,6 +62,13 @@ def test_good_manifests_have_no_findings(tmp_path: Path, capsys: pytest.CaptureF
         (INFO + "  localPart: jürgen\n", 6, ["spec.localPart", "without accents"]),
         (INFO + f"  localPart: {'x' * 65}\n", 6, ["spec.localPart", "at most 64"]),
         (INFO + "  localPart: info\n", 1, ["AddressTaken", "info@a.test", "choose another localPart"]),
+        (INFO.partition("spec:")[0] + "spec:\n", 4, ["spec", "None"]),
+        (INFO.partition("spec:")[0] + "spec: text\n", 4, ["spec", "'text'"]),
+        (INFO + "  displayName: 2024-99-99\n", 1, ["cannot be read", "month"]),
+        (INFO + "  displayName: " + "[" * 2000 + "]" * 2000 + "\n", 6, ["spec.displayName", "no string"]),
+        (SECRET + "data: {password: é}\n", 4, ["data", "base64", "stringData"]),
+        (SECRET + "stringData: {password: 12345}\n", 4, ["stringData", "quotes"]),
+        (INFO + "  passwordHash: '{FOO}abc'\n", 6, ["spec.passwordHash", "Dovecot's schemes"]),
         (INFO + "  sieve: keep;\n", 6, ["spec.sieve", "no effect in this version", "R-002-14"]),
         (INFO + "  passwordSecretRef: {name: pw}\n", 1, ["SecretMissing", "pw"]),
         (INFO.replace("a-test", "b-test"), 1, ["DomainMissing", "b-test", "create it, or correct"]),
@@ -157,6 +172,71 @@ def test_a_broken_edit_keeps_the_last_valid_version(world: World, tmp_path: Path
     (domain,) = [r for ref, r in world.snapshot.objects.items() if ref.kind == "MailDomain"]
     assert domain.spec.number == 7  # type: ignore[attr-defined]
     assert world.problems[0].field == "spec.number"
+
+
+@pytest.mark.parametrize("broken", ["just a string\n", "spec: [\n", "a: 2024-99-99\n"])
+def test_one_bad_document_leaves_the_others_of_its_file_as_they_are(
+    world: World, tmp_path: Path, broken: str
+) -> None:
+    edited = GOOD.replace("number: 7", "number: 8").replace("name: info", "name: anna")
+    (tmp_path / "manifests" / "all.yaml").write_text(f"{edited}---\n{broken}")
+    world.refresh()
+    assert len(world.problems) == 1
+    names = {ref.name for ref in world.snapshot.objects}
+    assert names == {"main", "a-test", "info", "anna"}  # who knows whether info was the broken one
+    (domain,) = [r for ref, r in world.snapshot.objects.items() if ref.kind == "MailDomain"]
+    assert domain.spec.number == 8  # type: ignore[attr-defined]
+
+
+def test_a_file_cut_to_nothing_keeps_what_it_held_until_it_is_deleted(world: World, tmp_path: Path) -> None:
+    (tmp_path / "manifests" / "more.yaml").write_text(INFO)
+    world.refresh()
+    (tmp_path / "manifests" / "more.yaml").write_text("")
+    world.refresh()
+    assert len(world.snapshot.objects) == 4 and "is empty" in world.problems[0].message
+    (tmp_path / "manifests" / "more.yaml").unlink()
+    world.refresh()
+    assert len(world.snapshot.objects) == 3 and not world.problems
+
+
+def test_one_of_several_folders_that_is_emptied_changes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "server.yaml").write_text(GOOD)
+    (tmp_path / "tenants").mkdir()
+    (tmp_path / "tenants" / "anna.yaml").write_text(INFO)
+    world = World(Manifests([tmp_path / "server.yaml", tmp_path / "tenants"]), State(hash_key="00"))
+    world.refresh()
+    (tmp_path / "tenants" / "anna.yaml").unlink()
+    world.refresh()
+    assert len(world.snapshot.objects) == 4
+    assert "holds no manifest any more" in world.problems[0].message
+
+
+@pytest.mark.parametrize(
+    "broken", [GOOD.replace("domainRef", "domainReff"), f"{GOOD}---\n[", GOOD.partition("---")[0] + "---\n{"]
+)
+def test_a_start_with_a_broken_manifest_goes_on_with_its_last_good_version(
+    world: World, tmp_path: Path, broken: str
+) -> None:
+    kept = json.loads(json.dumps(world.last_good(), default=str))
+    (tmp_path / "manifests" / "all.yaml").write_text(broken)
+    again = World(Manifests([tmp_path / "manifests"]), State(hash_key="00"), last_good=kept)
+    again.refresh()
+    assert again.problems
+    assert again.snapshot.objects.keys() == world.snapshot.objects.keys()
+    again.refresh()
+    (tmp_path / "manifests" / "all.yaml").write_text(GOOD.rpartition("---")[0])
+    again.refresh()
+    assert not again.problems
+    assert "Mailbox" not in {ref.kind for ref in again.snapshot.objects}  # now it was taken away
+
+
+def test_a_start_with_an_emptied_folder_goes_on_until_that_is_confirmed(world: World, tmp_path: Path) -> None:
+    (tmp_path / "manifests" / "all.yaml").unlink()
+    manifests = Manifests([tmp_path / "manifests"])
+    again = World(manifests, State(hash_key="00"), last_good=world.last_good())
+    again.refresh()
+    assert len(again.snapshot.objects) == 3
+    assert "good.json" in again.problems[0].message
 
 
 def test_one_machine_runs_the_older_of_two_mailservers(tmp_path: Path) -> None:

@@ -1,19 +1,21 @@
 """crds/ says what the models say, in the form that an API server takes."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from mail_operator.resources import KINDS, Resource, load
-from mail_operator.resources.crd import CRDS, crd, files
+from mail_operator.resources.crd import CHART_CRDS, CRDS, crd, files
 
 from tests.support.broken import domain, mailbox, policy, server
 
 _EVERY_KIND = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 
 
-def test_the_files_are_those_of_the_models() -> None:
-    on_disk = {file.name: file.read_text() for file in CRDS.iterdir()}
+@pytest.mark.parametrize("folder", [CRDS, CHART_CRDS], ids=["crds", "chart"])
+def test_the_files_are_those_of_the_models(folder: Path) -> None:
+    on_disk = {file.name: file.read_text() for file in folder.iterdir()}
     assert on_disk == files(), "run: .venv/bin/python -m mail_operator.resources.crd"
 
 

@@ -1,0 +1,139 @@
+"""Makes the cluster hold the objects of a Plan: by server-side apply, and only where something differs.
+
+Each object bears a hash of what was applied. What somebody changes by hand is put back as soon as it is seen.
+"""
+
+import asyncio
+import base64
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from mail_operator.reconciler.client import ApiClient, ApiError, Json
+from mail_operator.reconciler.kept import HASH, KeptChild, KeptSecret, keep_child, keep_secret
+from mail_operator.reconciler.kinds import path, ref_of
+from mail_operator.resources.meta import API_VERSION, ObjectRef
+
+_AT_ONCE = 8
+Kept = KeptChild | KeptSecret
+
+
+class Applier:
+    """One for each operator."""
+
+    def __init__(
+        self, client: ApiClient, child: Callable[[ObjectRef], Kept | None], log: Callable[[str], None]
+    ) -> None:
+        self._client, self._child, self._log = client, child, log
+        self._applied: dict[ObjectRef, Kept] = {}
+        self._prepared: dict[
+            ObjectRef, tuple[Mapping[str, Any], Json, str]
+        ] = {}  # manifest -> as applied, hash
+        self._removed: set[ObjectRef] = set()
+        self._slots = asyncio.Semaphore(_AT_ONCE)
+        self.failed: dict[ObjectRef, str] = {}
+
+    def distrust(self, ref: ObjectRef) -> None:
+        """The object is not what its hash says: apply it again."""
+        self._applied[ref] = KeptChild(None, "", 0)
+
+    async def apply(
+        self, manifests: Iterable[Mapping[str, Any]], owners: Mapping[ObjectRef, str]
+    ) -> set[ObjectRef]:
+        """Apply what differs, Secrets first, so that pods find their files.
+
+        `owners`: MailServer -> uid. Returns what was written; `failed` says what was not.
+        """
+        written: set[ObjectRef] = set()
+        self.failed = {}
+        waves: tuple[list[ObjectRef], list[ObjectRef]] = ([], [])
+        for manifest in manifests:
+            ref = self._prepare(manifest, owners)
+            if ref is not None and self._differs(ref):
+                waves[ref.kind != "Secret"].append(ref)
+        for wave in waves:
+            done = await asyncio.gather(*(self._apply(ref) for ref in wave))
+            written |= {ref for ref, ok in zip(wave, done, strict=True) if ok}
+        return written
+
+    def _prepare(self, manifest: Mapping[str, Any], owners: Mapping[ObjectRef, str]) -> ObjectRef | None:
+        ref = ref_of(manifest)
+        known = self._prepared.get(ref)
+        if known and known[0] is manifest:
+            return ref
+        server = server_of(manifest)
+        if server not in owners:
+            return None
+        owner = {
+            "apiVersion": API_VERSION,
+            "kind": "MailServer",
+            "name": server.name,
+            "uid": owners[server],
+            "controller": True,
+            "blockOwnerDeletion": True,
+        }
+        body = {**manifest, "metadata": {**manifest["metadata"], "ownerReferences": [owner]}}
+        digest = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:32]
+        body["metadata"]["annotations"] = {**manifest["metadata"].get("annotations", {}), HASH: digest}
+        self._prepared[ref] = (manifest, body, digest)
+        return ref
+
+    def _differs(self, ref: ObjectRef) -> bool:
+        there, applied, wanted = self._child(ref), self._applied.get(ref), self._prepared[ref][2]
+        if applied is None:
+            if there is None or there.hash != wanted:
+                return True
+            self._applied[ref] = there  # by an operator before this one; what changes from now on is seen
+            return False
+        if applied.hash != wanted:
+            return True
+        if there is None or there.version <= applied.version:
+            return ref in self._removed  # or else the watch has not brought yet what was just applied
+        return there.hash != wanted or there.mark != applied.mark
+
+    def removed(self, ref: ObjectRef) -> None:
+        """Somebody deleted the object."""
+        self._removed.add(ref)
+
+    def server_of(self, ref: ObjectRef) -> ObjectRef:
+        """The MailServer that an object once prepared belongs to."""
+        return server_of(self._prepared[ref][0])
+
+    async def _apply(self, ref: ObjectRef) -> bool:
+        body = self._prepared[ref][1]
+        async with self._slots:
+            try:
+                answer = await self._client.apply(path(ref), body)
+            except ApiError as error:
+                self.failed[ref] = str(error)
+                self._log(f"{ref}: not applied: {error}")
+                return False
+        kept: Kept = keep_secret(answer, None) if ref.kind == "Secret" else keep_child(answer, None)
+        self._applied[ref] = kept
+        self._removed.discard(ref)
+        return True
+
+    async def verify(self, secrets: Iterable[Mapping[str, Any]]) -> None:
+        """Compare the content of Secrets that were applied before: the hash they bear may be a lie."""
+        for manifest in secrets:
+            ref = ref_of(manifest)
+            if self._child(ref) is None:
+                continue
+            there = await self._client.get(path(ref))
+            if there.get("data", {}) != manifest["data"]:
+                self.distrust(ref)
+
+
+def server_of(manifest: Mapping[str, Any]) -> ObjectRef:
+    """The MailServer that an object of a Plan belongs to."""
+    meta = manifest["metadata"]
+    return ObjectRef("MailServer", meta["namespace"], meta["labels"]["app.kubernetes.io/instance"])
+
+
+def decoded(secret: Mapping[str, Any], key: str) -> bytes:
+    """One value of a Secret as the API server gives it, b"" where there is none."""
+    try:
+        return base64.b64decode(secret.get("data", {}).get(key, ""))
+    except ValueError:
+        return b""

@@ -1,0 +1,222 @@
+"""When what is done: quiet after changes, compile, make, apply, touch, wait for the pods, tell.
+
+something changed ─▶ a quiet moment ─▶ compile ─▶ Secrets made, objects applied, pods touched
+                                                      │
+                  statuses written ◀── pods asked, until they have loaded everything ◀┘
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from mail_operator.compiler import compile
+from mail_operator.compiler.plan import Plan
+from mail_operator.compiler.server import VERSIONS
+from mail_operator.compiler.snapshot import Snapshot
+from mail_operator.compiler.status import invalid_status, not_applied, withheld
+from mail_operator.reconciler import metrics
+from mail_operator.reconciler.applier import Applier, decoded, server_of
+from mail_operator.reconciler.client import ApiClient, ApiError
+from mail_operator.reconciler.kinds import CHILDREN, path
+from mail_operator.reconciler.made import Maker
+from mail_operator.reconciler.pods import Expected, MailPods
+from mail_operator.reconciler.statuses import Status, Statuses
+from mail_operator.reconciler.world import World, recovered
+from mail_operator.resources.meta import API_VERSION, GROUP, ObjectRef
+
+QUIET_SECONDS, LONGEST_SECONDS = 0.2, 1.0  # after a change; of changes that do not end
+ASK_SECONDS = 0.1  # between questions to pods that are behind
+TOUCH_SECONDS = 2.0  # until pods that are still behind are touched again
+PATIENCE_SECONDS = 5.0  # until an object that waits for its pods is told to be waiting
+LOOK_SECONDS = 300.0  # between rounds when nothing changes: certificates, and what failed before
+RETRY_SECONDS = 5.0  # after a round in which something failed
+PAUSED = f"{GROUP}/paused"  # annotation of a MailServer: its objects are left as they are
+
+
+class Controller:
+    """`run()` it; `synced` and `alive` are for probes."""
+
+    def __init__(self, client: ApiClient, image: str, log: Callable[[str], None]) -> None:
+        self._client, self._log = client, log
+        self._work = asyncio.Event()
+        self.world = World(client, image, self._changed, log)
+        self._applier = Applier(client, self.world.child, log)
+        self._maker = Maker(client, log)
+        self._pods = MailPods(client, lambda: self.world.pods.objects, log)
+        self._statuses = Statuses(client, self.world.kept, log)
+        self._snapshot = Snapshot()
+        self.plan = Plan()
+        self._expected = Expected(self.plan)
+        self._waiting: dict[ObjectRef, float] = {}  # who waits for pods, since when
+        self._news = asyncio.Event()  # pods may be behind
+        self._turn = asyncio.Lock()  # statuses are written by one at a time
+        self.synced = False
+        self.beat = time.monotonic()  # of the last round or wait that ended
+
+    def _changed(self, ref: ObjectRef) -> None:
+        if ref.kind == "Pod":
+            self._news.set()
+            return
+        if ref.kind in ("Secret", *CHILDREN) and ref.name and self.world.child(ref) is None:
+            self._applier.removed(ref)
+        self._work.set()
+
+    async def run(self) -> None:
+        """Until it is cancelled, or one of its tasks fails."""
+        await self._pods.open()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for reflector in self.world.reflectors:
+                    tasks.create_task(reflector.run())
+                for reflector in self.world.reflectors:
+                    await reflector.complete.wait()
+                await self._take_over()
+                self.synced = True
+                self._work.set()
+                tasks.create_task(self._follow_pods())
+                await self._rounds()
+        finally:
+            await self._pods.close()
+
+    async def _take_over(self) -> None:
+        """Learn from the credentials of before which passwords are hashed already."""
+        for (namespace, name), kept in list(self.world.secret_versions.objects.items()):
+            if kept.hash and "-credentials-" in name:
+                secret = await self._client.get(path(ObjectRef("Secret", namespace, name)))
+                self.world.secrets.recover(recovered(decoded(secret, VERSIONS)))
+
+    async def _rounds(self) -> None:
+        wait, first = LOOK_SECONDS, True
+        while True:
+            try:
+                async with asyncio.timeout(wait):
+                    await self._work.wait()
+            except TimeoutError:
+                pass
+            await self._quiet()
+            began = time.monotonic()
+            try:
+                ok = await self._round(first)
+                first = False
+            except Exception as error:  # the next round may find a better world
+                self._log(f"round failed: {error!r}")
+                ok = False
+            metrics.ROUND.observe(time.monotonic() - began)
+            self.beat = time.monotonic()
+            wait = LOOK_SECONDS if ok else RETRY_SECONDS
+
+    async def _quiet(self) -> None:
+        """Let changes that come together be seen together."""
+        end = time.monotonic() + LONGEST_SECONDS
+        while self._work.is_set() and time.monotonic() < end:
+            self._work.clear()
+            await asyncio.sleep(QUIET_SECONDS)
+        self._work.clear()
+
+    async def _round(self, first: bool) -> bool:
+        """Look, compile, make, apply. Returns whether all went well."""
+        snapshot = self.world.snapshot(self.plan)
+        began = time.monotonic()
+        # In a thread: it is pure, and ten thousand mailboxes take a second.
+        plan = await asyncio.to_thread(compile, snapshot, self.plan)
+        metrics.COMPILE.observe(time.monotonic() - began)
+        wanted_before = {(s.namespace, s.name) for s in self.plan.secrets}
+        self._snapshot, self.plan = snapshot, plan
+        if {(s.namespace, s.name) for s in plan.secrets} != wanted_before:
+            self._work.set()  # the next snapshot holds what these were made to be
+        paused = {ref for ref in plan.directory if self._is_paused(ref)}
+        await self._allocate()
+        await self._maker.make(
+            (s for s in plan.secrets if not _of(s.namespace, s.name, paused)),
+            self.world.secret_versions.objects,
+        )
+        objects = [o for o in plan.objects if server_of(o) not in paused]
+        if first:
+            await self._applier.verify(o for o in objects if o["kind"] == "Secret")
+        owners = {ref: kept.made_of[0] for ref in plan.directory if (kept := self.world.kept(ref))}
+        written = await self._applier.apply(objects, owners)
+        metrics.APPLIED.inc(len(written))
+        self._expected = Expected(plan)
+        touched = {o for o in plan.directory if any(_is_files(w, o) for w in written)}
+        if touched:
+            await self._pods.touch(touched, str(time.time_ns()))
+        told = await self._tell()
+        self._news.set()
+        return told and not self._applier.failed
+
+    def _is_paused(self, server: ObjectRef) -> bool:
+        resource = self._snapshot.objects.get(server)
+        return resource is not None and PAUSED in resource.metadata.annotations
+
+    def _refused(self) -> dict[ObjectRef, str]:
+        """MailServer -> what of its objects the cluster did not take."""
+        return {self._applier.server_of(ref): f"{ref}: {why}" for ref, why in self._applier.failed.items()}
+
+    async def _allocate(self) -> None:
+        """Write into spec what was decided and cannot be derived, where it was blank."""
+        for ref, patch in self.plan.allocations.items():
+            meta = {"name": ref.name, "namespace": ref.namespace}
+            body = {"apiVersion": API_VERSION, "kind": ref.kind, "metadata": meta, "spec": dict(patch)}
+            try:
+                await self._client.apply(path(ref), body, force=False)
+            except ApiError as error:
+                self._log(f"{ref}: {dict(patch)} not written: {error}")
+
+    async def _follow_pods(self) -> None:
+        """Ask the pods while they are behind."""
+        touched = time.monotonic()
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            expected = self._expected
+            further = await self._pods.ask(expected)
+            behind = {s for s in expected.servers if self._pods.missing(expected, s) != set()}
+            if further or any(
+                time.monotonic() - since > PATIENCE_SECONDS for since in self._waiting.values()
+            ):
+                await self._tell()
+            if not behind:
+                continue
+            await asyncio.sleep(ASK_SECONDS)
+            self._news.set()
+            if time.monotonic() - touched > TOUCH_SECONDS:
+                touched = time.monotonic()
+                late = {s for s in behind if self._pods.missing(expected, s)}
+                await self._pods.touch(late, str(time.time_ns()))
+
+    async def _tell(self) -> bool:
+        """Write the statuses. Ready=True waits until every pod that serves the object has its files."""
+        async with self._turn:
+            now = time.monotonic()
+            missing = {s: self._pods.missing(self._expected, s) for s in self._expected.servers}
+            wanted: dict[ObjectRef, Status] = {}
+            waiting: dict[ObjectRef, float] = {}
+            for ref, status in self.plan.statuses.items():
+                carried = self.plan.carried.get(ref)
+                lacks = missing.get(carried.server) if carried else set()
+                if carried and (lacks is None or not lacks.isdisjoint(carried.files)):
+                    since = waiting[ref] = self._waiting.get(ref, now)
+                    if now - since < PATIENCE_SECONDS:
+                        continue  # one write instead of two, for most
+                    status = withheld(status)
+                wanted[ref] = status
+            for server, message in self._refused().items():
+                if server in self.plan.statuses:
+                    wanted[server] = not_applied(self.plan.statuses[server], message)
+                    waiting.pop(server, None)
+            for ref, kept in self.world.invalid():
+                wanted[ref] = invalid_status(kept.problems, kept.made_of[1])
+            self._waiting = waiting
+            metrics.WAITING.set(len(waiting))
+            return await self._statuses.write(wanted, waiting.keys())
+
+
+def _is_files(ref: ObjectRef, server: ObjectRef) -> bool:
+    """Whether this is one of the Secrets with the server's files."""
+    mounts = tuple(f"{server.name}-{mount}" for mount in ("directory", "credentials"))
+    return ref.kind == "Secret" and ref.namespace == server.namespace and ref.name.startswith(mounts)
+
+
+def _of(namespace: str, name: str, servers: set[ObjectRef]) -> bool:
+    """Whether a made Secret belongs to one of these servers."""
+    return any(namespace == s.namespace and name in (f"{s.name}-tls", f"{s.name}-doveadm") for s in servers)

@@ -1,0 +1,121 @@
+"""What is kept of each object: little, for there may be ten thousand."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mail_operator.reconciler.client import Json
+from mail_operator.resources import Invalid, Resource, load
+from mail_operator.resources.meta import API_VERSION, GROUP
+
+HASH = f"{GROUP}/hash"  # annotation of what the operator applied: the hash of that
+
+
+@dataclass(frozen=True, slots=True)
+class KeptResource:
+    """A custom resource. `resource` is its last valid version, None where there was none."""
+
+    made_of: tuple[str, int, tuple[tuple[str, str], ...]]  # uid, generation, our annotations
+    resource: Resource | None
+    problems: tuple[tuple[str, str], ...]  # (field, sentence) of the newest version
+    deleting: bool
+    status: bytes = field(compare=False)  # JSON; our own writes are no news
+
+
+@dataclass(frozen=True, slots=True)
+class KeptChild:
+    """What somebody applied under a name of ours. `mark` changes whenever its content may have."""
+
+    hash: str | None
+    mark: str
+    version: int = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class KeptSecret:
+    """Which version of a Secret there is, and, of one that was applied by us, its hash."""
+
+    mark: str  # uid/resourceVersion
+    hash: str | None
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class KeptPod:
+    """A mail pod."""
+
+    uid: str
+    server: str
+    component: str
+    index: str
+    address: str
+    ready: bool
+    deleting: bool
+
+
+def keep_resource(kind: str) -> Callable[[Json, KeptResource | None], KeptResource]:
+    """How a custom resource is kept: parsed once for each generation."""
+
+    def keep(item: Json, known: KeptResource | None) -> KeptResource:
+        meta = item["metadata"]
+        annotations = {k: v for k, v in meta.get("annotations", {}).items() if k.startswith(f"{GROUP}/")}
+        made_of = (meta["uid"], meta["generation"], tuple(sorted(annotations.items())))
+        status = json.dumps(item.get("status", {}), separators=(",", ":")).encode()
+        deleting = "deletionTimestamp" in meta
+        if known and known.made_of == made_of:
+            return KeptResource(made_of, known.resource, known.problems, deleting, status)
+        problems: tuple[tuple[str, str], ...] = ()
+        resource = known.resource if known and known.made_of[0] == meta["uid"] else None
+        try:
+            document = {
+                "apiVersion": API_VERSION,
+                "kind": kind,
+                "metadata": {**{k: meta.get(k) for k in _META}, "annotations": annotations},
+                "spec": item["spec"],
+            }
+            resource = load(document)
+        except Invalid as error:
+            problems = tuple(error.problems)  # the schema of a later version may allow more
+        return KeptResource(made_of, resource, problems, deleting, status)
+
+    return keep
+
+
+_META = ("name", "namespace", "uid", "generation", "creationTimestamp")
+
+
+def keep_child(item: Json, known: KeptChild | None) -> KeptChild:
+    """How an object that was applied is kept. Where there is a generation, its status does not matter."""
+    meta = item["metadata"]
+    mark = str(meta.get("generation") or meta["resourceVersion"])
+    return KeptChild(meta.get("annotations", {}).get(HASH), mark, int(meta["resourceVersion"]))
+
+
+def keep_secret(item: Json, known: KeptSecret | None) -> KeptSecret:
+    """How a Secret is kept: without its content, which is never asked for."""
+    meta = item["metadata"]
+    version = meta["resourceVersion"]
+    return KeptSecret(f"{meta['uid']}/{version}", meta.get("annotations", {}).get(HASH), int(version))
+
+
+def keep_pod(item: Json, known: KeptPod | None) -> KeptPod:
+    """How a mail pod is kept."""
+    meta, status = item["metadata"], item.get("status", {})
+    labels: Mapping[str, Any] = meta.get("labels", {})
+    conditions = {c["type"]: c["status"] for c in status.get("conditions", ())}
+    return KeptPod(
+        uid=meta["uid"],
+        server=labels.get("app.kubernetes.io/instance", ""),
+        component=labels.get("app.kubernetes.io/component", ""),
+        index=labels.get("apps.kubernetes.io/pod-index", ""),
+        address=status.get("podIP", ""),
+        ready=conditions.get("Ready") == "True",
+        deleting="deletionTimestamp" in meta,
+    )
+
+
+def keep_labels(item: Json, known: dict[str, str] | None) -> dict[str, str]:
+    """How a namespace is kept."""
+    labels: dict[str, str] = item["metadata"].get("labels", {})
+    return labels

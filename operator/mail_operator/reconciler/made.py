@@ -1,0 +1,104 @@
+"""Makes the Secrets that a Plan wants and nobody gave: passwords, keys, certificates of an own authority.
+
+They are created, never overwritten: of two operators at once the first one's stays. They have no owner, so
+that no accident takes a password away with the object that it was made for.
+"""
+
+import base64
+import datetime
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from mail_operator.compiler.plan import GeneratedSecret
+from mail_operator.compiler.snapshot import SecretName
+from mail_operator.reconciler.client import ApiClient, ApiError
+from mail_operator.reconciler.kinds import collection, path
+from mail_operator.resources.meta import ObjectRef
+from mail_operator.secrets import KeyPair, generate_password, make_ca, make_certificate, needs_renewal
+
+AUTHORITY = "mailpods-ca"
+MADE = "mailpods.io/made-for"  # label: the kind of object
+_KEYS = {"password": "password", "apikey": "apikey"}
+
+
+class Maker:
+    """One for each operator."""
+
+    def __init__(self, client: ApiClient, log: Callable[[str], None]) -> None:
+        self._client, self._log = client, log
+        self._valid: dict[SecretName, tuple[str, datetime.datetime]] = {}  # certificate's version, looked at
+
+    async def make(self, wanted: Iterable[GeneratedSecret], there: Mapping[SecretName, Any]) -> None:
+        """Make what is missing, and certificates anew that end within the month or lack a name."""
+        for secret in wanted:
+            name = (secret.namespace, secret.name)
+            try:
+                if secret.kind == "tls":
+                    await self._certificate(secret, there.get(name))
+                elif name not in there:
+                    values = {_KEYS[secret.kind]: generate_password().encode()}
+                    await self._create(secret, "Opaque", values)
+            except ApiError as error:
+                self._log(f"Secret {'/'.join(name)}: not made: {error}")
+
+    async def _create(self, secret: GeneratedSecret, type_: str, values: Mapping[str, bytes]) -> None:
+        try:
+            await self._client.create(
+                collection("Secret", secret.namespace), _manifest(secret, type_, values)
+            )
+        except ApiError as error:
+            if error.code != 409:
+                raise
+
+    async def _certificate(self, secret: GeneratedSecret, kept: Any) -> None:
+        name, now = (secret.namespace, secret.name), datetime.datetime.now(datetime.UTC)
+        seen = self._valid.get(name)
+        if kept is not None:
+            if (
+                seen
+                and seen[0] == f"{kept.mark} {secret.hosts}"
+                and now - seen[1] < datetime.timedelta(hours=1)
+            ):
+                return
+            held = await self._client.get(path(ObjectRef("Secret", *name)))
+            try:
+                current = base64.b64decode(held["data"]["tls.crt"])
+                if not needs_renewal(current, secret.hosts, now):
+                    self._valid[name] = (f"{kept.mark} {secret.hosts}", now)
+                    return
+            except (KeyError, ValueError):
+                self._log(f"Secret {'/'.join(name)}: holds no certificate, and is written anew")
+        authority = await self._authority(now)
+        leaf = make_certificate(authority, secret.hosts, now)
+        files = {"tls.crt": leaf.certificate, "tls.key": leaf.key, "ca.crt": authority.certificate}
+        if kept is None:
+            await self._create(secret, "kubernetes.io/tls", files)
+        else:
+            data = {key: base64.b64encode(value).decode() for key, value in files.items()}
+            await self._client.merge(path(ObjectRef("Secret", *name)), {"data": data})
+
+    async def _authority(self, now: datetime.datetime) -> KeyPair:
+        """The operator's own authority, kept in its namespace."""
+        ref = ObjectRef("Secret", self._client.namespace, AUTHORITY)
+        try:
+            held = await self._client.get(path(ref))
+        except ApiError as error:
+            if error.code != 404:
+                raise
+            pair = make_ca("Mailpods", now)
+            wanted = GeneratedSecret("tls", ref.namespace, ref.name, ref)
+            values = {"tls.crt": pair.certificate, "tls.key": pair.key}
+            await self._create(wanted, "kubernetes.io/tls", values)
+            held = await self._client.get(path(ref))
+        return KeyPair(*(base64.b64decode(held["data"][key]) for key in ("tls.crt", "tls.key")))
+
+
+def _manifest(secret: GeneratedSecret, type_: str, values: Mapping[str, bytes]) -> dict[str, Any]:
+    labels = {MADE: secret.owner.kind, "app.kubernetes.io/part-of": "mailpods"}
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": secret.name, "namespace": secret.namespace, "labels": labels},
+        "type": type_,
+        "data": {key: base64.b64encode(value).decode() for key, value in values.items()},
+    }

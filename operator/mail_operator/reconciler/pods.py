@@ -1,0 +1,130 @@
+"""What the mail pods have loaded, asked at their admin ports, and the touch that has the kubelet hurry."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+
+import aiohttp
+
+from mail_operator.compiler.plan import Plan
+from mail_operator.compiler.workloads import AUTH_PORTS, SMTP_PORTS, STORE_PORTS
+from mail_operator.reconciler.client import ApiClient, ApiError
+from mail_operator.reconciler.kept import KeptPod
+from mail_operator.reconciler.kinds import path
+from mail_operator.reconciler.reflector import Key
+from mail_operator.resources.meta import GROUP, ObjectRef
+from mailpods.directory.shards import content_hash
+
+TOUCHED = f"{GROUP}/directory"  # annotation of pods; a change of it has the kubelet look at their volumes
+_ASK_SECONDS = 2.0
+
+# Component -> the mount of each admin port.
+_PORTS = {
+    "smtp": ((SMTP_PORTS["admin"], "directory"), (AUTH_PORTS["auth-admin"], "credentials")),
+    "store": ((STORE_PORTS["admin"], "credentials"),),
+}
+
+
+class Expected:
+    """The files of a Plan by server and mount, each with its hash."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._hashes = {
+            (server, mount): {name: content_hash(data) for name, data in files.items()}
+            for mount, mounted in (("directory", plan.directory), ("credentials", plan.credentials))
+            for server, files in mounted.items()
+        }
+
+    def of(self, server: ObjectRef, mount: str) -> Mapping[str, str]:
+        """File name -> hash."""
+        return self._hashes.get((server, mount), {})
+
+    @property
+    def servers(self) -> set[ObjectRef]:
+        """Those that have files."""
+        return {server for server, _ in self._hashes}
+
+
+class MailPods:
+    """One for each operator."""
+
+    def __init__(
+        self, client: ApiClient, pods: Callable[[], Mapping[Key, KeptPod]], log: Callable[[str], None]
+    ) -> None:
+        self._client, self._pods, self._log = client, pods, log
+        self._session: aiohttp.ClientSession | None = None
+        self._loaded: dict[tuple[str, int], Mapping[str, str]] = {}  # (uid, port) -> file -> hash
+
+    async def open(self) -> None:
+        """Before anything else."""
+        self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_ASK_SECONDS))
+
+    async def close(self) -> None:
+        """At the end."""
+        if self._session:
+            await self._session.close()
+
+    def _serving(self, server: ObjectRef) -> list[tuple[Key, KeptPod]]:
+        """The pods that users may reach: what is not ready gets no connection, and starts with the newest."""
+        return [
+            (key, pod)
+            for key, pod in self._pods().items()
+            if key[0] == server.namespace and pod.server == server.name and pod.ready and not pod.deleting
+        ]
+
+    def missing(self, expected: Expected, server: ObjectRef) -> set[str] | None:
+        """The files that some pod has not loaded; None where a component has no pod that is ready."""
+        serving = self._serving(server)
+        if {pod.component for _, pod in serving} < set(_PORTS):
+            return None
+        missing: set[str] = set()
+        for _, pod in serving:
+            for port, mount in _PORTS[pod.component]:
+                loaded = self._loaded.get((pod.uid, port), {})
+                missing |= {f for f, digest in expected.of(server, mount).items() if loaded.get(f) != digest}
+        return missing
+
+    async def ask(self, expected: Expected) -> bool:
+        """Ask the pods that are behind. Returns whether one of them got further."""
+        behind = [
+            (pod, port)
+            for server in expected.servers
+            for _, pod in self._serving(server)
+            for port, mount in _PORTS[pod.component]
+            if not expected.of(server, mount).items() <= self._loaded.get((pod.uid, port), {}).items()
+        ]
+        answers = await asyncio.gather(*(self._ask(pod, port) for pod, port in behind))
+        before = dict(self._loaded)
+        for (pod, port), answer in zip(behind, answers, strict=True):
+            if answer is not None:
+                self._loaded[pod.uid, port] = answer
+        there = {pod.uid for pod in self._pods().values()}
+        self._loaded = {key: loaded for key, loaded in self._loaded.items() if key[0] in there}
+        return before != self._loaded
+
+    async def _ask(self, pod: KeptPod, port: int) -> Mapping[str, str] | None:
+        assert self._session is not None
+        host = f"[{pod.address}]" if ":" in pod.address else pod.address
+        try:
+            async with self._session.get(f"http://{host}:{port}/directory") as response:
+                hashes: Mapping[str, str] = (await response.json())["hashes"]
+                return hashes
+        except (aiohttp.ClientError, TimeoutError, ValueError, KeyError):
+            return None  # asked again
+
+    async def touch(self, servers: Iterable[ObjectRef], version: str) -> None:
+        """Have the kubelets look at the volumes at once: by themselves they take over a minute."""
+        body = {"metadata": {"annotations": {TOUCHED: version}}}
+        keys = [
+            key
+            for server in servers
+            for key, pod in self._pods().items()
+            if key[0] == server.namespace and pod.server == server.name and not pod.deleting
+        ]
+        await asyncio.gather(*(self._touch(key, body) for key in keys))
+
+    async def _touch(self, key: Key, body: Mapping[str, object]) -> None:
+        try:
+            await self._client.merge(path(ObjectRef("Pod", *key)), body)
+        except ApiError as error:
+            if error.code != 404:
+                self._log(f"Pod {'/'.join(key)}: not touched: {error}")

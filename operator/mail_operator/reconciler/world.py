@@ -1,0 +1,150 @@
+"""What is there, as compile() sees it: a Snapshot of all reflectors, and of the Secrets that are named."""
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from mail_operator.compiler.plan import Plan
+from mail_operator.compiler.snapshot import PasswordHash, SecretName, Snapshot
+from mail_operator.reconciler.client import ApiClient
+from mail_operator.reconciler.kept import (
+    KeptChild,
+    KeptPod,
+    KeptResource,
+    KeptSecret,
+    keep_child,
+    keep_labels,
+    keep_pod,
+    keep_resource,
+    keep_secret,
+)
+from mail_operator.reconciler.kinds import CHILDREN, collection
+from mail_operator.reconciler.reflector import Key, Reflector, Source
+from mail_operator.reconciler.secrets import Secrets
+from mail_operator.resources import KINDS, Resource
+from mail_operator.resources.mailserver import MailServer
+from mail_operator.resources.meta import ObjectRef
+from mail_operator.resources.relaypolicy import RelayPolicy
+
+MANAGED = "app.kubernetes.io/managed-by=mailpods"
+MAIL_PODS = "app.kubernetes.io/name=mailpods,app.kubernetes.io/component"
+
+
+class World:
+    """`changed` is told the reference of whatever changed."""
+
+    def __init__(
+        self, client: ApiClient, image: str, changed: Callable[[ObjectRef], None], log: Callable[[str], None]
+    ) -> None:
+        self._image = image
+        self._tell = changed
+        self._hashes: set[SecretName] = set()  # Secrets with passwords
+        self._interesting: set[SecretName] | None = None  # all that matter; None: not known yet
+
+        def teller(kind: str) -> Callable[[Key], None]:
+            return lambda key: changed(ObjectRef(kind, *key))
+
+        def source(kind: str, labels: str = "", metadata_only: bool = False) -> Source:
+            return Source(collection(kind), labels, metadata_only)
+
+        self.resources: dict[str, Reflector[KeptResource]] = {
+            kind: Reflector(client, source(kind), keep_resource(kind), teller(kind), log) for kind in KINDS
+        }
+        # Of Secrets the metadata alone, of all of them: so no label is needed for a change to be seen at
+        # once, and no content is ever cached. Values are fetched by name (secrets.py).
+        self.secret_versions: Reflector[KeptSecret] = Reflector(
+            client, source("Secret", metadata_only=True), keep_secret, self._secret_changed, log
+        )
+        self.namespaces: Reflector[dict[str, str]] = Reflector(
+            client, source("Namespace", metadata_only=True), keep_labels, teller("Namespace"), log
+        )
+        self.pods: Reflector[KeptPod] = Reflector(
+            client, source("Pod", MAIL_PODS), keep_pod, teller("Pod"), log
+        )
+        self.children: dict[str, Reflector[KeptChild]] = {
+            kind: Reflector(client, source(kind, MANAGED, True), keep_child, teller(kind), log)
+            for kind in CHILDREN
+        }
+        self.secrets = Secrets(client, lambda: changed(ObjectRef("Secret", "", "")), log)
+
+    def _secret_changed(self, key: Key) -> None:
+        if self._interesting is not None and key not in self._interesting:
+            return  # of which a cluster has many
+        if key in self._hashes:
+            self.secrets.renew(key, self.secret_versions.get(key))  # at once, not after the quiet moment
+        self._tell(ObjectRef("Secret", *key))
+
+    @property
+    def reflectors(self) -> list[Reflector[Any]]:
+        """All of them."""
+        return [
+            *self.resources.values(),
+            *self.children.values(),
+            self.secret_versions,
+            self.namespaces,
+            self.pods,
+        ]
+
+    def kept(self, ref: ObjectRef) -> KeptResource | None:
+        """What is kept of a custom resource."""
+        return self.resources[ref.kind].get((ref.namespace, ref.name))
+
+    def child(self, ref: ObjectRef) -> KeptChild | KeptSecret | None:
+        """What is kept of an object that the operator applies."""
+        key = (ref.namespace, ref.name)
+        return self.secret_versions.get(key) if ref.kind == "Secret" else self.children[ref.kind].get(key)
+
+    def snapshot(self, plan: Plan) -> Snapshot:
+        """Everything, now. `plan`: the last one, which says what Secrets it wants made."""
+        objects = dict(self._objects())
+        hashes = {(r.ref.namespace, name) for r in objects.values() if (name := r.password_secret())}
+        hashes |= {(s.namespace, s.name) for s in plan.secrets if s.kind == "password"}
+        wholes = {name for r in objects.values() for name in _named(r)}
+        files = {
+            (o["metadata"]["namespace"], o["metadata"]["name"]) for o in plan.objects if o["kind"] == "Secret"
+        }
+        made = {(s.namespace, s.name) for s in plan.secrets}
+        self._hashes, self._interesting = hashes, hashes | wholes | files | made
+        passwords, contents = self.secrets.look(hashes, wholes, self.secret_versions.objects)
+        return Snapshot(
+            objects=objects,
+            passwords=passwords,
+            secrets=contents,
+            namespaces={name: labels for (_, name), labels in self.namespaces.objects.items()},
+            image=self._image,
+        )
+
+    def _objects(self) -> Iterator[tuple[ObjectRef, Resource]]:
+        for reflector in self.resources.values():
+            for kept in reflector.objects.values():
+                if kept.resource is not None and not kept.deleting:
+                    yield kept.resource.ref, kept.resource
+
+    def invalid(self) -> Iterator[tuple[ObjectRef, KeptResource]]:
+        """The resources whose newest version this operator cannot read."""
+        for kind, reflector in self.resources.items():
+            for key, kept in reflector.objects.items():
+                if kept.problems:
+                    yield ObjectRef(kind, *key), kept
+
+
+def _named(resource: Resource) -> Iterator[SecretName]:
+    """The Secrets that a resource names whose content compile() needs."""
+    if isinstance(resource, MailServer) and resource.spec.tls.secret_name:
+        yield resource.metadata.namespace, resource.spec.tls.secret_name
+    if isinstance(resource, RelayPolicy):
+        smarthost = resource.spec.outbound.smarthost
+        if smarthost and smarthost.auth_secret_ref:
+            yield resource.metadata.namespace, smarthost.auth_secret_ref.name
+
+
+def recovered(versions: bytes) -> dict[SecretName, PasswordHash]:
+    """What a credentials Secret says of the versions that its hashes were made of; {} where it is broken."""
+    try:
+        found: dict[SecretName, PasswordHash] = {}
+        for name, (version, hashed) in json.loads(versions).items():
+            namespace, _, secret = name.partition("/")
+            found[namespace, secret] = PasswordHash(str(hashed), str(version))
+        return found
+    except (ValueError, AttributeError, TypeError):
+        return {}

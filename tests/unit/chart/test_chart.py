@@ -1,0 +1,362 @@
+"""The chart renders to what a restricted cluster takes, gives few rights, and refuses nonsense."""
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from mail_operator.compiler.snapshot import Snapshot
+from mail_operator.compiler.workloads import USER
+from mail_operator.resources import KINDS
+from mail_operator.resources.crd import crd
+
+from tests.support import helm, install
+from tests.support.helm import CHART, ROOT, HelmError, sets, template
+
+pytestmark = pytest.mark.skipif(
+    helm.find() is None, reason="no helm: install Go, then run python -m tests.support.helm"
+)
+
+SERVER = ["mailServer.enabled=true", "mailServer.spec.hostname=mail.example.org"]
+EVERYTHING = [
+    *SERVER,
+    "mailServer.namespace=mail-system",
+    "metrics.podMonitor.enabled=true",
+    "metrics.podMonitor.interval=30s",
+    "metrics.podMonitor.labels.release=prometheus",
+    "priorityClassName=system-cluster-critical",
+    "image.repository=example.org/mailpods-operator",
+    "image.tag=test",
+    "imagePullSecrets={pull}",
+    "nodeSelector.disk=ssd",
+    "tolerations[0].operator=Exists",
+    "affinity.nodeAffinity.x=y",
+    "podAnnotations.a=b",
+]
+KNOWN = ["--api-versions", "mailpods.io/v1alpha1/MailServer"]
+MANAGE = {"create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"}
+READ = {"get", "list", "watch"}
+PLURALS = {kind.plural for kind in KINDS.values()}
+
+Object = dict[str, Any]
+
+
+class _Strict(yaml.SafeLoader):
+    """Takes no key twice, as the API server's strict decoding does."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        assert len(keys) == len(set(keys)), f"a key stands twice at {node.start_mark}"
+        return super().construct_mapping(node, deep)
+
+
+def _objects(text: str) -> list[Object]:
+    return [document for document in yaml.load_all(text, _Strict) if document]
+
+
+def _rendered(*values: str, arguments: tuple[str, ...] | list[str] = ()) -> list[Object]:
+    return _objects(template(*sets(values), *arguments))
+
+
+def _kind(objects: list[Object], kind: str) -> dict[str, Object]:
+    return {o["metadata"]["name"]: o for o in objects if o["kind"] == kind}
+
+
+@pytest.fixture(scope="module")
+def default() -> list[Object]:
+    """The chart as it is."""
+    return _rendered()
+
+
+@pytest.fixture(scope="module")
+def full() -> list[Object]:
+    """The chart with everything on, in a cluster that has the kinds."""
+    return _rendered(*EVERYTHING, arguments=KNOWN)
+
+
+@pytest.mark.parametrize("values", [[], EVERYTHING], ids=["default", "everything"])
+def test_helm_finds_no_fault(values: list[str]) -> None:
+    helm.helm("lint", "--strict", str(CHART), *sets(values))
+
+
+def test_what_is_installed(default: list[Object], full: list[Object]) -> None:
+    kinds = {
+        *("CustomResourceDefinition", "ServiceAccount", "ClusterRole", "ClusterRoleBinding"),
+        *("Deployment", "NetworkPolicy"),
+    }
+    assert {o["kind"] for o in default} == kinds
+    assert {o["kind"] for o in full} == kinds | {"PodMonitor", "MailServer"}
+
+
+def test_the_crds_are_those_of_the_models_and_stay(default: list[Object]) -> None:
+    for kind in KINDS.values():
+        found = _kind(default, "CustomResourceDefinition")[f"{kind.plural}.mailpods.io"]
+        assert found["spec"] == crd(kind)["spec"]
+        assert found["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
+    unkept = _kind(_rendered("crds.keep=false"), "CustomResourceDefinition")
+    assert len(unkept) == len(KINDS)
+    assert not any("annotations" in found["metadata"] for found in unkept.values())
+    assert not _kind(_rendered("crds.enabled=false"), "CustomResourceDefinition")
+
+
+def test_the_operator_runs_once_and_restricted(default: list[Object], full: list[Object]) -> None:
+    """Pod Security Standards, profile restricted: each field that it looks at."""
+    for objects in (default, full):
+        (deployment,) = _kind(objects, "Deployment").values()
+        assert deployment["spec"]["replicas"] == 1
+        assert deployment["spec"]["strategy"] == {"type": "Recreate"}
+        pod = deployment["spec"]["template"]["spec"]
+        assert not {"hostNetwork", "hostPID", "hostIPC"} & pod.keys()
+        assert pod["securityContext"] == {
+            "runAsNonRoot": True,
+            "runAsUser": USER,
+            "runAsGroup": USER,
+            "fsGroup": USER,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        }
+        assert all(volume.keys() <= {"name", "emptyDir"} for volume in pod["volumes"])
+        assert "initContainers" not in pod
+        (container,) = pod["containers"]
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+        assert not any("hostPort" in port for port in container["ports"])
+        assert container["volumeMounts"] == [{"name": "tmp", "mountPath": "/tmp"}]
+        assert container["resources"].keys() == {"requests", "limits"}
+        ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+        assert ports == {"admin": 8080}
+        assert container["livenessProbe"]["httpGet"] == {"path": "/livez", "port": "admin"}
+        assert container["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "admin"}
+        selector = deployment["spec"]["selector"]["matchLabels"]
+        assert selector.items() <= deployment["spec"]["template"]["metadata"]["labels"].items()
+
+
+def test_the_images(default: list[Object], full: list[Object]) -> None:
+    def container(objects: list[Object]) -> Mapping[str, Any]:
+        (deployment,) = _kind(objects, "Deployment").values()
+        found: Mapping[str, Any] = deployment["spec"]["template"]["spec"]["containers"][0]
+        return found
+
+    assert container(default)["image"] == "mailpods-operator:0.1.0"
+    assert {"name": "MAIL_IMAGE", "value": Snapshot().image} in container(default)["env"]
+    assert container(full)["image"] == "example.org/mailpods-operator:test"
+
+
+def test_only_the_operator_s_pod_gets_a_token(default: list[Object]) -> None:
+    (account,) = _kind(default, "ServiceAccount").values()
+    (deployment,) = _kind(default, "Deployment").values()
+    assert account["automountServiceAccountToken"] is False
+    pod = deployment["spec"]["template"]["spec"]
+    assert pod["automountServiceAccountToken"] is True
+    assert pod["serviceAccountName"] == account["metadata"]["name"]
+    (binding,) = _kind(default, "ClusterRoleBinding").values()
+    assert binding["subjects"] == [
+        {"kind": "ServiceAccount", "name": account["metadata"]["name"], "namespace": "mailpods-system"}
+    ]
+    assert binding["roleRef"]["name"] == "mailpods-operator"
+
+
+def test_the_operator_is_not_taken_for_a_mail_pod(default: list[Object]) -> None:
+    """Mail pods are selected by name mailpods, and trust each other."""
+    (deployment,) = _kind(default, "Deployment").values()
+    assert deployment["spec"]["template"]["metadata"]["labels"]["app.kubernetes.io/name"] != "mailpods"
+
+
+def test_only_pods_reach_the_admin_port(default: list[Object], full: list[Object]) -> None:
+    (policy,) = _kind(default, "NetworkPolicy").values()
+    (deployment,) = _kind(default, "Deployment").values()
+    assert policy["spec"]["podSelector"] == deployment["spec"]["selector"]
+    assert policy["spec"]["policyTypes"] == ["Ingress"]
+    assert policy["spec"]["ingress"] == [
+        {"from": [{"namespaceSelector": {}}], "ports": [{"port": "admin", "protocol": "TCP"}]}
+    ]
+    assert not _kind(_rendered("networkPolicy.enabled=false"), "NetworkPolicy")
+    (monitor,) = _kind(full, "PodMonitor").values()
+    assert monitor["metadata"]["labels"]["release"] == "prometheus"
+    assert monitor["spec"]["podMetricsEndpoints"] == [
+        {"port": "admin", "path": "/metrics", "interval": "30s"}
+    ]
+
+
+def _rights(role: Object) -> dict[tuple[str, str], set[str]]:
+    """(API group, resource) -> verbs."""
+    rights: dict[tuple[str, str], set[str]] = {}
+    for rule in role["rules"]:
+        assert rule.keys() == {"apiGroups", "resources", "verbs"}
+        for group in rule["apiGroups"]:
+            for resource in rule["resources"]:
+                rights.setdefault((group, resource), set()).update(rule["verbs"])
+    return rights
+
+
+def _mail(role: Object) -> dict[str, set[str]]:
+    """Resource -> verbs, of a role that is about mail alone."""
+    rights = _rights(role)
+    assert {group for group, _ in rights} == {"mailpods.io"}
+    return {resource: verbs for (_, resource), verbs in rights.items()}
+
+
+def test_no_role_has_a_wildcard(full: list[Object]) -> None:
+    roles = _kind(full, "ClusterRole")
+    assert len(roles) == 6
+    for role in roles.values():
+        assert "*" not in json.dumps(role["rules"])
+
+
+def test_the_operator_s_rights(full: list[Object]) -> None:
+    rights = _rights(_kind(full, "ClusterRole")["mailpods-operator"])
+    apply = READ | {"create", "patch"}
+    assert rights == {
+        **{("mailpods.io", plural): READ | {"patch"} for plural in PLURALS},
+        **{("mailpods.io", f"{plural}/status"): {"patch"} for plural in PLURALS},
+        ("mailpods.io", "mailservers/finalizers"): {"update"},
+        ("", "secrets"): apply,
+        ("", "services"): apply,
+        ("apps", "statefulsets"): apply,
+        ("networking.k8s.io", "networkpolicies"): apply,
+        ("policy", "poddisruptionbudgets"): apply,
+        ("", "pods"): READ | {"patch"},
+        ("", "namespaces"): READ,
+        ("", "events"): {"create"},
+    }
+
+
+def test_config_makes_domains_and_maint_users(full: list[Object]) -> None:
+    """What R-000-13 asks of the roles; whether an API server agrees, tests/cluster shows."""
+    roles = _kind(full, "ClusterRole")
+    assert _mail(roles["mail-config"]) == {
+        "maildomains": MANAGE,
+        "relaypolicies": MANAGE,
+        "mailservers": READ,
+    }
+    users = {"mailboxes": MANAGE, "mailaliases": MANAGE, "mailinglists": MANAGE, "maildomains": READ}
+    assert _mail(roles["mail-maint"]) == users
+    assert _mail(roles["mail-domain-admin"]) == users
+    assert _mail(roles["mail-view"]) == {plural: READ for plural in PLURALS}
+
+
+def _aggregated(objects: list[Object], to: str) -> Iterator[Object]:
+    for role in _kind(objects, "ClusterRole").values():
+        if role["metadata"]["labels"].get(f"rbac.authorization.k8s.io/aggregate-to-{to}") == "true":
+            yield role
+
+
+def test_what_the_roles_of_kubernetes_get(default: list[Object]) -> None:
+    (edit,) = _aggregated(default, "edit")
+    changes = {resource for resource, verbs in _mail(edit).items() if verbs - READ}
+    assert changes == {"mailboxes", "mailaliases", "mailinglists"}
+    (view,) = _aggregated(default, "view")
+    assert _mail(view) == {plural: READ for plural in PLURALS - {"mailboxes"}}  # hashes
+    none = _rendered("rbac.aggregate=false")
+    assert [*_aggregated(none, "edit"), *_aggregated(none, "view")] == []
+    assert set(_kind(_rendered("rbac.tenantRoles=false"), "ClusterRole")) == {"mailpods-operator"}
+
+
+def test_the_mailserver_waits_for_its_kind() -> None:
+    """Helm refuses a whole release for one object of a kind that the cluster does not know."""
+    assert not _kind(_rendered(*SERVER), "MailServer")
+    server = _kind(_rendered(*SERVER, arguments=KNOWN), "MailServer")["main"]
+    assert server["spec"] == {"hostname": "mail.example.org"}
+    assert server["metadata"]["namespace"] == "mailpods-system"
+    # Else a rollback to the first revision, which has none, would delete it and all its pods.
+    assert server["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
+
+
+@pytest.mark.parametrize(
+    ("value", "complaint"),
+    [
+        ("imgae.tag=1.0", "additional properties 'imgae' not allowed"),
+        ("crds.keeep=true", "at '/crds': additional properties 'keeep' not allowed"),
+        ("crds.keep=perhaps", "at '/crds/keep': got string, want boolean"),
+        ("image.pullPolicy=Sometimes", "at '/image/pullPolicy': value must be one of"),
+        ("mailServer.enabled=true", "at '/mailServer/spec': missing property 'hostname'"),
+        ("mailServer.name=Main", "at '/mailServer/name': 'Main' does not match pattern"),
+        ("mail.image=", "at '/mail/image': minLength: got 0, want 1"),
+        ("replicas=2", "additional properties 'replicas' not allowed"),
+    ],
+)
+def test_values_that_mean_nothing_are_refused(value: str, complaint: str) -> None:
+    with pytest.raises(HelmError, match=re.escape(complaint)):
+        _rendered(value)
+
+
+def test_every_value_is_explained_and_in_the_schema() -> None:
+    text = (CHART / "values.yaml").read_text()
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    values = yaml.safe_load(text)
+    assert values.keys() == schema["properties"].keys() - {"global"}
+    before = ""
+    for line in text.splitlines():
+        if re.match(r"[a-zA-Z]+:", line) and line not in ("tolerations: []", "affinity: {}"):
+            name = line.split(":")[0]
+            explained = before.startswith("#") or isinstance(values[name], dict)
+            assert explained, f"{name} has no comment"
+        before = line
+
+
+def _notes(tmp_path: Path, *values: str, arguments: tuple[str, ...] | list[str] = ()) -> str:
+    """NOTES.txt, which helm shows only when it has spoken to a cluster, rendered like a manifest."""
+    chart = tmp_path / "mailpods"
+    shutil.copytree(CHART, chart, dirs_exist_ok=True)
+    shutil.copy(chart / "templates" / "NOTES.txt", chart / "files" / "notes.txt")
+    wrapped = 'notes: |\n{{ tpl (.Files.Get "files/notes.txt") . | indent 2 }}\n'
+    (chart / "templates" / "notes.yaml").write_text(wrapped)
+    said = helm.helm(
+        *("template", "mailpods", str(chart), "--namespace", "mailpods-system"),
+        *("--show-only", "templates/notes.yaml"),
+        *sets(values),
+        *arguments,
+    )
+    notes: str = yaml.safe_load(said)["notes"]
+    return notes
+
+
+def test_the_notes_say_what_comes_next(tmp_path: Path) -> None:
+    plain = _notes(tmp_path)
+    assert "kubectl apply -f examples/quickstart\n" in plain
+    assert "wait --for=condition=Ready mailbox/info" in plain
+    assert "kubectl -n a-test get secret anna-password -o jsonpath" in plain
+    assert "NOT MADE YET" not in plain
+    unknown = _notes(tmp_path, *SERVER)
+    assert "THE MAILSERVER IS NOT MADE YET" in unknown
+    assert "helm -n mailpods-system upgrade mailpods" in unknown
+    known = _notes(tmp_path, *SERVER, arguments=KNOWN)
+    assert "NOT MADE YET" not in known
+    assert "kubectl -n mailpods-system wait --for=condition=Ready mailserver/main" in known
+    assert "DELETES THE CRDS" in _notes(tmp_path, "crds.keep=false")
+
+
+def test_the_package_holds_the_crds(tmp_path: Path) -> None:
+    """What `helm package` packs renders as the folder does."""
+    helm.helm("package", str(CHART), "--destination", str(tmp_path))
+    packed = helm.helm(
+        "template", "mailpods", str(tmp_path / "mailpods-0.1.0.tgz"), "--namespace", "mailpods-system"
+    )
+    assert packed == template()
+
+
+def test_config_is_rendered_from_the_chart() -> None:
+    assert install.INSTALL.read_text() == install.render(), "run: .venv/bin/python -m tests.support.install"
+
+
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="no kubectl")
+def test_config_is_the_chart_with_its_namespace(default: list[Object]) -> None:
+    built = subprocess.run(
+        ["kubectl", "kustomize", str(ROOT / "config")], check=True, capture_output=True, text=True
+    )
+    objects = _objects(built.stdout)
+
+    def names(objects: list[Object]) -> set[tuple[str, str]]:
+        return {(o["kind"], o["metadata"]["name"]) for o in objects}
+
+    assert names(objects) == names(default) | {("Namespace", "mailpods-system")}
+    for found in _kind(objects, "CustomResourceDefinition").values():
+        kind = KINDS[found["spec"]["names"]["kind"]]
+        assert found["spec"] == crd(kind)["spec"]
