@@ -34,7 +34,10 @@ def answer(plain: socket.socket, question: bytes, ends_with: bytes) -> bytes:
     return said
 
 
-@pytest.mark.req("R-000-18", "R-001-06", "R-002-04", "R-001-08", "R-002-16", "R-002-17", "R-002-18")
+@pytest.mark.req(
+    "R-000-18", "R-000-20", "R-001-06", "R-002-04", "R-001-08", "R-002-16", "R-002-17", "R-002-18"
+)
+@pytest.mark.req_part("R-001-09", "R-001-10", "R-002-02")
 def test_info_writes_to_anna_who_reads_over_imap_and_pop3(house: House) -> None:
     house.apply("walk", mailbox("walker"), mailbox("reader"))
     house.wait_for("Mailbox", "reader")

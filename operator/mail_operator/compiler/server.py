@@ -82,7 +82,11 @@ def build_server(
     )
     for policy in policies:
         refusal, fault = verdicts[policy.ref]
-        out.statuses[policy.ref] = status(policy, ready(refusal or fault, f"In force at {server.ref}."), {})
+        said = f"In force at {server.ref}."
+        if policy.spec.outbound.mode == "direct" and record.smarthost is None:
+            said += " Mode direct has no effect in this version: mail for other servers is refused until a "
+            said += "policy names a smarthost."
+        out.statuses[policy.ref] = status(policy, ready(refusal or fault, said), {})
         if refusal is None:
             out.carried[policy.ref] = Carried(server.ref, frozenset({SERVER_FILE, STORE_FILE}))
     out.statuses[server.ref] = _server_status(at, server, record, counts, _tls_fault(at, server, snapshot))

@@ -52,7 +52,10 @@ class Part(BaseModel):
 
     validations: ClassVar[tuple[Rule, ...]] = ()
 
-    model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=to_camel, populate_by_name=True)
+    # strict: "7" is no number and 1 no truth value, for the API server, too.
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, alias_generator=to_camel, populate_by_name=True, strict=True
+    )
 
 
 def later(requirement: str) -> dict[str, Any]:

@@ -68,6 +68,8 @@ def test_good_manifests_have_no_findings(tmp_path: Path, capsys: pytest.CaptureF
         (INFO + "  displayName: " + "[" * 2000 + "]" * 2000 + "\n", 6, ["spec.displayName", "no string"]),
         (SECRET + "data: {password: é}\n", 4, ["data", "base64", "stringData"]),
         (SECRET + "stringData: {password: 12345}\n", 4, ["stringData", "quotes"]),
+        (INFO + "  shard: '1'\n", 6, ["spec.shard", "no whole number"]),
+        (INFO + "  services:\n    groupware: 1\n", 7, ["spec.services.groupware", "true or false"]),
         (INFO + "  passwordHash: '{FOO}abc'\n", 6, ["spec.passwordHash", "Dovecot's schemes"]),
         (INFO + "  sieve: keep;\n", 6, ["spec.sieve", "no effect in this version", "R-002-14"]),
         (INFO + "  passwordSecretRef: {name: pw}\n", 1, ["SecretMissing", "pw"]),
