@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import re
 import signal
 import sys
 import time
@@ -139,16 +140,18 @@ def _look(paths: list[Path]) -> World:
 def _check(options: argparse.Namespace) -> int:
     world = _look(options.paths)
     plan = compile(world.snapshot)
-    findings = [str(problem) for problem in world.problems]
+    findings = list(world.problems)
     for ref, status in plan.statuses.items():
         ready = ready_of(status)
         if ready and ready["status"] == "False":
-            findings.append(f"{world.place(ref)}: {ready['reason']}: {ready['message']}")
+            blamed = re.search(r"\bspec(\.[a-z]\w*)+", ready["message"])
+            text = f"{ready['reason']}: {ready['message']}"
+            findings.append(world.problem(ref, blamed[0] if blamed else "", text))
     for ref, resource in world.snapshot.objects.items():
         for field, requirement in pending_fields(resource):
             effect = f"has no effect in this version ({requirement}): remove it, or leave it for a later one"
-            findings.append(f"{world.place(ref, field)}: {field}: {effect}")
-    for finding in sorted(findings):
+            findings.append(world.problem(ref, field, effect))
+    for finding in sorted(findings, key=lambda each: (each.file, each.line, each.field)):
         print(finding)
     print(f"{len(world.snapshot.objects)} objects, {len(findings)} findings", file=sys.stderr)
     return 1 if findings else 0

@@ -1,6 +1,6 @@
 """What one domain adds to the directory: its addresses, accounts and credentials, its objects' statuses."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -208,6 +208,7 @@ class _Builder:
             "address": address,
             "login": accepted[0] if accepted else None,
             "loginName": login,
+            "server": self.state.server.spec.hostname if self.state.server else None,
             "account": account,
         }
         self.out.statuses[mailbox.ref] = status(mailbox, conditions, shown)
@@ -326,6 +327,7 @@ class _Builder:
             "mailboxes": mailboxes,
             "admin": {"login": admin},
             "endpoints": endpoints(state.server.spec.hostname),
+            "dns": {"records": list(dns_records(state.names, state.server.spec.hostname))},
         }
         self.out.statuses[domain.ref] = status(domain, conditions, shown)
         self._carry(domain.ref, *state.names, Address(f"maint@{state.name}"))
@@ -345,6 +347,18 @@ class _Builder:
         assert self.state is not None
         files = frozenset(file_name(bucket_of(key, BUCKETS)) for key in keys)
         self.out.carried[ref] = Carried(self.state.server_ref, files)
+
+
+# Service -> port, of the SRV records by which clients find what they need (RFC 6186 §3, RFC 8314 §5.1).
+_FOUND_BY_SRV = {"imap": 143, "imaps": 993, "pop3": 110, "pop3s": 995, "submission": 587, "submissions": 465}
+
+
+def dns_records(names: Iterable[str], hostname: str) -> Iterator[dict[str, str]]:
+    """What leads mail and clients of these domains to the server (R-003-12, R-002-31)."""
+    for name in names:
+        yield {"name": f"{name}.", "type": "MX", "value": f"10 {hostname}."}
+        for service, port in _FOUND_BY_SRV.items():
+            yield {"name": f"_{service}._tcp.{name}.", "type": "SRV", "value": f"0 1 {port} {hostname}."}
 
 
 def endpoints(hostname: str) -> dict[str, str]:

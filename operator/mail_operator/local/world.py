@@ -93,10 +93,10 @@ class World:
             found["/".join(ref)] = {"file": str(document.file), "content": content}
         return found
 
-    def place(self, ref: ObjectRef, field: str = "") -> str:
-        """Where the object, or one of its fields, stands: file:line."""
-        document = self._places.get(ref)
-        return f"{document.file}:{document.line_of(field)}" if document else str(ref)
+    def problem(self, ref: ObjectRef, field: str, message: str) -> Problem:
+        """What is wrong with an object, or with one of its fields, where that stands."""
+        document = self._places[ref]
+        return Problem(document.file, document.line_of(field), field, message)
 
     def password_hint(self, ref: ObjectRef) -> str:
         """Which Secret holds the password of a mailbox; a generated one is shown, as nobody knows it."""

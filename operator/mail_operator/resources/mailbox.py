@@ -168,6 +168,7 @@ class MailboxStatus(Status):
     address: Text | None = Field(None, description="The address.")
     login: Text | None = Field(None, description="The first accepted login.")
     login_name: Text | None = Field(None, description="The generated login, where that form is accepted.")
+    server: Text | None = Field(None, description="Host name of the server, for incoming and outgoing mail.")
     account: Text | None = Field(None, description="Name of the account in the store: number/local part.")
 
 

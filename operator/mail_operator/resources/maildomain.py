@@ -134,6 +134,20 @@ class DomainAdminStatus(Part):
     login: Text | None = Field(None, description="The administrator's login: number/maint.")
 
 
+class DnsRecord(Part):
+    """One record of a zone."""
+
+    name: Text = Field(description="Its name, complete, with a dot at the end.")
+    type: Literal["MX", "SRV"] = Field(description="Its type.")
+    value: Text = Field(description="Its data, as in a zone file.")
+
+
+class DnsStatus(Part):
+    """What the zones of the domain's names should hold."""
+
+    records: list[DnsRecord] = Field([], max_length=1000, description="The records.")
+
+
 class MailDomainStatus(Status):
     """What became of a domain."""
 
@@ -141,6 +155,7 @@ class MailDomainStatus(Status):
     mailboxes: int | None = Field(None, ge=0, description="How many mailboxes it has.")
     admin: DomainAdminStatus | None = Field(None, description="Its administrator.")
     endpoints: Endpoints | None = Field(None, description="host:port of each service.")
+    dns: DnsStatus | None = Field(None, description="Records for its zone; nothing checks them yet.")
 
 
 class MailDomain(Resource):

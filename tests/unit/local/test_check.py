@@ -73,7 +73,11 @@ def test_good_manifests_have_no_findings(tmp_path: Path, capsys: pytest.CaptureF
         (INFO + "  passwordHash: '{FOO}abc'\n", 6, ["spec.passwordHash", "Dovecot's schemes"]),
         (INFO + "  sieve: keep;\n", 6, ["spec.sieve", "no effect in this version", "R-002-14"]),
         (INFO + "  passwordSecretRef: {name: pw}\n", 1, ["SecretMissing", "pw"]),
-        (INFO.replace("a-test", "b-test"), 1, ["DomainMissing", "b-test", "create it, or correct"]),
+        (
+            INFO.replace("a-test", "b-test"),
+            5,
+            ["spec.domainRef", "DomainMissing", "b-test", "create it, or correct"],
+        ),
         (INFO.replace("Mailbox", "Mailboxes"), 2, ["kind", "Mailboxes is no kind", "Mailbox"]),
         (INFO.replace("v1alpha1", "v2"), 1, ["apiVersion", "mailpods.io/v1alpha1"]),
         (
@@ -87,8 +91,8 @@ def test_good_manifests_have_no_findings(tmp_path: Path, capsys: pytest.CaptureF
         (
             "apiVersion: mailpods.io/v1alpha1\nkind: MailDomain\nmetadata: {name: b}\n"
             "spec: {domainName: b.test, serverRef: {name: main}, number: 7}\n",
-            1,
-            ["NumberTaken", "MailDomain default/a-test", "leave spec.number blank"],
+            4,
+            ["spec.number", "NumberTaken", "MailDomain default/a-test", "leave spec.number blank"],
         ),
         (
             "apiVersion: mailpods.io/v1alpha1\nkind: MailAlias\nmetadata: {name: loop}\n"
