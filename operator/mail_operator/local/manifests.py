@@ -163,7 +163,7 @@ class Manifests:
         return [*self._missing, *(p for path in sorted(self._files) for p in self._files[path].problems)]
 
 
-_EMPTY = "holds no manifest any more: nothing was changed; put one back, or start without this folder"
+_EMPTY = "no manifest is left here: nothing was changed; put one back, or start without this folder"
 
 
 def _name(document: Document) -> tuple[str, str, str]:

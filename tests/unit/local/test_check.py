@@ -214,7 +214,7 @@ def test_one_of_several_folders_that_is_emptied_changes_nothing(tmp_path: Path) 
     (tmp_path / "tenants" / "anna.yaml").unlink()
     world.refresh()
     assert len(world.snapshot.objects) == 4
-    assert "holds no manifest any more" in world.problems[0].message
+    assert "no manifest is left" in world.problems[0].message
 
 
 @pytest.mark.parametrize(
