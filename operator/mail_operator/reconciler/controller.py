@@ -121,7 +121,8 @@ class Controller:
         plan = await asyncio.to_thread(compile, snapshot, self.plan)
         metrics.COMPILE.observe(time.monotonic() - began)
         wanted_before = {(s.namespace, s.name) for s in self.plan.secrets}
-        self._snapshot, self.plan = snapshot, plan
+        # Together, or a status of this plan would be held against the files of the one before.
+        self._snapshot, self.plan, self._expected = snapshot, plan, Expected(plan)
         if {(s.namespace, s.name) for s in plan.secrets} != wanted_before:
             self._work.set()  # the next snapshot holds what these were made to be
         paused = {ref for ref in plan.directory if self._is_paused(ref)}
@@ -136,7 +137,6 @@ class Controller:
         owners = {ref: kept.made_of[0] for ref in plan.directory if (kept := self.world.kept(ref))}
         written = await self._applier.apply(objects, owners)
         metrics.APPLIED.inc(len(written))
-        self._expected = Expected(plan)
         touched = {o for o in plan.directory if any(_is_files(w, o) for w in written)}
         if touched:
             await self._pods.touch(touched, str(time.time_ns()))
@@ -171,9 +171,8 @@ class Controller:
             expected = self._expected
             further = await self._pods.ask(expected)
             behind = {s for s in expected.servers if self._pods.missing(expected, s) != set()}
-            if further or any(
-                time.monotonic() - since > PATIENCE_SECONDS for since in self._waiting.values()
-            ):
+            late = time.monotonic() - PATIENCE_SECONDS
+            if further or any(late - 1 < since < late for since in self._waiting.values()):
                 await self._tell()
             if not behind:
                 continue
@@ -181,8 +180,8 @@ class Controller:
             self._news.set()
             if time.monotonic() - touched > TOUCH_SECONDS:
                 touched = time.monotonic()
-                late = {s for s in behind if self._pods.missing(expected, s)}
-                await self._pods.touch(late, str(time.time_ns()))
+                slow = {s for s in behind if self._pods.missing(expected, s)}
+                await self._pods.touch(slow, str(time.time_ns()))
 
     async def _tell(self) -> bool:
         """Write the statuses. Ready=True waits until every pod that serves the object has its files."""

@@ -128,3 +128,5 @@ class MailPods:
         except ApiError as error:
             if error.code != 404:
                 self._log(f"Pod {'/'.join(key)}: not touched: {error}")
+        except (aiohttp.ClientError, TimeoutError) as error:
+            self._log(f"Pod {'/'.join(key)}: not touched: {error!r}")
