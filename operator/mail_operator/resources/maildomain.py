@@ -72,13 +72,17 @@ class DomainLimits(Part):
 class Bulk(Part):
     """The mass-mailing pool."""
 
-    enabled: bool = Field(True, description="Users may send by it.", json_schema_extra=later("R-002-21"))
+    enabled: bool = Field(
+        True, description="Users may send by it.", json_schema_extra=later("R-002-21", promised=True)
+    )
 
 
 class Dkim(Part):
     """Signing."""
 
-    enabled: bool = Field(True, description="Sign outgoing mail.", json_schema_extra=later("DKIM"))
+    enabled: bool = Field(
+        True, description="Sign outgoing mail.", json_schema_extra=later("DKIM", promised=True)
+    )
 
 
 class MailDomainSpec(Part):

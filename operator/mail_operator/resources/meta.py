@@ -58,9 +58,12 @@ class Part(BaseModel):
     )
 
 
-def later(requirement: str) -> dict[str, Any]:
-    """Marks a field whose behaviour comes later: `mailpods check` and the FieldsIgnored condition name it."""
-    return {"later": requirement}
+def later(requirement: str, *, promised: bool = False) -> dict[str, Any]:
+    """Marks a field whose behaviour comes later: `mailpods check` and the FieldsIgnored condition name it.
+
+    `promised`: even its default says what is not there yet, so that it is named wherever it is written out.
+    """
+    return {"later": requirement, "promised": promised}
 
 
 QUANTITY = r"^[0-9]+(\.[0-9]+)?(k|M|G|T|Ki|Mi|Gi|Ti)?$"
