@@ -24,10 +24,11 @@ def operator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
         namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
         kubectl("apply", "-f", "-", stdin=json.dumps(namespace))
     running = Operator(tmp_path_factory.mktemp("operator") / "log")
-    running.start()
-    yield running
-    print(running.log.read_text()[-5000:])
-    running.end()
+    try:
+        running.start()
+        yield running
+    finally:
+        running.end()
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ import base64
 import json
 import random
 import ssl
+import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -193,4 +194,11 @@ def _tls(info: kopf.ConnectionInfo) -> ssl.SSLContext:
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     if info.certificate_path and info.private_key_path:
         context.load_cert_chain(str(info.certificate_path), str(info.private_key_path))
+    elif info.certificate_data and info.private_key_data:
+        # Within the kubeconfig; the ssl module reads certificates from files alone.
+        with tempfile.NamedTemporaryFile(prefix="mailpods-") as file:  # for its owner's eyes only
+            for data in (info.certificate_data, info.private_key_data):
+                file.write(base64.b64decode(data) + b"\n")
+            file.flush()
+            context.load_cert_chain(file.name)
     return context
