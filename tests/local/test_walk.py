@@ -350,7 +350,7 @@ def test_state_survives_a_restart(lonely: Installation) -> None:
 
 def test_tls_is_needed_for_a_login(house: House) -> None:
     # From another address than the server's: Dovecot takes a connection within one address for safe.
-    other = ("127.0.0.2", 0)
+    other = house.elsewhere
     with socket.create_connection(house.address("imap"), 10, other) as plain:
         assert b"a NO [PRIVACYREQUIRED]" in answer(plain, b'a LOGIN "7/info" "pw-info"\r\n', b"\r\na ")
     with socket.create_connection(house.address("pop3"), 10, other) as plain:

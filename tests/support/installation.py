@@ -91,6 +91,8 @@ def wait(what: Callable[[], T | None], seconds: float = 20, why: str = "it did n
 class House(ABC):
     """An installation on some ground, manifests applied to it, and its users."""
 
+    elsewhere: tuple[str, int] | None = None  # where a client binds to come from another address
+
     @abstractmethod
     def apply(self, name: str, *documents: Any) -> None:
         """Apply manifests; `name` is that of their file."""
@@ -195,6 +197,8 @@ class House(ABC):
 
 class Installation(House):
     """`mailpods up` in a process of its own. Write manifests with `apply()`."""
+
+    elsewhere = ("127.0.0.2", 0)
 
     def __init__(self, folder: Path) -> None:
         self.manifests, self.data = folder / "manifests", folder / "data"
