@@ -270,7 +270,9 @@ class Connection(asyncio.Protocol):
 
     def _buffered(self) -> int:
         """Bytes that the system has not taken from us yet."""
-        return self._transport.get_write_buffer_size() if self._transport else 0
+        if self._transport is None or self._transport.is_closing():
+            return 0  # a transport of uvloop's raises RuntimeError then
+        return self._transport.get_write_buffer_size()
 
     def _look(self, seconds: float) -> None:
         """The time is over, unless more of a large message went out meanwhile."""
