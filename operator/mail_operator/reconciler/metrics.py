@@ -22,6 +22,3 @@ REQUESTS = Counter(
     "Requests to the API server, watches not counted; status 0: no answer.",
     ["method", "status"],
 )
-OBJECTS = Gauge(
-    "mailpods_operator_resources", "Custom resources by kind and by the status of Ready.", ["kind", "ready"]
-)
