@@ -148,7 +148,9 @@ class Deliverer:
     def _send(self, name: str, targets: list[str], message: _Message) -> None:
         lane = self._lanes.get(name)
         if lane is None:
-            lane = self._lanes[name] = Lane(name, lambda: self._target(name), self._log)
+            lane = self._lanes[name] = Lane(
+                name, lambda: self._target(name), self._log, exclusive=name != "smarthost"
+            )
         envelope, id, kept = message.due.envelope, message.due.id, message.body
 
         def done(replies: list[Reply]) -> None:

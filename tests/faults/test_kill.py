@@ -50,7 +50,7 @@ class Sender(threading.Thread):
         digest = hashlib.sha256(text.encode()).hexdigest()
         client.sendmail("x@example.net", ["info@a.test"], f"Key: {key}\r\n\r\n{text}".encode())
         self.acknowledged[key] = digest
-        time.sleep(0.01)
+        time.sleep(0.03)  # the load is bounded: all of it has to be stored and read again
 
 
 def victims(installation: Installation) -> list[int]:
