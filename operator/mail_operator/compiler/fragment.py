@@ -212,7 +212,7 @@ class _Builder:
             "account": account,
         }
         self.out.statuses[mailbox.ref] = status(mailbox, conditions, shown)
-        self._carry(mailbox.ref, address)
+        self._carry(mailbox.ref, address, shards=frozenset({spec.shard or 0}))
 
     def _password(self, mailbox: Mailbox) -> tuple[str | None, Verdict | None]:
         if mailbox.spec.password_hash:
@@ -343,10 +343,10 @@ class _Builder:
         self.out.records(f"maint@{state.name}").credentials[login] = credential
         return login, fault
 
-    def _carry(self, ref: ObjectRef, *keys: str) -> None:
+    def _carry(self, ref: ObjectRef, *keys: str, shards: frozenset[int] = frozenset()) -> None:
         assert self.state is not None
         files = frozenset(file_name(bucket_of(key, BUCKETS)) for key in keys)
-        self.out.carried[ref] = Carried(self.state.server_ref, files)
+        self.out.carried[ref] = Carried(self.state.server_ref, files, shards)
 
 
 # Service -> port, of the SRV records by which clients find what they need (RFC 6186 §3, RFC 8314 §5.1).

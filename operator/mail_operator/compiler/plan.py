@@ -28,10 +28,11 @@ class GeneratedSecret:
 
 @dataclass(frozen=True)
 class Carried:
-    """The files by which an object reaches the pods of its server: acknowledged, it works."""
+    """What an object needs to work: its files in the pods of its server, and the store pods with its mail."""
 
     server: ObjectRef
     files: frozenset[str]
+    shards: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)

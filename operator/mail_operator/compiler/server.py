@@ -90,7 +90,9 @@ def build_server(
         if refusal is None:
             out.carried[policy.ref] = Carried(server.ref, frozenset({SERVER_FILE, STORE_FILE}))
     out.statuses[server.ref] = _server_status(at, server, record, counts, _tls_fault(at, server, snapshot))
-    out.carried[server.ref] = Carried(server.ref, frozenset({SERVER_FILE, STORE_FILE}))
+    out.carried[server.ref] = Carried(
+        server.ref, frozenset({SERVER_FILE, STORE_FILE}), frozenset(range(at.shards))
+    )
     return out
 
 

@@ -45,10 +45,11 @@ def ready_of(status: Mapping[str, Any]) -> Condition | None:
     return next((c for c in status["conditions"] if c["type"] == "Ready"), None)
 
 
-def withheld(status: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The same, with Ready held back until the pods have loaded what makes it true."""
+def withheld(status: Mapping[str, Any], why: str = "") -> Mapping[str, Any]:
+    """The same, with Ready held back until the pods have loaded what makes it true, or serve at all."""
+    message = f"This waits for pods: {why}." if why else "The pods are taking this up."
     conditions = [
-        {**c, "status": "Unknown", "reason": "Propagating", "message": "The pods are taking this up."}
+        {**c, "status": "Unknown", "reason": "Propagating", "message": message}
         if c["type"] == "Ready" and c["status"] == "True"
         else c
         for c in status["conditions"]

@@ -19,13 +19,12 @@ from mail_operator.reconciler.applier import Applier, decoded, server_of
 from mail_operator.reconciler.client import ApiClient, ApiError
 from mail_operator.reconciler.kinds import CHILDREN, path
 from mail_operator.reconciler.made import Maker
-from mail_operator.reconciler.pods import Expected, MailPods
+from mail_operator.reconciler.pods import ASK_SECONDS, Expected, MailPods
 from mail_operator.reconciler.statuses import Status, Statuses
 from mail_operator.reconciler.world import World, recovered
 from mail_operator.resources.meta import API_VERSION, GROUP, ObjectRef
 
 QUIET_SECONDS, LONGEST_SECONDS = 0.2, 1.0  # after a change; of changes that do not end
-ASK_SECONDS = 0.1  # between questions to pods that are behind
 TOUCH_SECONDS = 2.0  # until pods that are still behind are touched again
 PATIENCE_SECONDS = 5.0  # until an object that waits for its pods is told to be waiting
 LOOK_SECONDS = 300.0  # between rounds when nothing changes: certificates, and what failed before
@@ -170,7 +169,8 @@ class Controller:
             self._news.clear()
             expected = self._expected
             further = await self._pods.ask(expected)
-            behind = {s for s in expected.servers if self._pods.missing(expected, s) != set()}
+            missing = {s: self._pods.missing(expected, s) for s in expected.servers}
+            behind = {s for s, m in missing.items() if m.files or m.unserved}
             late = time.monotonic() - PATIENCE_SECONDS
             if further or any(late - 1 < since < late for since in self._waiting.values()):
                 await self._tell()
@@ -180,8 +180,7 @@ class Controller:
             self._news.set()
             if time.monotonic() - touched > TOUCH_SECONDS:
                 touched = time.monotonic()
-                slow = {s for s in behind if self._pods.missing(expected, s)}
-                await self._pods.touch(slow, str(time.time_ns()))
+                await self._pods.touch({s for s in behind if missing[s].files}, str(time.time_ns()))
 
     async def _tell(self) -> bool:
         """Write the statuses. Ready=True waits until every pod that serves the object has its files."""
@@ -192,12 +191,12 @@ class Controller:
             waiting: dict[ObjectRef, float] = {}
             for ref, status in self.plan.statuses.items():
                 carried = self.plan.carried.get(ref)
-                lacks = missing.get(carried.server) if carried else set()
-                if carried and (lacks is None or not lacks.isdisjoint(carried.files)):
+                lacks = missing.get(carried.server) if carried else None
+                if carried and lacks and lacks.lacks(carried):
                     since = waiting[ref] = self._waiting.get(ref, now)
                     if now - since < PATIENCE_SECONDS:
                         continue  # one write instead of two, for most
-                    status = withheld(status)
+                    status = withheld(status, lacks.unserved)
                 wanted[ref] = status
             for server, message in self._refused().items():
                 if server in self.plan.statuses:

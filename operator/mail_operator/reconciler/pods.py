@@ -1,11 +1,14 @@
 """What the mail pods have loaded, asked at their admin ports, and the touch that has the kubelet hurry."""
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 
 import aiohttp
 
-from mail_operator.compiler.plan import Plan
+from mail_operator.compiler.network import SMTP_SERVICE, STORE_SERVICE
+from mail_operator.compiler.plan import Carried, Plan
 from mail_operator.compiler.workloads import AUTH_PORTS, SMTP_PORTS, STORE_PORTS
 from mail_operator.reconciler.client import ApiClient, ApiError
 from mail_operator.reconciler.kept import KeptPod
@@ -15,7 +18,9 @@ from mail_operator.resources.meta import GROUP, ObjectRef
 from mailpods.directory.shards import content_hash
 
 TOUCHED = f"{GROUP}/directory"  # annotation of pods; a change of it has the kubelet look at their volumes
-_ASK_SECONDS = 2.0
+ASK_SECONDS = 0.1  # between questions to pods that are behind
+_ANSWER_SECONDS = 2.0
+_MOST_SECONDS = 5.0  # between attempts to reach pods through their Service
 
 # Component -> the mount of each admin port.
 _PORTS = {
@@ -44,6 +49,21 @@ class Expected:
         return {server for server, _ in self._hashes}
 
 
+@dataclass(frozen=True)
+class Missing:
+    """What the pods of a server lack. `unserved`: why no connection reaches it at all, "" if one does."""
+
+    files: frozenset[str]  # that some pod has not loaded
+    shards: frozenset[int]  # whose pod is ready
+    unserved: str = ""
+
+    def lacks(self, carried: Carried) -> bool:
+        """Whether an object does not work yet."""
+        return bool(self.unserved) or not (
+            self.files.isdisjoint(carried.files) and carried.shards <= self.shards
+        )
+
+
 class MailPods:
     """One for each operator."""
 
@@ -53,10 +73,12 @@ class MailPods:
         self._client, self._pods, self._log = client, pods, log
         self._session: aiohttp.ClientSession | None = None
         self._loaded: dict[tuple[str, int], Mapping[str, str]] = {}  # (uid, port) -> file -> hash
+        self._reached: set[ObjectRef] = set()  # servers whose Services lead to pods
+        self._unreached: dict[ObjectRef, tuple[float, float]] = {}  # the others: when to try, after what wait
 
     async def open(self) -> None:
         """Before anything else."""
-        self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_ASK_SECONDS))
+        self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_ANSWER_SECONDS))
 
     async def close(self) -> None:
         """At the end."""
@@ -71,20 +93,25 @@ class MailPods:
             if key[0] == server.namespace and pod.server == server.name and pod.ready and not pod.deleting
         ]
 
-    def missing(self, expected: Expected, server: ObjectRef) -> set[str] | None:
-        """The files that some pod has not loaded; None where a component has no pod that is ready."""
+    def missing(self, expected: Expected, server: ObjectRef) -> Missing:
+        """What hinders the objects of a server."""
         serving = self._serving(server)
-        if {pod.component for _, pod in serving} < set(_PORTS):
-            return None
-        missing: set[str] = set()
+        files: set[str] = set()
         for _, pod in serving:
             for port, mount in _PORTS[pod.component]:
                 loaded = self._loaded.get((pod.uid, port), {})
-                missing |= {f for f, digest in expected.of(server, mount).items() if loaded.get(f) != digest}
-        return missing
+                files |= {f for f, digest in expected.of(server, mount).items() if loaded.get(f) != digest}
+        shards = frozenset(int(p.index) for _, p in serving if p.component == "store" and p.index.isdecimal())
+        unserved = ""
+        if absent := set(_PORTS) - {pod.component for _, pod in serving}:
+            unserved = f"no {' and no '.join(sorted(absent))} pod is ready"
+        elif server not in self._reached:
+            unserved = "the Services do not lead to the pods yet"
+        return Missing(frozenset(files), shards, unserved)
 
     async def ask(self, expected: Expected) -> bool:
-        """Ask the pods that are behind. Returns whether one of them got further."""
+        """Ask the pods that are behind. Returns whether something got further."""
+        arrived = await asyncio.gather(*(self._reach(server) for server in expected.servers))
         behind = [
             (pod, port)
             for server in expected.servers
@@ -99,7 +126,38 @@ class MailPods:
                 self._loaded[pod.uid, port] = answer
         there = {pod.uid for pod in self._pods().values()}
         self._loaded = {key: loaded for key, loaded in self._loaded.items() if key[0] in there}
-        return before != self._loaded
+        return before != self._loaded or any(arrived)
+
+    async def _reach(self, server: ObjectRef) -> bool:
+        """Whether the Services lead to pods now and did not before: nodes learn of a new one with delay."""
+        serving = self._serving(server)
+        if {pod.component for _, pod in serving} < set(_PORTS):
+            self._reached.discard(server)
+            return False
+        at, waited = self._unreached.get(server, (0.0, ASK_SECONDS))
+        if server in self._reached or time.monotonic() < at:
+            return False
+        services = [(f"{server.name}-smtp", SMTP_SERVICE), (f"{server.name}-store", STORE_SERVICE)]
+        found = await asyncio.gather(
+            *(self._connects(ObjectRef("Service", server.namespace, n), min(p)) for n, p in services)
+        )
+        if all(found):
+            self._reached.add(server)
+            self._unreached.pop(server, None)
+        else:
+            waited = min(2 * waited, _MOST_SECONDS)
+            self._unreached[server] = (time.monotonic() + waited, waited)
+        return all(found)
+
+    async def _connects(self, service: ObjectRef, port: int) -> bool:
+        try:
+            address = (await self._client.get(path(service)))["spec"]["clusterIP"]
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                _, writer = await asyncio.open_connection(address, port)
+        except (ApiError, aiohttp.ClientError, OSError, TimeoutError, KeyError):
+            return False
+        writer.close()
+        return True
 
     async def _ask(self, pod: KeptPod, port: int) -> Mapping[str, str] | None:
         assert self._session is not None
