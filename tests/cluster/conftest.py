@@ -3,32 +3,27 @@
 import json
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.cluster.house import NAMESPACE, ClusterHouse, kubectl
+from tests.cluster.operator import NAMESPACE as OPERATOR_NAMESPACE
 from tests.cluster.operator import Operator
 from tests.support.installation import domain, mailbox, manifest, server
 
-CRDS = Path(__file__).parents[2] / "crds"
-
 
 @pytest.fixture(scope="session")
-def operator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
-    """The running operator."""
+def operator() -> Iterator[Operator]:
+    """The running operator, installed by Helm."""
     assert "KUBECONFIG" in os.environ, "these tests need a cluster: run them by ./run test-cluster"
-    kubectl("apply", "--server-side", "-f", str(CRDS))
-    for name in ("mailpods-system", NAMESPACE):
+    for name in (OPERATOR_NAMESPACE, NAMESPACE):
         labels = {"pod-security.kubernetes.io/enforce": "restricted"}
         namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
         kubectl("apply", "-f", "-", stdin=json.dumps(namespace))
-    running = Operator(tmp_path_factory.mktemp("operator") / "log")
-    try:
-        running.start()
-        yield running
-    finally:
-        running.end()
+    running = Operator()
+    running.install()
+    yield running
+    running.uninstall()
 
 
 @pytest.fixture(scope="session")

@@ -5,11 +5,8 @@ so that nobody else needs to know of it. What is not is an ApiError.
 """
 
 import asyncio
-import base64
 import json
 import random
-import ssl
-import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -61,11 +58,11 @@ class ApiClient:
         # Watches have connections of their own, so that they never wait for one, nor keep others waiting.
         self._session = _session(info, CONNECTIONS)
         self._watching = _session(info, 0)
-        self._authorization = _authorization(info)
+        self._authorization = info.as_http_headers()
 
     def renew(self) -> None:
         """Log in again: the token of a service account changes within the hour."""
-        self._authorization = _authorization(self._login())
+        self._authorization = self._login().as_http_headers()
 
     async def close(self) -> None:
         """Close all connections."""
@@ -169,36 +166,10 @@ async def _events(response: aiohttp.ClientResponse) -> AsyncIterator[Json]:
             yield json.loads(line)
 
 
-def _authorization(info: kopf.ConnectionInfo) -> dict[str, str]:
-    if info.token:
-        return {"Authorization": f"{info.scheme or 'Bearer'} {info.token}"}
-    if info.username and info.password:
-        pair = f"{info.username}:{info.password}".encode()
-        return {"Authorization": "Basic " + base64.b64encode(pair).decode()}
-    return {}
-
-
 def _session(info: kopf.ConnectionInfo, connections: int) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=connections, ssl=_tls(info)),
+        connector=aiohttp.TCPConnector(limit=connections, ssl=info.as_ssl_context()),
         headers={"User-Agent": "mailpods"},
         timeout=aiohttp.ClientTimeout(total=REQUEST_SECONDS, sock_connect=CONNECT_SECONDS),
         trust_env=info.trust_env,
     )
-
-
-def _tls(info: kopf.ConnectionInfo) -> ssl.SSLContext:
-    authority = base64.b64decode(info.ca_data).decode() if info.ca_data else None
-    context = ssl.create_default_context(cafile=info.ca_path and str(info.ca_path), cadata=authority)
-    if info.insecure:
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    if info.certificate_path and info.private_key_path:
-        context.load_cert_chain(str(info.certificate_path), str(info.private_key_path))
-    elif info.certificate_data and info.private_key_data:
-        # Within the kubeconfig; the ssl module reads certificates from files alone.
-        with tempfile.NamedTemporaryFile(prefix="mailpods-") as file:  # for its owner's eyes only
-            for data in (info.certificate_data, info.private_key_data):
-                file.write(base64.b64decode(data) + b"\n")
-            file.flush()
-            context.load_cert_chain(file.name)
-    return context

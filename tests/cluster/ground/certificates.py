@@ -16,7 +16,11 @@ _DAY = datetime.timedelta(days=1)
 
 
 class Authority:
-    """A certificate authority with its files in one folder: `NAME.crt` and `NAME.key`, PEM, and `ca.crt`."""
+    """A certificate authority with its files in one folder: `NAME.crt` and `NAME.key`, PEM, and `ca.crt`.
+
+    Its certificates name no authority key, as those of clusters that were set up by openssl: the operator has
+    to take them, as kubectl does.
+    """
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True)
