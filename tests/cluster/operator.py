@@ -38,6 +38,10 @@ class Operator:
         values = [argument for setting in settings for argument in ("--set", setting)]
         run_helm("upgrade", "--install", RELEASE, str(helm.CHART), *values, "--wait", "--timeout", "90s")
 
+    def roll_back(self) -> None:
+        """To the revision before."""
+        run_helm("rollback", RELEASE, "--wait", "--timeout", "90s")
+
     def uninstall(self) -> None:
         """What the chart keeps stays: the kinds, and with them every object."""
         run_helm("uninstall", RELEASE, "--ignore-not-found", "--wait", "--timeout", "60s")

@@ -35,6 +35,14 @@ def running(ground: Ground, name: str) -> bool:
     return _pid(_note(ground, name)) is not None
 
 
+def send(ground: Ground, name: str, number: int) -> None:
+    """Send a signal to the process that was started under this name. Raises LookupError if none runs."""
+    pid = _pid(_note(ground, name))
+    if pid is None:
+        raise LookupError(f"{name} does not run")
+    os.kill(pid, number)
+
+
 def stop(ground: Ground, *names: str, seconds: float = 5) -> None:
     """End processes, all at once: ask them, and kill those that have not ended after `seconds`."""
     notes = [_note(ground, name) for name in names]
