@@ -70,7 +70,7 @@ class Operator:
         pod = self.pod()
         assert pod is not None
         before = pod["status"]["containerStatuses"][0]["restartCount"]
-        os.kill(_process_of(pod["metadata"]["uid"]), signal.SIGKILL)
+        os.kill(process_of(pod["metadata"]["uid"]), signal.SIGKILL)
 
         def restarted() -> bool:
             now = fetched("Pod", pod["metadata"]["name"], NAMESPACE)
@@ -92,7 +92,7 @@ class Operator:
         return kubectl("logs", _DEPLOYMENT, "-n", NAMESPACE)
 
 
-def _process_of(uid: str) -> int:
+def process_of(uid: str) -> int:
     """The operator's process of a pod. On a node of processes it is one of the host's."""
     for entry in os.scandir("/proc"):
         if entry.name.isdecimal():

@@ -24,7 +24,7 @@ class Operator:
     """One run of the controller, with its HTTP port (PORT_ADMIN, BIND): /livez, /readyz, /metrics."""
 
     def __init__(self) -> None:
-        self.client = ApiClient(_login, MANAGER)
+        self.client = ApiClient(login, MANAGER)
         self.controller = Controller(self.client, os.environ.get("MAIL_IMAGE", "mailpods:0.1.0"), _LOG.info)
         self.task: asyncio.Task[None] | None = None
         self._runner: web.AppRunner | None = None
@@ -88,7 +88,7 @@ class _Connection(kopf.ConnectionInfo):
         return context
 
 
-def _login(**_: Any) -> kopf.ConnectionInfo:
+def login(**_: Any) -> kopf.ConnectionInfo:
     """The credentials of a pod, or else of KUBECONFIG. Raises kopf.LoginError where there are none."""
     settings = kopf.OperatorSettings()
     info = kopf.login_with_service_account(settings=settings) or kopf.login_with_kubeconfig(settings=settings)
@@ -116,7 +116,7 @@ def main() -> int:
         for each in operator:
             await each.stop()
 
-    kopf.on.login(registry=registry)(_login)
+    kopf.on.login(registry=registry)(login)
     asyncio.run(kopf.operator(registry=registry, standalone=True, clusterwide=True))
     return 0
 

@@ -7,6 +7,7 @@ so that nobody else needs to know of it. What is not is an ApiError.
 import asyncio
 import json
 import random
+import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -166,9 +167,21 @@ async def _events(response: aiohttp.ClientResponse) -> AsyncIterator[Json]:
             yield json.loads(line)
 
 
+def _socket_with_keepalive(address: aiohttp.AddrInfoType) -> socket.socket:
+    """Notices within half a minute that the network swallows all: watches are silent for long, too."""
+    made = socket.socket(*address[:3])
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in ((socket.TCP_KEEPIDLE, 10), (socket.TCP_KEEPINTVL, 5), (socket.TCP_KEEPCNT, 3)):
+        made.setsockopt(socket.IPPROTO_TCP, option, value)
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 25_000)  # milliseconds
+    return made
+
+
 def _session(info: kopf.ConnectionInfo, connections: int) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=connections, ssl=info.as_ssl_context()),
+        connector=aiohttp.TCPConnector(
+            limit=connections, ssl=info.as_ssl_context(), socket_factory=_socket_with_keepalive
+        ),
         headers={"User-Agent": "mailpods"},
         timeout=aiohttp.ClientTimeout(total=REQUEST_SECONDS, sock_connect=CONNECT_SECONDS),
         trust_env=info.trust_env,
