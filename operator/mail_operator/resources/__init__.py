@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from mail_operator.resources.mailalias import MailAlias
 from mail_operator.resources.mailbox import Mailbox
@@ -56,13 +57,18 @@ def load(document: Mapping[str, Any]) -> Resource:
     return resource
 
 
+def _set_fields(part: BaseModel) -> Iterator[tuple[str, FieldInfo]]:
+    """The fields that were given, in the model's order: a set has another one in each process."""
+    return ((name, info) for name, info in type(part).model_fields.items() if name in part.model_fields_set)
+
+
 def _broken(part: BaseModel, path: str) -> Iterator[tuple[str, str]]:
     """(field, sentence) for what no single field can say. Defaults keep the rules: what was set is seen."""
     for rule in getattr(part, "validations", ()):
         if rule.holds and not rule.holds(part):
             yield _join(path, rule.field), rule.message
-    for name in part.model_fields_set:
-        field, value = _join(path, type(part).model_fields[name].alias or name), getattr(part, name)
+    for name, info in _set_fields(part):
+        field, value = _join(path, info.alias or name), getattr(part, name)
         if isinstance(value, BaseModel):
             yield from _broken(value, field)
         elif isinstance(value, list):
@@ -166,8 +172,7 @@ def pending_fields(resource: Resource) -> list[tuple[str, str]]:
 
 
 def _pending(part: BaseModel, path: str) -> Iterator[tuple[str, str]]:
-    for name in part.model_fields_set:
-        info = type(part).model_fields[name]
+    for name, info in _set_fields(part):
         field, value = f"{path}.{info.alias or name}", getattr(part, name)
         extra = info.json_schema_extra
         if isinstance(extra, dict) and "later" in extra:
