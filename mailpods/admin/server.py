@@ -13,10 +13,11 @@ from urllib.parse import parse_qsl, urlsplit
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a route sees: the query's parameters, and the body of a POST or DELETE."""
+    """What a route sees: the query's parameters, the body of a POST or DELETE, and who says to be asking."""
 
     query: Mapping[str, str]
     body: bytes = b""
+    authorization: str = ""  # the header of this name
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ class Response:
 
 Route = Callable[[Request], Response]  # called in a thread of its own; must be thread-safe
 
-MAX_BODY = 1 << 20
+MAX_BODY = 1 << 20  # bytes, of most routes
 
 
 class _Server(ThreadingHTTPServer):
@@ -54,24 +55,31 @@ class _Server(ThreadingHTTPServer):
 
 
 class AdminServer:
-    """Serves `routes`, keyed by "METHOD /path". Port 0 takes a free one; `port` tells which."""
+    """Serves `routes`, keyed by "METHOD /path". Port 0 takes a free one; `port` tells which.
 
-    def __init__(self, host: str, port: int, routes: Mapping[str, Route]) -> None:
+    `bounds`: how many bytes the body of a route may have, where that is not MAX_BODY.
+    """
+
+    def __init__(
+        self, host: str, port: int, routes: Mapping[str, Route], bounds: Mapping[str, int] | None = None
+    ) -> None:
         class Handler(BaseHTTPRequestHandler):
             timeout = 30
 
             def _answer(self) -> None:
                 url = urlsplit(self.path)
-                route = routes.get(f"{self.command} {url.path}")
+                name = f"{self.command} {url.path}"
+                route, most = routes.get(name), (bounds or {}).get(name, MAX_BODY)
                 length = int(self.headers.get("Content-Length") or 0)
                 if route is None:
                     known = ", ".join(sorted(routes))
                     response = Response.text(f"no such page; there are: {known}", 404)
-                elif length > MAX_BODY:
-                    response = Response.text(f"body over {MAX_BODY} bytes", 413)
+                elif length > most:
+                    response = Response.text(f"body over {most} bytes", 413)
                 else:
                     try:
-                        response = route(Request(dict(parse_qsl(url.query)), self.rfile.read(length)))
+                        who, query = self.headers.get("Authorization", ""), dict(parse_qsl(url.query))
+                        response = route(Request(query, self.rfile.read(length), who))
                     except Exception as error:  # a fault of one page must not take the port down
                         response = Response.text(f"{self.path}: {error!r}", 500)
                 self.send_response(response.status)

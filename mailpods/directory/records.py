@@ -57,6 +57,7 @@ class Server:
     postmasters: tuple[Address, ...] = ()  # R-003-07
     smarthost: Smarthost | None = None
     shards: tuple[Shard, ...] = ()
+    peers: tuple[str, ...] = ()  # admin endpoints (host:port) of the smtp pods: they take each other's queue
 
 
 @dataclass(frozen=True, slots=True)

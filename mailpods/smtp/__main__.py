@@ -27,7 +27,7 @@ from mailpods.admin.privileges import become
 from mailpods.admin.server import AdminServer, Request, Response
 from mailpods.directory.reader import DirectoryReader
 from mailpods.routing.router import Router
-from mailpods.smtp import worker
+from mailpods.smtp import handover, worker
 from mailpods.smtp.clients import ClientCounts
 from mailpods.smtp.hub import log
 from mailpods.smtp.listeners import Bound, bind, ports
@@ -35,6 +35,7 @@ from mailpods.spool.view import QueueView
 
 SILENCE_SECONDS = 15.0  # after which a worker counts as hung
 RESTART_SECONDS = 1.0
+HANDOVER_SECONDS = 80.0  # of the two minutes that a pod has to end
 
 
 @dataclass
@@ -141,6 +142,7 @@ class Program:
             "GET /queue": lambda r: Response.json([m for view in self._views() for m in view.queue(r.query)]),
             "POST /queue/retry": lambda r: self._change(r, "retry"),
             "DELETE /queue": lambda r: self._change(r, "delete"),
+            f"POST {handover.PATH}": self._adopt,
         }
 
     def _views(self) -> list[QueueView]:
@@ -153,6 +155,20 @@ class Program:
         except ValueError as error:
             return Response.text(str(error), 400)
         return Response.json({"recipients": count})
+
+    def _adopt(self, request: Request) -> Response:
+        if self._stopping or not (views := self._views()):
+            return Response.text("stopping, or without a spool yet", 503)
+        return handover.adopt(request, os.environ.get("INSTALLATION_KEY"), views[0])
+
+    def hand_over(self) -> None:
+        """After run(): the spools are nobody's now."""
+        self._reader.refresh()
+        server, key = self._reader.server, os.environ.get("INSTALLATION_KEY")
+        ourselves = os.environ.get("POD_NAME", "") + "."
+        peers = [peer for peer in server.peers if not peer.startswith(ourselves)] if server else []
+        if key and peers:
+            handover.hand_over(self._views(), peers, key, HANDOVER_SECONDS, log)
 
     def _metrics(self) -> Response:
         registry = CollectorRegistry()
@@ -229,7 +245,8 @@ def main() -> int:
             ),
             sockets,
         )
-        admin = AdminServer(address, int(os.environ.get("PORT_ADMIN", "9100")), program.routes())
+        bounds = {f"POST {handover.PATH}": handover.MAX_BODY}
+        admin = AdminServer(address, int(os.environ.get("PORT_ADMIN", "9100")), program.routes(), bounds)
         become(given.user)
     except (OSError, ValueError, KeyError) as error:
         print(f"smtp: {error}", file=sys.stderr)
@@ -237,6 +254,7 @@ def main() -> int:
     admin.start()
     try:
         program.run()
+        program.hand_over()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return 0

@@ -1,10 +1,13 @@
-"""Looks into a spool from outside of its process, and changes its schedule: for people who ask."""
+"""Looks into a spool from outside of its process, changes its schedule, and moves messages between spools."""
 
+import os
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
+
+from mailpods.spool.spool import RESERVE_BYTES
 
 _COLUMNS = ("id", "sender", "recipient", "size", "received_at", "attempts", "next_try", "reply")
 _CONDITIONS = {
@@ -12,6 +15,13 @@ _CONDITIONS = {
     "address": "address = ?",
     "domain": "address LIKE '%@' || ?",
 }
+
+
+_MESSAGE = (
+    "id",
+    *("sender", "received_at", "client_ip", "helo", "protocol", "account", "smtputf8", "body_8bit", "size"),
+)
+_RECIPIENT = ("address", "notify", "orcpt", "attempts", "next_try", "reply")
 
 
 class QueueView:
@@ -60,6 +70,60 @@ class QueueView:
             empty = "SELECT 1 FROM recipient r WHERE r.message = message.number"
             database.execute(f"DELETE FROM message WHERE NOT EXISTS ({empty})")
         return removed
+
+    # ---- from one spool to another ----
+
+    def ids(self) -> list[str]:
+        """All messages, the oldest first."""
+        with self._open() as database:
+            return [row[0] for row in database.execute("SELECT id FROM message ORDER BY number")]
+
+    def whole(self, id: str) -> tuple[dict[str, Any], bytes]:
+        """A message with the state of its recipients, as `adopt()` takes it. Raises KeyError for none."""
+        with self._open() as database:
+            names = ", ".join(_MESSAGE)
+            row = database.execute(
+                f"SELECT number, body, {names} FROM message WHERE id = ?", (id,)
+            ).fetchone()
+            if row is None:
+                raise KeyError(id)
+            recipients = database.execute(
+                f"SELECT {', '.join(_RECIPIENT)} FROM recipient WHERE message = ?", (row[0],)
+            ).fetchall()
+        body = (self._file.parent / "bodies" / id).read_bytes() if row[1] is None else bytes(row[1])
+        record = dict(zip(_MESSAGE, row[2:], strict=True))
+        return {**record, "recipients": [dict(zip(_RECIPIENT, r, strict=True)) for r in recipients]}, body
+
+    def adopt(self, record: dict[str, Any], body: bytes) -> None:
+        """Take a message over; on return it is on disk, synced. One that is here already stays as it is.
+
+        Raises sqlite3.Error, OSError where no space is left for mail, KeyError for a broken record.
+        """
+        disk = os.statvfs(self._file.parent)
+        if disk.f_bavail * disk.f_frsize < RESERVE_BYTES + len(body):
+            raise OSError("no space is left for mail")
+        values = [record[name] for name in _MESSAGE]
+        recipients = [[each[name] for name in _RECIPIENT] for each in record["recipients"]]
+        with self._open() as database:
+            database.execute("PRAGMA synchronous=FULL")
+            # Its body lies in the database whatever its size: files are its owner's to write and to remove.
+            made = database.execute(
+                f"INSERT OR IGNORE INTO message ({', '.join(_MESSAGE)}, body) "
+                f"VALUES ({', '.join('?' * (len(_MESSAGE) + 1))})",
+                [*values, body],
+            )
+            if made.rowcount:
+                database.executemany(
+                    f"INSERT INTO recipient (message, {', '.join(_RECIPIENT)}) "
+                    f"VALUES ({', '.join('?' * (len(_RECIPIENT) + 1))})",
+                    [[made.lastrowid, *each] for each in recipients],
+                )
+
+    def forget(self, id: str) -> None:
+        """A message is somebody else's now."""
+        with self._open() as database:
+            database.execute("DELETE FROM message WHERE id = ?", (id,))
+        (self._file.parent / "bodies" / id).unlink(missing_ok=True)
 
 
 def _where(which: Mapping[str, str]) -> tuple[str, list[str]]:

@@ -39,6 +39,27 @@ def shards_service(at: Installation) -> Manifest:
     }
 
 
+def smtp_pods_service(at: Installation) -> Manifest:
+    """Gives every smtp pod a name of its own (headless)."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": at.metadata(f"{at.name}-smtp-pods", "smtp"),
+        "spec": {
+            "clusterIP": "None",
+            "publishNotReadyAddresses": True,  # one that has no directory yet takes a queue, too
+            "selector": at.labels("smtp"),
+            "ports": [_port(SMTP_PORTS["admin"], "admin")],
+        },
+    }
+
+
+def smtp_peers(at: Installation) -> tuple[str, ...]:
+    """The admin endpoints of all smtp pods."""
+    host = f"{at.name}-smtp-pods.{at.namespace}.svc"
+    return tuple(f"{at.name}-smtp-{n}.{host}:{SMTP_PORTS['admin']}" for n in range(at.smtp_replicas))
+
+
 def shard_host(at: Installation, shard: int) -> str:
     """The name of a store pod in the cluster."""
     return f"{at.name}-store-{shard}.{at.name}-store-shards.{at.namespace}.svc"

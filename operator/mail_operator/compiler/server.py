@@ -191,6 +191,7 @@ def server_record(
             for n in range(at.shards)
             for host in [network.shard_host(at, n)]
         ),
+        peers=network.smtp_peers(at) if at.smtp_replicas > 1 else (),
     )
 
 
@@ -221,6 +222,7 @@ def server_objects(at: Installation) -> Iterator[Manifest]:
     yield network.smtp_service(at)
     yield network.store_service(at)
     yield network.shards_service(at)
+    yield network.smtp_pods_service(at)
     yield network.smtp_network_policy(at)
     yield network.store_network_policy(at)
     yield workloads.disruption_budget(at, "smtp")

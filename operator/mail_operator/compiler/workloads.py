@@ -14,6 +14,7 @@ from mailpods.directory.shards import SERVER_FILE, STORE_FILE, file_name
 Manifest = dict[str, Any]
 
 USER = 5000
+LEAVING_SECONDS = 3
 AUTH_SOCKET = "/auth/run/auth-client"
 
 # Names of ports have 15 characters at most (RFC 6335 §5.1); -pp: with PROXY protocol.
@@ -103,6 +104,11 @@ def smtp_stateful_set(at: Installation) -> Manifest:
         {"directory": "/directory", "tls": "/tls", "spool": "/spool", "auth": "/auth", "tmp": "/tmp"},
         memory="128Mi",
     )
+    # The pod that goes gives its queue to the others.
+    smtp["env"] += [
+        {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+        _installation_key(at, "INSTALLATION_KEY"),
+    ]
     auth = _container(
         at,
         "auth",
@@ -121,9 +127,10 @@ def smtp_stateful_set(at: Installation) -> Manifest:
         {"name": "auth", "emptyDir": {"medium": "Memory"}},
         {"name": "tmp", "emptyDir": {}},
     ]
-    # A spool empties within minutes once it takes no more; what it then still holds stays on its volume.
+    # Two minutes: deliveries under way end, then the queue moves; what nobody takes stays on its volume.
+    service = f"{at.name}-smtp-pods"
     return _stateful_set(
-        at, "smtp", f"{at.name}-smtp", at.smtp_replicas, [smtp, auth], volumes, ("spool", at.spool_size), 120
+        at, "smtp", service, at.smtp_replicas, [smtp, auth], volumes, ("spool", at.spool_size), 120
     )
 
 
@@ -143,12 +150,7 @@ def store_stateful_set(at: Installation) -> Manifest:
     )
     index = {"fieldRef": {"fieldPath": "metadata.labels['apps.kubernetes.io/pod-index']"}}
     store["env"].append({"name": "SHARD", "valueFrom": index})
-    store["env"].append(
-        {
-            "name": "DOVEADM_API_KEY",
-            "valueFrom": {"secretKeyRef": {"name": at.apikey_secret, "key": "apikey"}},
-        }
-    )
+    store["env"].append(_installation_key(at, "DOVEADM_API_KEY"))
     volumes = [
         _bucket_volume(at, "credentials"),
         {"name": "tls", "secret": {"secretName": at.tls_secret}},
@@ -158,6 +160,11 @@ def store_stateful_set(at: Installation) -> Manifest:
     return _stateful_set(
         at, "store", f"{at.name}-store-shards", at.shards, [store], volumes, ("mail", at.mail_size), 60
     )
+
+
+def _installation_key(at: Installation, variable: str) -> Manifest:
+    source = {"secretKeyRef": {"name": at.apikey_secret, "key": "apikey"}}
+    return {"name": variable, "valueFrom": source}
 
 
 def disruption_budget(at: Installation, component: str) -> Manifest:
@@ -195,6 +202,8 @@ def _container(
             {"name": volume, "mountPath": path, **({"readOnly": True} if volume in read_only else {})}
             for volume, path in mounts.items()
         ],
+        # Nodes learn a moment late that a pod leaves: what they still send finds it at work.
+        "lifecycle": {"preStop": {"exec": {"command": ["sleep", str(LEAVING_SECONDS)]}}},
         "livenessProbe": {"httpGet": {"path": "/livez", "port": admin}, "periodSeconds": 10},
         "readinessProbe": {"httpGet": {"path": "/readyz", "port": admin}, "periodSeconds": 5},
         "startupProbe": {

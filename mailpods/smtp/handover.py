@@ -1,0 +1,76 @@
+"""Before a pod goes, what still waits in its spools moves to another smtp pod, which may stay for longer.
+
+A pod that leaves for good would take its queue with it, onto a volume that nobody reads. Pods do not know who
+leaves for good, so each one does it; where there is no other pod, the queue waits for the next start.
+"""
+
+import hmac
+import http.client
+import json
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+
+from mailpods.admin.server import Request, Response
+from mailpods.directory.endpoints import resolve
+from mailpods.spool.view import QueueView
+
+PATH = "/queue/adopt"
+MAX_BODY = 192 << 20  # bytes; the largest message (R-003-36) with room for its record
+_ANSWER_SECONDS = 30.0
+
+
+def hand_over(
+    views: Sequence[QueueView], peers: Sequence[str], key: str, seconds: float, log: Callable[[str], None]
+) -> tuple[int, int]:
+    """Move all messages to the first of `peers` (admin endpoints) that takes them, in at most `seconds`.
+
+    Nobody else may have the spools open. Returns how many went, and how many stay.
+    """
+    until, moved, left = time.monotonic() + seconds, 0, 0
+    willing = list(peers)
+    for view in views:
+        for id in view.ids():
+            while willing and time.monotonic() < until:
+                try:
+                    _give(view, id, willing[0], key)
+                except (OSError, http.client.HTTPException, ValueError) as error:
+                    log(f"{willing.pop(0)} does not take the queue: {error}")
+                else:
+                    moved += 1
+                    break
+            else:
+                left += 1
+    if moved or left:
+        log(f"queue: {moved} messages went to other pods, {left} stay")
+    return moved, left
+
+
+def _give(view: QueueView, id: str, peer: str, key: str) -> None:
+    record, body = view.whole(id)
+    host, port = resolve(peer)
+    connection = http.client.HTTPConnection(host, port, timeout=_ANSWER_SECONDS)
+    try:
+        data = json.dumps(record).encode() + b"\n" + body
+        connection.request("POST", PATH, data, {"Authorization": f"Bearer {key}"})
+        answer = connection.getresponse()
+        text = answer.read().decode("utf-8", "replace").strip()
+        if answer.status != 200:
+            raise ConnectionError(f"{answer.status} {text}")
+    finally:
+        connection.close()
+    view.forget(id)  # not before: a crash in between delivers twice, and loses nothing
+
+
+def adopt(request: Request, key: str | None, view: QueueView) -> Response:
+    """The other side: takes a message whose sender knows the installation's key."""
+    if not key or not hmac.compare_digest(request.authorization.encode(), f"Bearer {key}".encode()):
+        return Response.text("this takes the installation's own key", 403)
+    line, _, body = request.body.partition(b"\n")
+    try:
+        view.adopt(json.loads(line), body)
+    except (KeyError, TypeError, ValueError) as error:
+        return Response.text(f"not a message: {error!r}", 400)
+    except (OSError, sqlite3.Error) as error:
+        return Response.text(str(error), 507)
+    return Response.json({"adopted": True})

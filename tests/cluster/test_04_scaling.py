@@ -1,0 +1,49 @@
+"""More pods and fewer: no queue is left behind, and every store pod takes every login."""
+
+import json
+import smtplib
+import urllib.request
+from typing import Any
+
+from tests.cluster.house import NAMESPACE, ClusterHouse, fetched, kubectl
+from tests.support.installation import manifest, message, wait
+
+
+def pod_address(name: str) -> str:
+    """Its IP address, as soon as it is ready; "" until then."""
+    status = fetched("Pod", name).get("status", {})
+    ready = {c["type"]: c["status"] for c in status.get("conditions", ())}.get("Ready") == "True"
+    return str(status["podIP"]) if ready else ""
+
+
+def queue(pod: str) -> list[dict[str, Any]]:
+    """What waits in the spools of a pod."""
+    with urllib.request.urlopen(f"http://{pod_address(pod)}:9100/queue", timeout=10) as answer:
+        found: list[dict[str, Any]] = json.load(answer)
+    return found
+
+
+def test_smtp_scales_up_and_down_and_no_queue_is_left_behind(house: ClusterHouse) -> None:
+    nowhere = {"mode": "smarthost", "smarthost": {"host": "127.0.0.1", "port": 9, "tls": "none"}}
+    policy = {"serverRef": {"name": "main"}, "outbound": nowhere, "limits": {"messageSize": "2M"}}
+    house.apply("nowhere", manifest("RelayPolicy", "nowhere", policy))
+    house.wait_for("RelayPolicy", "nowhere")
+    kubectl("scale", "mailserver", "main", "-n", NAMESPACE, "--replicas=2")
+    address = wait(lambda: pod_address("main-smtp-1"), 90, "no second pod")
+    house.wait_for("MailServer", "main", seconds=60)
+    with smtplib.SMTP(address, 2587, timeout=20) as client:
+        client.starttls(context=house.tls())
+        client.login("7/info", "pw-info")
+        for n in range(3):
+            client.send_message(message("info@a.test", "x@sink.test", str(n)))
+    before = wait(lambda: queue("main-smtp-1"))
+    assert len(before) == 3
+    kubectl("scale", "mailserver", "main", "-n", NAMESPACE, "--replicas=1")
+    wait(lambda: not fetched("Pod", "main-smtp-1"), 120, "the second pod stays")
+    after = wait(lambda: queue("main-smtp-0"), 20)
+    assert {row["id"] for row in before} <= {row["id"] for row in after}
+    request = urllib.request.Request(
+        f"http://{pod_address('main-smtp-0')}:9100/queue?domain=sink.test", method="DELETE"
+    )
+    urllib.request.urlopen(request, timeout=10).close()
+    house.remove("nowhere")
