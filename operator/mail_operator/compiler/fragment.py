@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from mail_operator.compiler.logins import Claim, derive, logins
@@ -345,8 +346,13 @@ class _Builder:
 
     def _carry(self, ref: ObjectRef, *keys: str, shards: frozenset[int] = frozenset()) -> None:
         assert self.state is not None
-        files = frozenset(file_name(bucket_of(key, BUCKETS)) for key in keys)
+        files = _files(frozenset(bucket_of(key, BUCKETS) for key in keys))
         self.out.carried[ref] = Carried(self.state.server_ref, files, shards)
+
+
+@cache  # few, and named by all objects
+def _files(buckets: frozenset[int]) -> frozenset[str]:
+    return frozenset(file_name(bucket) for bucket in buckets)
 
 
 # Service -> port, of the SRV records by which clients find what they need (RFC 6186 §3, RFC 8314 §5.1).

@@ -3,14 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
-from mail_operator.compiler.workloads import AUTH_PORTS, SMTP_PORTS, STORE_PORTS, Installation
+from mail_operator.compiler.workloads import AUTH_PORTS, SMTP_PORTS, STANDARD_PORTS, STORE_PORTS, Installation
 from mailpods.directory.records import Service
 
 Manifest = dict[str, Any]
 
 # Port that users know -> port name of the pod.
-SMTP_SERVICE = {25: "smtp", 587: "submission", 465: "submissions"}
-STORE_SERVICE = {143: "imap", 993: "imaps", 110: "pop3", 995: "pop3s", 4190: "sieve"}
+SMTP_SERVICE = {number: name for name, number in STANDARD_PORTS.items() if name in SMTP_PORTS}
+STORE_SERVICE = {number: name for name, number in STANDARD_PORTS.items() if name in STORE_PORTS}
 PASSED_ON: tuple[Service, ...] = ("imap", "pop3", "sieve")  # from one store pod to another, with STARTTLS
 
 
@@ -72,12 +72,12 @@ def login_endpoints(at: Installation, shard: int) -> dict[Service, str]:
 
 
 def smtp_network_policy(at: Installation) -> Manifest:
-    """SMTP from everywhere; what believes a PROXY header only from pods that say they are such a proxy."""
+    """SMTP from everywhere; what believes a PROXY header only from those that are known as proxies."""
     proxied = {name: number for name, number in SMTP_PORTS.items() if name.endswith("-pp")}
     public = {name: SMTP_PORTS[name] for name in SMTP_SERVICE.values()}
     rules = [
         _from_anywhere(public),
-        _from_proxies(proxied),
+        _from_proxies(at, proxied),
         _from_pods({"admin": SMTP_PORTS["admin"], **AUTH_PORTS}),
     ]
     return _network_policy(at, "smtp", rules)
@@ -90,7 +90,7 @@ def store_network_policy(at: Installation) -> Manifest:
     inner = {name: STORE_PORTS[name] for name in ("lmtp", "quota")}
     rules = [
         _from_anywhere(public),
-        _from_proxies(proxied),
+        _from_proxies(at, proxied),
         {"from": [{"podSelector": {"matchLabels": at.labels()}}], "ports": _policy_ports(inner)},
         _from_pods({name: STORE_PORTS[name] for name in ("doveadm", "admin")}),
     ]
@@ -98,22 +98,29 @@ def store_network_policy(at: Installation) -> Manifest:
 
 
 def _public_service(at: Installation, component: str, ports: Mapping[int, str]) -> Manifest:
-    return {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": at.metadata(f"{at.name}-{component}", component),
-        "spec": {
-            "type": "LoadBalancer",
-            # Keeps the client's address: relay rules and LAN-only services are worth nothing without it.
-            "externalTrafficPolicy": "Local",
-            "selector": at.labels(component),
-            "ports": [_port(number, name) for number, name in ports.items()],
-        },
+    wanted = at.exposure
+    of_pod = {**SMTP_PORTS, **STORE_PORTS}
+    metadata = at.metadata(f"{at.name}-{component}", component)
+    if wanted.annotations:
+        metadata["annotations"] = dict(wanted.annotations)
+    spec: Manifest = {
+        "type": wanted.type,
+        "selector": at.labels(component),
+        "ports": [
+            _port(number, name, f"{name}-pp" if wanted.proxies and f"{name}-pp" in of_pod else name)
+            for number, name in ports.items()
+        ],
     }
+    if wanted.type != "ClusterIP":
+        # Local keeps the client's address: relay rules and LAN-only services are worth nothing without it.
+        spec["externalTrafficPolicy"] = wanted.external_traffic_policy
+    if wanted.type == "LoadBalancer" and wanted.load_balancer_class:
+        spec["loadBalancerClass"] = wanted.load_balancer_class
+    return {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec}
 
 
-def _port(number: int, name: str) -> Manifest:
-    return {"name": name, "port": number, "targetPort": name, "protocol": "TCP"}
+def _port(number: int, name: str, target: str = "") -> Manifest:
+    return {"name": name, "port": number, "targetPort": target or name, "protocol": "TCP"}
 
 
 def _policy_ports(ports: Mapping[str, int]) -> list[Manifest]:
@@ -124,9 +131,10 @@ def _from_anywhere(ports: Mapping[str, int]) -> Manifest:
     return {"ports": _policy_ports(ports)}
 
 
-def _from_proxies(ports: Mapping[str, int]) -> Manifest:
-    proxies = {"namespaceSelector": {}, "podSelector": {"matchLabels": {"mailpods.io/proxy": "true"}}}
-    return {"from": [proxies], "ports": _policy_ports(ports)}
+def _from_proxies(at: Installation, ports: Mapping[str, int]) -> Manifest:
+    pods: Manifest = {"namespaceSelector": {}, "podSelector": {"matchLabels": {"mailpods.io/proxy": "true"}}}
+    blocks: list[Manifest] = [{"ipBlock": {"cidr": str(cidr)}} for cidr in at.exposure.proxies]
+    return {"from": [pods, *blocks], "ports": _policy_ports(ports)}
 
 
 def _from_pods(ports: Mapping[str, int]) -> Manifest:

@@ -53,6 +53,10 @@ def installation(server: MailServer, image: str) -> Installation:
         storage_class=spec.storage.class_name,
         tls_secret=spec.tls.secret_name or f"{name}-tls",
         apikey_secret=f"{name}-doveadm",
+        exposure=spec.service,
+        scheduling=spec.scheduling,
+        smtp_resources=spec.smtp.resources,
+        store_resources=spec.store.resources,
     )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mail_operator.resources.mailserver import Exposure, Resources, Scheduling
 from mail_operator.resources.meta import ObjectRef
 from mailpods.directory.shards import SERVER_FILE, STORE_FILE, file_name
 
@@ -26,6 +27,17 @@ SMTP_PORTS = {
     "submission-pp": 3587,
     "submissions-pp": 3465,
     "admin": 9100,
+}
+# Port name -> the port that the world knows.
+STANDARD_PORTS = {
+    "smtp": 25,
+    "submission": 587,
+    "submissions": 465,
+    "imap": 143,
+    "imaps": 993,
+    "pop3": 110,
+    "pop3s": 995,
+    "sieve": 4190,
 }
 AUTH_PORTS = {"auth-admin": 9101}
 STORE_PORTS = {
@@ -60,6 +72,10 @@ class Installation:
     storage_class: str | None
     tls_secret: str
     apikey_secret: str
+    exposure: Exposure
+    scheduling: Scheduling
+    smtp_resources: Resources
+    store_resources: Resources
 
     @property
     def name(self) -> str:
@@ -103,6 +119,7 @@ def smtp_stateful_set(at: Installation) -> Manifest:
         SMTP_PORTS,
         {"directory": "/directory", "tls": "/tls", "spool": "/spool", "auth": "/auth", "tmp": "/tmp"},
         memory="128Mi",
+        resources=at.smtp_resources,
     )
     # The pod that goes gives its queue to the others.
     smtp["env"] += [
@@ -147,6 +164,7 @@ def store_stateful_set(at: Installation) -> Manifest:
         STORE_PORTS,
         {"credentials": "/credentials", "tls": "/tls", "state": "/state", "mail": "/mail", "tmp": "/tmp"},
         memory="256Mi",
+        resources=at.store_resources,
     )
     index = {"fieldRef": {"fieldPath": "metadata.labels['apps.kubernetes.io/pod-index']"}}
     store["env"].append({"name": "SHARD", "valueFrom": index})
@@ -184,6 +202,7 @@ def _container(
     ports: Mapping[str, int],
     mounts: Mapping[str, str],
     memory: str,
+    resources: Resources = Resources(),  # noqa: B008 - it is frozen
 ) -> Manifest:
     prefix = "auth-" if name == "auth" else ""  # names of ports are unique in a pod, variables in a container
     env: list[Manifest] = [
@@ -197,7 +216,18 @@ def _container(
         "image": at.image,
         "command": ["python", "-m", *arguments],
         "env": env,
-        "ports": [{"name": port, "containerPort": number} for port, number in ports.items()],
+        "ports": [
+            {
+                "name": port,
+                "containerPort": number,
+                **(
+                    {"hostPort": STANDARD_PORTS[port]}
+                    if at.exposure.host_ports and port in STANDARD_PORTS
+                    else {}
+                ),
+            }
+            for port, number in ports.items()
+        ],
         "volumeMounts": [
             {"name": volume, "mountPath": path, **({"readOnly": True} if volume in read_only else {})}
             for volume, path in mounts.items()
@@ -211,7 +241,10 @@ def _container(
             "periodSeconds": 2,
             "failureThreshold": 60,  # recovering a large spool takes its time
         },
-        "resources": {"requests": {"cpu": "50m", "memory": memory}},
+        "resources": {
+            "requests": {"cpu": "50m", "memory": memory, **resources.requests},
+            **({"limits": dict(resources.limits)} if resources.limits else {}),
+        },
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "readOnlyRootFilesystem": True,
@@ -229,6 +262,26 @@ def _bucket_volume(at: Installation, mount: str) -> Manifest:
         for name, file in files.items()
     ]
     return {"name": mount, "projected": {"sources": sources}}
+
+
+def _scheduling(at: Installation, component: str) -> Manifest:
+    wanted = at.scheduling
+    spread = [
+        {
+            "maxSkew": 1,
+            "topologyKey": key,
+            "whenUnsatisfiable": "ScheduleAnyway",
+            "labelSelector": {"matchLabels": at.labels(component)},
+        }
+        for key in ("topology.kubernetes.io/zone", "kubernetes.io/hostname")
+    ]
+    tolerations = [t.model_dump(by_alias=True, exclude_none=True) for t in wanted.tolerations]
+    return {
+        "topologySpreadConstraints": spread,
+        **({"priorityClassName": wanted.priority_class_name} if wanted.priority_class_name else {}),
+        **({"nodeSelector": dict(wanted.node_selector)} if wanted.node_selector else {}),
+        **({"tolerations": tolerations} if tolerations else {}),
+    }
 
 
 def _stateful_set(
@@ -262,6 +315,7 @@ def _stateful_set(
                     "automountServiceAccountToken": False,
                     "enableServiceLinks": False,
                     "terminationGracePeriodSeconds": grace_seconds,
+                    **_scheduling(at, component),
                     "securityContext": {
                         "runAsNonRoot": True,
                         "runAsUser": USER,

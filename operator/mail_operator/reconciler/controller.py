@@ -6,6 +6,7 @@ something changed ─▶ a quiet moment ─▶ compile ─▶ Secrets made, obje
 """
 
 import asyncio
+import ctypes
 import time
 from collections.abc import Callable
 
@@ -28,6 +29,7 @@ QUIET_SECONDS, LONGEST_SECONDS = 0.2, 1.0  # after a change; of changes that do 
 TOUCH_SECONDS = 2.0  # until pods that are still behind are touched again
 PATIENCE_SECONDS = 5.0  # until an object that waits for its pods is told to be waiting
 LOOK_SECONDS = 300.0  # between rounds when nothing changes: certificates, and what failed before
+LONG_COMPILE_SECONDS = 0.2  # after which there is memory worth giving back
 RETRY_SECONDS = 5.0  # after a round in which something failed
 PAUSED = f"{GROUP}/paused"  # annotation of a MailServer: its objects are left as they are
 
@@ -118,7 +120,9 @@ class Controller:
         began = time.monotonic()
         # In a thread: it is pure, and ten thousand mailboxes take a second.
         plan = await asyncio.to_thread(compile, snapshot, self.plan)
-        metrics.COMPILE.observe(time.monotonic() - began)
+        metrics.COMPILE.observe(seconds := time.monotonic() - began)
+        if seconds > LONG_COMPILE_SECONDS:
+            give_back_memory()
         wanted_before = {(s.namespace, s.name) for s in self.plan.secrets}
         # Together, or a status of this plan would be held against the files of the one before.
         self._snapshot, self.plan, self._expected = snapshot, plan, Expected(plan)
@@ -206,7 +210,15 @@ class Controller:
                 wanted[ref] = invalid_status(kept.problems, kept.made_of[1])
             self._waiting = waiting
             metrics.WAITING.set(len(waiting))
-            return await self._statuses.write(wanted, waiting.keys())
+            busy = self._work.is_set() or any(now - since < PATIENCE_SECONDS for since in waiting.values())
+            return await self._statuses.write(wanted, waiting.keys(), busy)
+
+
+def give_back_memory() -> None:
+    """What was freed goes back to the system: the C library keeps it, tens of MiB after a large compile."""
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "malloc_trim"):  # glibc
+        libc.malloc_trim(0)
 
 
 def _is_files(ref: ObjectRef, server: ObjectRef) -> bool:

@@ -16,6 +16,7 @@ from mail_operator.reconciler.kinds import collection, path
 from mail_operator.resources.meta import API_VERSION, ObjectRef
 
 _AT_ONCE = 16
+_COUNTS = ("mailboxes", "domains")
 Status = Mapping[str, Any]
 
 
@@ -32,14 +33,20 @@ class Statuses:
         self._written: dict[ObjectRef, tuple[str, Status]] = {}  # uid, what was written or found equal
         self._slots = asyncio.Semaphore(_AT_ONCE)
 
-    async def write(self, wanted: Mapping[ObjectRef, Status], later: Collection[ObjectRef] = ()) -> bool:
+    async def write(
+        self, wanted: Mapping[ObjectRef, Status], later: Collection[ObjectRef] = (), busy: bool = False
+    ) -> bool:
         """Returns whether all of it is written; what failed is tried at the next call.
 
-        The status of `later` is not decided yet.
+        The status of `later` is not decided yet. While `busy`, numbers that will change again wait.
         """
         for ref in self._written.keys() - wanted.keys() - set(later):
             del self._written[ref]
-        differing = [(ref, status) for ref, status in wanted.items() if self._differs(ref, status)]
+        differing = [
+            (ref, status)
+            for ref, status in wanted.items()
+            if self._differs(ref, status) and not (busy and self._differs_in_counts(ref, status))
+        ]
         return all(await asyncio.gather(*(self._write(ref, status) for ref, status in differing)))
 
     def _differs(self, ref: ObjectRef, status: Status) -> bool:
@@ -50,6 +57,11 @@ class Statuses:
             self._written[ref] = (kept.made_of[0], status)  # by an operator before this one
             return False
         return True
+
+    def _differs_in_counts(self, ref: ObjectRef, status: Status) -> bool:
+        """Whether it differs in nothing else: a thousand mailboxes need not write their domain as often."""
+        known = self._written.get(ref)
+        return known is not None and _without_counts(known[1]) == _without_counts(status)
 
     async def _write(self, ref: ObjectRef, status: Status) -> bool:
         async with self._slots:
@@ -105,6 +117,10 @@ class Statuses:
             await self._client.create(collection("Event", ref.namespace), event)
         except (ApiError, aiohttp.ClientError, TimeoutError) as error:
             self._log(f"{ref}: Event not written: {error}")  # nothing depends on it
+
+
+def _without_counts(status: Status) -> Json:
+    return {key: value for key, value in status.items() if key not in _COUNTS}
 
 
 def without_times(status: Json) -> Json:

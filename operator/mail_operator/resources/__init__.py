@@ -7,6 +7,7 @@ import difflib
 import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+from weakref import WeakValueDictionary
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
@@ -16,7 +17,7 @@ from mail_operator.resources.mailbox import Mailbox
 from mail_operator.resources.maildomain import MailDomain
 from mail_operator.resources.mailinglist import MailingList
 from mail_operator.resources.mailserver import MailServer
-from mail_operator.resources.meta import API_VERSION, ObjectRef, Resource, models_in
+from mail_operator.resources.meta import API_VERSION, ObjectRef, Part, Resource, models_in
 from mail_operator.resources.relaypolicy import RelayPolicy
 
 __all__ = ["KINDS", "Invalid", "ObjectRef", "Resource", "load", "pending_fields"]
@@ -52,9 +53,26 @@ def load(document: Mapping[str, Any]) -> Resource:
         resource = kind.model_validate(document)
     except ValidationError as error:
         raise Invalid([_sentence(kind, document, e) for e in error.errors(include_url=False)]) from error
+    _share(resource)
     if broken := list(_broken(resource, "")):
         raise Invalid(broken)
     return resource
+
+
+_parts: WeakValueDictionary[tuple[type[BaseModel], str], BaseModel] = WeakValueDictionary()
+_field_sets: dict[frozenset[str], set[str]] = {}
+
+
+def _share(part: BaseModel) -> None:
+    """Let equal parts of resources be one object: of ten thousand mailboxes, most have the same services."""
+    given = part.model_fields_set
+    object.__setattr__(part, "__pydantic_fields_set__", _field_sets.setdefault(frozenset(given), given))
+    for name, value in part:
+        if isinstance(value, BaseModel):
+            _share(value)
+            if isinstance(value, Part):
+                key = type(value), value.model_dump_json(exclude_unset=True)
+                part.__dict__[name] = _parts.setdefault(key, value)
 
 
 def _set_fields(part: BaseModel) -> Iterator[tuple[str, FieldInfo]]:

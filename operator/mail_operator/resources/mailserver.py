@@ -8,6 +8,7 @@ from mail_operator.resources.meta import (
     AGE,
     READY,
     REASON,
+    Cidr,
     Column,
     Endpoints,
     Host,
@@ -61,11 +62,21 @@ class Storage(Part):
     class_name: Name | None = Field(None, description="StorageClass; blank: the cluster's default.")
 
 
+class Resources(Part):
+    """What a container asks of its node, as in a pod's spec."""
+
+    requests: dict[str, Quantity] = Field({}, max_length=8, description="cpu, memory: what is set aside.")
+    limits: dict[str, Quantity] = Field({}, max_length=8, description="cpu, memory: what is never exceeded.")
+
+
 class Smtp(Part):
     """The smtp pods."""
 
     replicas: int = Field(1, ge=0, le=100, description="Number of pods.")
     workers: int = Field(2, ge=1, le=64, description="Worker processes in each pod: one for each core.")
+    resources: Resources = Field(
+        Resources(), description="Of the container smtp; what is blank has defaults."
+    )
 
 
 class Store(Part):
@@ -73,6 +84,55 @@ class Store(Part):
 
     shards: int = Field(1, ge=1, le=100, description="Number of store pods; a mailbox lives in one of them.")
     retention_days: int = Field(30, ge=0, le=3650, description="Days until a removed mailbox is purged.")
+    resources: Resources = Field(
+        Resources(), description="Of the container store; what is blank has defaults."
+    )
+
+
+class Exposure(Part):
+    """How the world reaches the pods."""
+
+    type: Literal["LoadBalancer", "NodePort", "ClusterIP"] = Field(
+        "LoadBalancer", description="Type of the two Services, smtp and store."
+    )
+    external_traffic_policy: Literal["Local", "Cluster"] = Field(
+        "Local",
+        description="Cluster hides clients' addresses: relay rules and LAN-only services lose sense.",
+    )
+    annotations: dict[str, Text] = Field(
+        {}, max_length=32, description="Annotations of the Services, which load balancers read."
+    )
+    load_balancer_class: Text | None = Field(None, description="Which load balancer; blank: the cluster's.")
+    proxies: list[Cidr] = Field(
+        [],
+        max_length=64,
+        description="Load balancers that send a PROXY header. Where any is named, Services lead to the ports "
+        "that want one, and nobody else reaches those.",
+    )
+    host_ports: bool = Field(
+        False,
+        description="Bind the standard ports on the nodes, too: one pod of a kind on each. Pod Security "
+        "baseline and restricted forbid it.",
+    )
+
+
+class Toleration(Part):
+    """A taint of nodes that is no obstacle, as in a pod's spec."""
+
+    key: Text | None = Field(None, description="The taint's key; blank with operator Exists: all.")
+    operator: Literal["Exists", "Equal"] = Field("Equal", description="How to compare.")
+    value: Text | None = Field(None, description="The taint's value.")
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = Field(
+        None, description="The taint's effect; blank: each."
+    )
+
+
+class Scheduling(Part):
+    """Where pods run. Those of a kind are spread over nodes and zones where that is possible."""
+
+    priority_class_name: Name | None = Field(None, description="PriorityClass: who goes when room is scarce.")
+    node_selector: dict[str, Text] = Field({}, max_length=16, description="Labels that nodes must have.")
+    tolerations: list[Toleration] = Field([], max_length=16, description="Taints that are no obstacle.")
 
 
 class ServerLimits(Part):
@@ -97,6 +157,8 @@ class MailServerSpec(Part):
     )
     tls: Tls = Field(Tls(), description="The server's certificate.")
     storage: Storage = Field(Storage(), description="Volumes for mail and spool.")
+    service: Exposure = Field(Exposure(), description="How the world reaches the pods.")
+    scheduling: Scheduling = Field(Scheduling(), description="Where the pods run.")
     smtp: Smtp = Field(Smtp(), description="The pods that speak SMTP.")
     store: Store = Field(Store(), description="The pods that keep mailboxes (IMAP, POP3).")
     login_forms: list[LoginForm] = Field(

@@ -1,0 +1,68 @@
+"""What the platform team says of Services, nodes and resources reaches the objects."""
+
+from typing import Any
+
+from tests.support.compiling import Compiled, server
+
+
+def objects(**spec: Any) -> dict[tuple[str, str], Any]:
+    """Objects by kind and name, of a server with this spec."""
+    found = Compiled(server(**spec)).plan.objects
+    return {(o["kind"], o["metadata"]["name"]): o for o in found}
+
+
+def targets(service: Any) -> dict[int, str]:
+    return {port["port"]: port["targetPort"] for port in service["spec"]["ports"]}
+
+
+def test_the_world_comes_by_load_balancer_with_its_own_addresses() -> None:
+    made = objects()
+    for name in ("main-smtp", "main-store"):
+        assert made["Service", name]["spec"]["type"] == "LoadBalancer"
+        assert made["Service", name]["spec"]["externalTrafficPolicy"] == "Local"
+    assert targets(made["Service", "main-smtp"]) == {25: "smtp", 587: "submission", 465: "submissions"}
+    pod = made["StatefulSet", "main-smtp"]["spec"]["template"]["spec"]
+    assert all("hostPort" not in port for c in pod["containers"] for port in c["ports"])
+
+
+def test_a_load_balancer_that_sends_a_proxy_header_reaches_the_ports_for_it_and_nobody_else_does() -> None:
+    made = objects(service={"proxies": ["192.0.2.0/28"], "annotations": {"lb/proxy": "v2"}})
+    assert targets(made["Service", "main-smtp"])[25] == "smtp-pp"
+    assert targets(made["Service", "main-store"])[993] == "imaps-pp"
+    assert targets(made["Service", "main-store"])[4190] == "sieve"
+    assert made["Service", "main-smtp"]["metadata"]["annotations"] == {"lb/proxy": "v2"}
+    rules = made["NetworkPolicy", "main-smtp"]["spec"]["ingress"]
+    (proxied,) = [rule for rule in rules if {"port": 3525, "protocol": "TCP"} in rule["ports"]]
+    assert {"ipBlock": {"cidr": "192.0.2.0/28"}} in proxied["from"]
+
+
+def test_other_types_of_service() -> None:
+    inner = objects(service={"type": "ClusterIP"})["Service", "main-smtp"]["spec"]
+    assert inner["type"] == "ClusterIP" and "externalTrafficPolicy" not in inner
+    node = objects(service={"type": "NodePort", "externalTrafficPolicy": "Cluster"})
+    assert node["Service", "main-store"]["spec"]["externalTrafficPolicy"] == "Cluster"
+    own = objects(service={"loadBalancerClass": "example.com/lb"})["Service", "main-smtp"]["spec"]
+    assert own["loadBalancerClass"] == "example.com/lb"
+
+
+def test_host_ports_are_the_standard_ones() -> None:
+    made = objects(service={"hostPorts": True})
+    containers = made["StatefulSet", "main-store"]["spec"]["template"]["spec"]["containers"]
+    bound = {p["name"]: p["hostPort"] for c in containers for p in c["ports"] if "hostPort" in p}
+    assert bound == {"imap": 143, "imaps": 993, "pop3": 110, "pop3s": 995, "sieve": 4190}
+
+
+def test_pods_go_where_they_are_told_and_spread() -> None:
+    toleration = {"key": "mail", "operator": "Exists", "effect": "NoSchedule"}
+    told = {"priorityClassName": "high", "nodeSelector": {"disk": "ssd"}, "tolerations": [toleration]}
+    made = objects(scheduling=told, store={"resources": {"limits": {"memory": "1Gi"}}})
+    for name in ("main-smtp", "main-store"):
+        pod = made["StatefulSet", name]["spec"]["template"]["spec"]
+        assert pod["priorityClassName"] == "high" and pod["nodeSelector"] == {"disk": "ssd"}
+        assert pod["tolerations"] == [toleration]
+        assert [c["whenUnsatisfiable"] for c in pod["topologySpreadConstraints"]] == ["ScheduleAnyway"] * 2
+    (store,) = made["StatefulSet", "main-store"]["spec"]["template"]["spec"]["containers"]
+    assert store["resources"] == {
+        "requests": {"cpu": "50m", "memory": "256Mi"},
+        "limits": {"memory": "1Gi"},
+    }
