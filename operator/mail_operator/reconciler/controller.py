@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from mail_operator.compiler import compile
 from mail_operator.compiler.plan import Plan
-from mail_operator.compiler.server import VERSIONS
+from mail_operator.compiler.server import VERSIONS, installation
 from mail_operator.compiler.snapshot import Snapshot
 from mail_operator.compiler.status import invalid_status, not_applied, withheld
 from mail_operator.reconciler import metrics
@@ -23,6 +23,7 @@ from mail_operator.reconciler.made import Maker
 from mail_operator.reconciler.pods import ASK_SECONDS, Expected, MailPods
 from mail_operator.reconciler.statuses import Status, Statuses
 from mail_operator.reconciler.world import World, recovered
+from mail_operator.resources.mailserver import MailServer
 from mail_operator.resources.meta import API_VERSION, GROUP, ObjectRef
 
 QUIET_SECONDS, LONGEST_SECONDS = 0.2, 1.0  # after a change; of changes that do not end
@@ -49,6 +50,7 @@ class Controller:
         self.plan = Plan()
         self._expected = Expected(self.plan)
         self._waiting: dict[ObjectRef, float] = {}  # who waits for pods, since when
+        self._certificates: dict[ObjectRef, str] = {}  # MailServer -> the version of its certificate's Secret
         self._news = asyncio.Event()  # pods may be behind
         self._turn = asyncio.Lock()  # statuses are written by one at a time
         self.synced = False
@@ -141,11 +143,23 @@ class Controller:
         written = await self._applier.apply(objects, owners)
         metrics.APPLIED.inc(len(written))
         touched = {o for o in plan.directory if any(_is_files(w, o) for w in written)}
+        touched |= self._renewed(snapshot)
         if touched:
             await self._pods.touch(touched, str(time.time_ns()))
         told = await self._tell()
         self._news.set()
         return told and not self._applier.failed
+
+    def _renewed(self, snapshot: Snapshot) -> set[ObjectRef]:
+        """MailServers whose certificate, whoever makes it, is another one than at the last round."""
+        marks: dict[ObjectRef, str] = {}
+        for ref, resource in snapshot.objects.items():
+            if isinstance(resource, MailServer):
+                name = (ref.namespace, installation(resource, snapshot.image).tls_secret)
+                if kept := self.world.secret_versions.get(name):
+                    marks[ref] = kept.mark
+        before, self._certificates = self._certificates, marks
+        return {ref for ref, mark in marks.items() if ref in before and before[ref] != mark}
 
     def _is_paused(self, server: ObjectRef) -> bool:
         resource = self._snapshot.objects.get(server)

@@ -212,18 +212,20 @@ def test_no_role_has_a_wildcard(full: list[Object]) -> None:
 
 def test_the_operator_s_rights(full: list[Object]) -> None:
     rights = _rights(_kind(full, "ClusterRole")["mailpods-operator"])
-    apply = READ | {"create", "patch"}
+    see = {"list", "watch"}
+    apply = see | {"create", "patch"}
     assert rights == {
-        **{("mailpods.io", plural): READ | {"patch"} for plural in PLURALS},
+        **{("mailpods.io", plural): see for plural in PLURALS},
+        **{("mailpods.io", plural): see | {"patch"} for plural in ("maildomains", "mailboxes")},
         **{("mailpods.io", f"{plural}/status"): {"patch"} for plural in PLURALS},
         ("mailpods.io", "mailservers/finalizers"): {"update"},
-        ("", "secrets"): apply,
-        ("", "services"): apply,
+        ("", "secrets"): apply | {"get"},
+        ("", "services"): apply | {"get"},
         ("apps", "statefulsets"): apply,
         ("networking.k8s.io", "networkpolicies"): apply,
         ("policy", "poddisruptionbudgets"): apply,
-        ("", "pods"): READ | {"patch"},
-        ("", "namespaces"): READ,
+        ("", "pods"): see | {"patch"},
+        ("", "namespaces"): see,
         ("", "events"): {"create"},
     }
 

@@ -1,0 +1,71 @@
+"""What the operator may do is what it does: its rights held against the API server's audit log."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.house import ClusterHouse, fetched, kubectl
+from tests.cluster.operator import NAMESPACE as OPERATOR_NAMESPACE
+from tests.support.installation import manifest
+
+pytestmark = pytest.mark.skipif("MAILPODS_AUDIT_LOG" not in os.environ, reason="there is no audit log")
+USER = f"system:serviceaccount:{OPERATOR_NAMESPACE}:mailpods-operator"
+Right = tuple[str, str, str]  # API group, resource, verb
+
+# The admission plugin OwnerReferencesPermissionEnforcement asks for it, where it is on.
+UNSEEN = {("mailpods.io", "mailservers/finalizers", "update")}
+
+
+def events() -> Iterator[dict[str, object]]:
+    """What the operator asked for, since the cluster was made."""
+    with Path(os.environ["MAILPODS_AUDIT_LOG"]).open() as log:
+        for line in log:
+            event = json.loads(line)
+            if event["user"].get("username") == USER and "objectRef" in event:
+                yield event
+
+
+def used() -> set[Right]:
+    """An apply is a patch in the log, and needs create where the object is new."""
+    found: set[Right] = set()
+    for event in events():
+        about = event["objectRef"]
+        assert isinstance(about, dict)
+        resource = "/".join(filter(None, (about["resource"], about.get("subresource"))))
+        right = (about.get("apiGroup", ""), resource, str(event["verb"]))
+        found.add(right)
+        status = event.get("responseStatus")
+        if right[2] == "patch" and isinstance(status, dict) and status.get("code") == 201:
+            found.add((right[0], right[1], "create"))
+    return found
+
+
+def granted() -> set[Right]:
+    """All that the ClusterRole says."""
+    return {
+        (group, resource, verb)
+        for rule in fetched("ClusterRole", "mailpods-operator")["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+
+
+def test_no_right_is_missing_and_none_is_idle(house: ClusterHouse) -> None:
+    spec = {"domainRef": {"name": "a-test"}, "members": ["info@a.test"], "localPart": "posts"}
+    house.apply("list", manifest("MailingList", "list", spec))
+    house.wait_for("MailingList", "list", "False")
+    refused = [e for e in events() if isinstance(s := e.get("responseStatus"), dict) and s.get("code") == 403]
+    assert not refused
+    assert granted() - used() == UNSEEN
+    house.remove("list")
+
+
+def test_mail_pods_have_no_token_and_no_rights(house: ClusterHouse) -> None:
+    for pod in json.loads(kubectl("get", "pods", "-n", "t", "-o", "json"))["items"]:
+        assert pod["spec"]["automountServiceAccountToken"] is False
+        sources = [s for v in pod["spec"]["volumes"] for s in v.get("projected", {}).get("sources", ())]
+        assert not any("serviceAccountToken" in source for source in sources)
