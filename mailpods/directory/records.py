@@ -120,6 +120,7 @@ class StoreSettings:
     tls_required: bool = True
     retention_seconds: int = 30 * 86400  # parked mailboxes are purged after it
     confirmed_shrink: str | None = None  # the guard's token that an administrator confirmed
+    wiped: tuple[int, ...] = ()  # numbers of deleted domains whose parked mail is to go at once (R-000-17)
     shards: tuple[Mapping[Service, str], ...] = ()  # of each store pod: endpoints (host:port) for its logins
 
 

@@ -28,6 +28,7 @@ from mailpods.admin.server import AdminServer, Response, Route
 from mailpods.directory.endpoints import resolve
 from mailpods.directory.reader import CredentialsReader
 from mailpods.directory.records import AccountId, Credential, Service, StoreSettings
+from mailpods.directory.shards import STORE_FILE
 from mailpods.store import mailboxes
 from mailpods.store.accounts import LOGIN_SERVICES, Endpoint, Version, merged, passwd_files
 from mailpods.store.configuration import Facts, configuration
@@ -76,6 +77,7 @@ class Store:
         self._trusted: tuple[str, ...] = ()  # addresses from which other shards pass logins on
         self._resolve_at = 0.0
         self._tidy_at = 0.0  # when to look for mailboxes to park and purge; at once after a change
+        self._wiped: tuple[int, ...] = ()  # domains whose mail is gone for good
         self._heard = time.monotonic()
 
     def run(self) -> None:
@@ -215,6 +217,8 @@ class Store:
                     self._kick(id)
                 mailboxes.park(mail, gone, batch, now)
                 log(f"parked {len(gone)} of {len(there)} mailboxes: {', '.join(gone[:20])}")
+            mailboxes.wipe(mail, settings.wiped, log)
+            self._wiped = settings.wiped
             mailboxes.purge(mail, settings.retention_seconds, settings.confirmed_shrink, now, log)
             waiting = mailboxes.guarded(mail, settings.confirmed_shrink)
             for batch, count in waiting.items():
@@ -240,9 +244,16 @@ class Store:
             "GET /livez": lambda _: self._health(time.monotonic() - self._heard < 30),
             "GET /readyz": lambda _: self._health(self._is_up() and not self._stopping),
             "GET /directory": lambda _: Response.json(
-                {"hashes": self._loaded, "problems": self._reader.problems}
+                {"hashes": self._acknowledged(), "problems": self._reader.problems}
             ),
         }
+
+    def _acknowledged(self) -> dict[str, str]:
+        """File -> hash. Settings that have mail wiped are not loaded before it is."""
+        settings, loaded = self._reader.settings, self._loaded
+        if self._mail is None or settings is None or settings.wiped == self._wiped:
+            return loaded
+        return {name: digest for name, digest in loaded.items() if name != STORE_FILE}
 
     @staticmethod
     def _health(good: bool) -> Response:

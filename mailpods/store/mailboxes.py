@@ -10,6 +10,7 @@ confirmed.
 import shutil
 import time
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,6 +85,18 @@ def purge(
         if now - each.at >= retention and each.batch in (ORDINARY, confirmed):
             shutil.rmtree(each.path)
             log(f"mailbox {each.account}, parked at {each.at}, is purged")
+
+
+def wipe(mail: Path, numbers: Collection[int], log: Callable[[str], None]) -> None:
+    """Remove for good what is parked of these domains: they were deleted, and all mail in them was meant."""
+    for number in numbers:
+        folder = mail / PARKED / str(number)
+        if folder.exists():
+            count = len(list(folder.iterdir()))
+            shutil.rmtree(folder)
+            log(f"domain {number} was deleted with all its mail: {count} mailboxes are wiped")
+        with suppress(OSError):
+            (mail / str(number)).rmdir()  # if it is empty
 
 
 def guarded(mail: Path, confirmed: str | None) -> dict[str, int]:

@@ -82,6 +82,11 @@ class ClusterHouse(House):
         name, port = _SERVICES[service]
         return str(fetched("Service", name)["spec"]["clusterIP"]), port
 
+    def log(self, container: str) -> str:
+        """Since it was started last."""
+        pod, _, name = container.rpartition("-")
+        return kubectl("logs", pod, "-c", name, "-n", NAMESPACE)
+
     def tls(self) -> ssl.SSLContext:
         """The authority stands beside the certificate."""
         authority = base64.b64decode(fetched("Secret", "main-tls")["data"]["ca.crt"]).decode()

@@ -1,6 +1,7 @@
 """The stories of the embedded default, on a cluster: one story, two grounds."""
 
 from tests.local.test_walk import (  # noqa: F401
+    test_a_domain_s_mail_goes_with_it_where_that_was_asked_for,
     test_a_full_mailbox_is_refused_at_rcpt,
     test_a_message_has_so_many_recipients_and_hops,
     test_a_message_over_the_limit_is_refused_before_and_after_data,

@@ -261,6 +261,34 @@ def test_a_local_failure_for_good_tells_the_sender_and_a_null_sender_nothing(hou
     assert len(house.inbox("7/writer", "pw-writer")) == 1
 
 
+@pytest.mark.req("R-000-17")
+@pytest.mark.parametrize("policy", ["Delete", "Retain"])
+def test_a_domain_s_mail_goes_with_it_where_that_was_asked_for(house: House, policy: str) -> None:
+    number = {"Delete": 71, "Retain": 72}[policy]
+    name, owner, last = f"{policy}.test".lower(), f"{policy}-test".lower(), f"last-{number}"
+    login, password = f"{number}/{last}", f"pw-{last}"
+    house.apply(f"{owner}-domain", domain(name, number, deletionPolicy=policy))
+    house.apply(last, mailbox(last, owner))
+    house.wait_for("Mailbox", last)
+    house.deliver("x@example.net", f"{last}@{name}", "before")
+    house.wait_for_mail(login, password, 1)
+    house.remove(f"{owner}-domain")
+    wait(lambda: not house.can_log_in(login, password), 30)
+    with house.smtp() as client:
+        client.ehlo("x.example")
+        client.mail("x@example.net")
+        assert client.rcpt(f"{last}@{name}")[0] == 550
+    wiped = f"domain {number} was deleted with all its mail: 1 mailboxes are wiped"
+    if policy == "Delete":
+        wait(lambda: wiped in house.log("main-store-0-store"), 30, "the mail was not wiped")
+        house.remove(last)
+    house.apply(f"{owner}-domain", domain(name, number, deletionPolicy=policy))
+    house.apply(last, mailbox(last, owner))
+    house.wait_for("Mailbox", last)
+    assert len(house.inbox(login, password)) == (policy == "Retain")
+    house.remove(last)
+
+
 @pytest.fixture
 def lonely(installations: Callable[[], Installation]) -> Iterator[Installation]:
     made = installations()

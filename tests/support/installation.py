@@ -114,6 +114,10 @@ class House(ABC):
         """Host and port of a service: smtp, submission, submissions, imap, imaps, pop3, pop3s, sieve."""
 
     @abstractmethod
+    def log(self, container: str) -> str:
+        """The log of one container, e.g. main-smtp-0-smtp."""
+
+    @abstractmethod
     def tls(self) -> ssl.SSLContext:
         """A context that trusts the installation's own authority, and nobody else."""
 

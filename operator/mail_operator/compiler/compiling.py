@@ -68,6 +68,7 @@ class _Run:
             or snapshot.namespaces != old.snapshot.namespaces
             or snapshot.secrets != old.snapshot.secrets
             or snapshot.image != old.snapshot.image
+            or snapshot.wiped != old.snapshot.wiped
         )
         self.new = _Memory(
             snapshot=snapshot,
@@ -306,7 +307,10 @@ class _Run:
                 for member in new.members.get(domain, ())
             )
             policies = new.topology.policies[ref]
-            outcome = build_server(resource, policies, (len(served), mailboxes), self.snapshot)
+            # A number that somebody has now is not wiped, whoever had it before.
+            alive = {new.topology.domains[domain].number for domain in served}
+            wiped = self.snapshot.wiped.get(ref, frozenset()) - alive
+            outcome = build_server(resource, policies, (len(served), mailboxes), wiped, self.snapshot)
             new.servers[ref] = outcome
             new.statuses.update(outcome.statuses)
             new.carried.update(outcome.carried)

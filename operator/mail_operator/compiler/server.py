@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mail_operator.compiler import network, workloads
@@ -61,9 +61,16 @@ def installation(server: MailServer, image: str) -> Installation:
 
 
 def build_server(
-    server: MailServer, policies: Sequence[RelayPolicy], counts: tuple[int, int], snapshot: Snapshot
+    server: MailServer,
+    policies: Sequence[RelayPolicy],
+    counts: tuple[int, int],
+    wiped: Collection[int],
+    snapshot: Snapshot,
 ) -> ServerOutcome:
-    """Everything of a server but its domains. `policies`: the oldest first; `counts`: domains, mailboxes."""
+    """Everything of a server but its domains.
+
+    `policies`: the oldest first; `counts`: domains, mailboxes; `wiped`: numbers of domains deleted for good.
+    """
     at = installation(server, snapshot.image)
     verdicts = {policy.ref: policy_verdicts(policy, server, snapshot) for policy in policies}
     effective = [policy for policy in policies if verdicts[policy.ref][0] is None]
@@ -75,6 +82,7 @@ def build_server(
         retention_seconds=server.spec.store.retention_days * _DAY,
         confirmed_shrink=server.metadata.annotations.get(CONFIRM_REMOVAL),
         shards=tuple(network.login_endpoints(at, n) for n in range(at.shards)),
+        wiped=tuple(sorted(wiped)),
     )
     out = ServerOutcome(
         main={

@@ -40,6 +40,10 @@ class State:
     hashes: dict[str, tuple[str, str]] = field(default_factory=dict)  # namespace/name -> (digest, hash)
     hash_key: str = ""
     confirmed: str = ""  # the token of the last large removal that was confirmed
+    mortal: dict[str, int] = field(
+        default_factory=dict
+    )  # domains with deletionPolicy Delete -> their numbers
+    wiped: list[int] = field(default_factory=list)  # numbers of such domains that were deleted
 
     def age(self, ref: str) -> int:
         """The object's place in the order of first sight."""

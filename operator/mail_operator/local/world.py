@@ -13,6 +13,7 @@ from mail_operator.local.manifests import Document, Manifests, Problem
 from mail_operator.local.state import State
 from mail_operator.local.volumes import content
 from mail_operator.resources import KINDS, Invalid, Resource, load
+from mail_operator.resources.maildomain import MailDomain
 from mail_operator.resources.meta import ObjectRef
 from mail_operator.secrets import PasswordHashes, generate_password, password_in
 
@@ -67,6 +68,7 @@ class World:
         for ref, patch in plan.allocations.items():
             self._state.allocations.setdefault(str(ref), {}).update(patch)
             changed = True
+        self._note_endings(plan)
         passwords = tuple(s for s in plan.secrets if s.kind != "tls")
         for wanted in passwords:
             if (wanted.namespace, wanted.name) not in self.secrets:
@@ -78,6 +80,17 @@ class World:
         if changed:
             self._gather()
         return changed
+
+    def _note_endings(self, plan: Plan) -> None:
+        """Remember whose mail is to go with its domain: once that is gone, nobody can be asked."""
+        for ref, resource in self.snapshot.objects.items():
+            if isinstance(resource, MailDomain):
+                number = plan.statuses.get(ref, {}).get("number")
+                if number in self._state.wiped:
+                    self._state.wiped.remove(number)  # somebody has it again
+                self._state.mortal.pop(str(ref), None)
+                if number and resource.spec.deletion_policy == "Delete":
+                    self._state.mortal[str(ref)] = number
 
     def keep(self, wanted: GeneratedSecret, values: dict[str, bytes]) -> None:
         """Keep a generated Secret beside those that were given."""
@@ -158,8 +171,13 @@ class World:
         for known in self._state.ages.keys() - {str(ref) for ref in resources}:
             del self._state.ages[known]
             self._state.allocations.pop(known, None)
+        there = {str(ref) for ref in resources}
+        for ended in self._state.mortal.keys() - there:
+            self._state.wiped.append(self._state.mortal.pop(ended))
+        wiped = frozenset(self._state.wiped)
         snapshot = Snapshot(
             objects=objects,
+            wiped={ref: wiped for ref in objects if ref.kind == "MailServer"} if wiped else {},
             passwords=dict(self._passwords(objects)),
             secrets=self.secrets,
             namespaces={

@@ -80,9 +80,14 @@ class ApiClient:
         """POST to a collection. Raises ApiError 409 where it exists."""
         return await self._request("POST", path, {}, body, {"Content-Type": "application/json"})
 
-    async def apply(self, path: str, body: Mapping[str, Any], *, force: bool = True) -> Json:
-        """Server-side apply; without `force` a field that somebody else owns is an ApiError 409."""
-        query = {"fieldManager": self._manager, "force": "true" if force else "false"}
+    async def apply(
+        self, path: str, body: Mapping[str, Any], *, force: bool = True, manager: str = ""
+    ) -> Json:
+        """Server-side apply; without `force` a field that somebody else owns is an ApiError 409.
+
+        What `manager`, if not the client's, applied before and does not now is taken away.
+        """
+        query = {"fieldManager": manager or self._manager, "force": "true" if force else "false"}
         return await self._request("PATCH", path, query, body, {"Content-Type": _APPLY})
 
     async def merge(self, path: str, body: Mapping[str, Any]) -> Json:

@@ -18,6 +18,7 @@ from mail_operator.compiler.status import invalid_status, not_applied, withheld
 from mail_operator.reconciler import metrics
 from mail_operator.reconciler.applier import Applier, decoded, server_of
 from mail_operator.reconciler.client import ApiClient, ApiError
+from mail_operator.reconciler.endings import Endings
 from mail_operator.reconciler.kinds import CHILDREN, path
 from mail_operator.reconciler.made import Maker
 from mail_operator.reconciler.pods import ASK_SECONDS, Expected, MailPods
@@ -46,6 +47,7 @@ class Controller:
         self._maker = Maker(client, log)
         self._pods = MailPods(client, lambda: self.world.pods.objects, log)
         self._statuses = Statuses(client, self.world.kept, log)
+        self._endings = Endings(client, log)
         self._snapshot = Snapshot()
         self.plan = Plan()
         self._expected = Expected(self.plan)
@@ -225,7 +227,11 @@ class Controller:
             self._waiting = waiting
             metrics.WAITING.set(len(waiting))
             busy = self._work.is_set() or any(now - since < PATIENCE_SECONDS for since in waiting.values())
-            return await self._statuses.write(wanted, waiting.keys(), busy)
+            told = await self._statuses.write(wanted, waiting.keys(), busy)
+        await self._endings.proceed(
+            self.world.domains(), self._snapshot, lambda server: self._pods.missing(self._expected, server)
+        )
+        return told
 
 
 def give_back_memory() -> None:

@@ -9,6 +9,7 @@ from mail_operator.reconciler.client import Json
 from mail_operator.resources import Invalid, Resource, load
 from mail_operator.resources.meta import API_VERSION, GROUP
 
+FINALIZER = f"{GROUP}/wipe"  # of a MailDomain whose mail goes with it
 HASH = f"{GROUP}/hash"  # annotation of what the operator applied: the hash of that
 
 
@@ -20,6 +21,7 @@ class KeptResource:
     resource: Resource | None
     problems: tuple[tuple[str, str], ...]  # (field, sentence) of the newest version
     deleting: bool
+    held: bool  # by our finalizer
     status: bytes = field(compare=False)  # JSON; our own writes are no news
 
 
@@ -62,9 +64,9 @@ def keep_resource(kind: str) -> Callable[[Json, KeptResource | None], KeptResour
         annotations = {k: v for k, v in meta.get("annotations", {}).items() if k.startswith(f"{GROUP}/")}
         made_of = (meta["uid"], meta["generation"], tuple(sorted(annotations.items())))
         status = json.dumps(item.get("status", {}), separators=(",", ":")).encode()
-        deleting = "deletionTimestamp" in meta
+        deleting, held = "deletionTimestamp" in meta, FINALIZER in meta.get("finalizers", ())
         if known and known.made_of == made_of:
-            return KeptResource(made_of, known.resource, known.problems, deleting, status)
+            return KeptResource(made_of, known.resource, known.problems, deleting, held, status)
         problems: tuple[tuple[str, str], ...] = ()
         resource = known.resource if known and known.made_of[0] == meta["uid"] else None
         try:
@@ -77,7 +79,7 @@ def keep_resource(kind: str) -> Callable[[Json, KeptResource | None], KeptResour
             resource = load(document)
         except Invalid as error:
             problems = tuple(error.problems)  # the schema of a later version may allow more
-        return KeptResource(made_of, resource, problems, deleting, status)
+        return KeptResource(made_of, resource, problems, deleting, held, status)
 
     return keep
 

@@ -6,7 +6,9 @@ from typing import Any
 
 from mail_operator.compiler.plan import Plan
 from mail_operator.compiler.snapshot import PasswordHash, SecretName, Snapshot
+from mail_operator.compiler.topology import server_of
 from mail_operator.reconciler.client import ApiClient
+from mail_operator.reconciler.endings import number_of
 from mail_operator.reconciler.kept import (
     KeptChild,
     KeptPod,
@@ -22,6 +24,7 @@ from mail_operator.reconciler.kinds import CHILDREN, collection
 from mail_operator.reconciler.reflector import Key, Reflector, Source
 from mail_operator.reconciler.secrets import Secrets
 from mail_operator.resources import KINDS, Resource
+from mail_operator.resources.maildomain import MailDomain
 from mail_operator.resources.mailserver import MailServer
 from mail_operator.resources.meta import ObjectRef
 from mail_operator.resources.relaypolicy import RelayPolicy
@@ -112,13 +115,29 @@ class World:
             secrets=contents,
             namespaces={name: labels for (_, name), labels in self.namespaces.objects.items()},
             image=self._image,
+            wiped={server: frozenset(numbers) for server, numbers in self._wiped().items()},
         )
+
+    def _wiped(self) -> dict[ObjectRef, set[int]]:
+        """The domains that are being deleted with all their mail: MailServer -> numbers."""
+        found: dict[ObjectRef, set[int]] = {}
+        for kept in self.resources["MailDomain"].objects.values():
+            domain = kept.resource
+            if kept.deleting and kept.held and isinstance(domain, MailDomain):
+                number = number_of(kept)
+                if domain.spec.deletion_policy == "Delete" and number is not None:
+                    found.setdefault(server_of(domain), set()).add(number)
+        return found
 
     def _objects(self) -> Iterator[tuple[ObjectRef, Resource]]:
         for reflector in self.resources.values():
             for kept in reflector.objects.values():
                 if kept.resource is not None and not kept.deleting:
                     yield kept.resource.ref, kept.resource
+
+    def domains(self) -> list[tuple[ObjectRef, KeptResource]]:
+        """All of them, those that are being deleted, too."""
+        return [(ObjectRef("MailDomain", *key), k) for key, k in self.resources["MailDomain"].objects.items()]
 
     def invalid(self) -> Iterator[tuple[ObjectRef, KeptResource]]:
         """The resources whose newest version this operator cannot read."""

@@ -118,8 +118,9 @@ class MailDomainSpec(Part):
     catch_all: EmailAddress | None = Field(None, description="Where mail to unknown addresses goes.")
     deletion_policy: Literal["Delete", "Retain"] = Field(
         "Retain",
-        description="What becomes of the mail when the domain is deleted.",
-        json_schema_extra=later("R-000-17"),
+        description="What becomes of mail when the domain is deleted. Delete: its accounts, aliases and "
+        "lists go, and all mail in them at once. Retain: accounts stay as objects, their mail is parked, and "
+        "purged after the server's store.retentionDays.",
     )
     bulk: Bulk = Field(Bulk(), description="The mass-mailing pool.")
     dkim: Dkim = Field(Dkim(), description="DKIM signing.")

@@ -216,7 +216,9 @@ def test_the_operator_s_rights(full: list[Object]) -> None:
     apply = see | {"create", "patch"}
     assert rights == {
         **{("mailpods.io", plural): see for plural in PLURALS},
-        **{("mailpods.io", plural): see | {"patch"} for plural in ("maildomains", "mailboxes")},
+        **{("mailpods.io", plural): see | {"delete"} for plural in ("mailaliases", "mailinglists")},
+        ("mailpods.io", "maildomains"): see | {"patch"},
+        ("mailpods.io", "mailboxes"): see | {"patch", "delete"},
         **{("mailpods.io", f"{plural}/status"): {"patch"} for plural in PLURALS},
         ("mailpods.io", "mailservers/finalizers"): {"update"},
         ("", "secrets"): apply | {"get"},

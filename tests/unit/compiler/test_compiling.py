@@ -9,7 +9,8 @@ from mail_operator.compiler.snapshot import SecretProblem
 from mail_operator.resources import Resource
 
 from mailpods.directory.records import AccountId, Address
-from tests.support.compiling import Compiled, alias, domain, mailbox, resource, server, snapshot
+from mailpods.directory.shards import STORE_FILE, decode_store
+from tests.support.compiling import SERVER, Compiled, alias, domain, mailbox, resource, server, snapshot
 
 A = (server(), domain("a.test", number=7))
 
@@ -276,3 +277,8 @@ def test_an_incremental_run_gives_what_a_full_one_gives() -> None:
                 given = given.with_changes({ref: each})
         plan = compile(given, plan)
         assert plan == compile(given), (step, ref)
+
+
+def test_only_numbers_that_nobody_has_are_wiped() -> None:
+    plan = Compiled(server(), domain(number=7), wiped={SERVER: frozenset({7, 8})}).plan
+    assert decode_store(plan.credentials[SERVER][STORE_FILE]).wiped == (8,)

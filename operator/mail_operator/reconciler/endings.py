@@ -1,0 +1,98 @@
+"""The end of a MailDomain whose mail goes with it (deletionPolicy Delete). A finalizer holds it until then.
+
+deleted ─▶ no mail is taken for it, its mailboxes are parked ─▶ its accounts, aliases and lists are deleted
+        ─▶ every store pod has wiped what was parked ─▶ the finalizer goes, and with it the object
+"""
+
+import json
+from collections.abc import Callable, Iterable
+
+from mail_operator.compiler.snapshot import Snapshot
+from mail_operator.compiler.topology import server_of
+from mail_operator.reconciler.client import ApiClient, ApiError
+from mail_operator.reconciler.kept import FINALIZER, KeptResource
+from mail_operator.reconciler.kinds import path
+from mail_operator.reconciler.pods import Missing
+from mail_operator.resources.mailalias import MailAlias
+from mail_operator.resources.mailbox import Mailbox
+from mail_operator.resources.maildomain import MailDomain
+from mail_operator.resources.mailinglist import MailingList
+from mail_operator.resources.meta import API_VERSION, ObjectRef
+from mailpods.directory.shards import STORE_FILE
+
+
+def number_of(kept: KeptResource) -> int | None:
+    """The domain's number as the status has it, which the operator alone writes.
+
+    One that was refused has none, whatever its spec says: it must not have another's mail wiped.
+    """
+    number = json.loads(kept.status).get("number")
+    return number if isinstance(number, int) else None
+
+
+class Endings:
+    """One for each operator."""
+
+    def __init__(self, client: ApiClient, log: Callable[[str], None]) -> None:
+        self._client, self._log = client, log
+
+    async def proceed(
+        self,
+        domains: Iterable[tuple[ObjectRef, KeptResource]],
+        snapshot: Snapshot,
+        missing: Callable[[ObjectRef], Missing],
+    ) -> None:
+        """One step for each domain: hold it, let its own go, or let it go.
+
+        `snapshot`: what the files that the pods were given were made of; `missing` says what they lack.
+        """
+        for ref, kept in domains:
+            domain = kept.resource
+            if not isinstance(domain, MailDomain):
+                continue
+            wanted = domain.spec.deletion_policy == "Delete"
+            try:
+                if not kept.deleting and wanted != kept.held:
+                    await self._hold(ref, wanted)
+                elif kept.deleting and kept.held and not wanted:
+                    await self._hold(ref, False)
+                elif kept.deleting and kept.held:
+                    await self._delete_members(ref, snapshot)
+                    if self._is_wiped(domain, kept, snapshot, missing):
+                        await self._hold(ref, False)
+                        self._log(f"{ref}: deleted with all its mail")
+            except ApiError as error:
+                if error.code != 404:
+                    self._log(f"{ref}: {error}")
+
+    def _is_wiped(
+        self,
+        domain: MailDomain,
+        kept: KeptResource,
+        snapshot: Snapshot,
+        missing: Callable[[ObjectRef], Missing],
+    ) -> bool:
+        server, number = server_of(domain), number_of(kept)
+        if server not in snapshot.objects or number is None:
+            return True  # there is no store that could do it, or it never had mail
+        lacks = missing(server)
+        shards = snapshot.objects[server].spec.store.shards  # type: ignore[attr-defined]
+        return (
+            number in snapshot.wiped.get(server, ())
+            and lacks.shards >= set(range(shards))
+            and STORE_FILE not in lacks.files
+        )
+
+    async def _hold(self, ref: ObjectRef, hold: bool) -> None:
+        meta = {"name": ref.name, "namespace": ref.namespace, "finalizers": [FINALIZER] if hold else []}
+        body = {"apiVersion": API_VERSION, "kind": ref.kind, "metadata": meta}
+        await self._client.apply(path(ref), body, manager="mailpods-endings")
+
+    async def _delete_members(self, domain: ObjectRef, snapshot: Snapshot) -> None:
+        for ref, resource in snapshot.objects.items():
+            if (
+                isinstance(resource, Mailbox | MailAlias | MailingList)
+                and ref.namespace == domain.namespace
+                and resource.spec.domain_ref.name == domain.name
+            ):
+                await self._client.delete(path(ref))
