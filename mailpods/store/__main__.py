@@ -46,6 +46,8 @@ GUARDED = Gauge("mail_store_guarded", "Parked mailboxes of sudden removals that 
 STARTS = Counter("mail_store_dovecot_starts", "Starts of Dovecot; more than one means that it ended.")
 UP = Gauge("mail_store_up", "1 while Dovecot runs and takes logins.")
 PROBLEMS = Gauge("mail_directory_problems", "Files of the directory whose newest version is not in use.")
+FREE = Gauge("mail_store_free_bytes", "Space that is left on the mailboxes' volume.")
+SIZE = Gauge("mail_store_size_bytes", "Size of the mailboxes' volume.")
 EXPIRY = Gauge(EXPIRY_NAME, EXPIRY_HELP)
 
 
@@ -88,6 +90,12 @@ class Store:
             EXPIRY.set_function(lambda: expiry(tls / "tls.crt"))
         else:
             REGISTRY.unregister(EXPIRY)  # an authenticator has none
+        if (mail := self._mail) is not None:
+            FREE.set_function(lambda: _space(mail)[0])
+            SIZE.set_function(lambda: _space(mail)[1])
+        else:
+            for gauge in (FREE, SIZE):
+                REGISTRY.unregister(gauge)
         protocols = ("imap", "pop3", "sieve") if self._role == "store" else ("smtp",)
         REGISTRY.register(Logins(self._state / "run", protocols))
 
@@ -260,6 +268,12 @@ class Store:
     @staticmethod
     def _health(good: bool) -> Response:
         return Response.text("ok") if good else Response.text("not now", 503)
+
+
+def _space(folder: Path) -> tuple[int, int]:
+    """Free for us, and in all, of the volume: bytes."""
+    disk = os.statvfs(folder)
+    return disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize
 
 
 def _addresses(host: str) -> set[str]:
