@@ -77,14 +77,18 @@ def told_by_operator() -> Response:
     return Response.text("\n".join(line for line in lines if "mailpods_" in line))
 
 
-def use_mail(house: Installation, messages: int) -> None:
-    """Messages come, one is refused; a good and a wrong password, to send and to read."""
+def take_mail(house: Installation, messages: int) -> None:
+    """Messages come, and one is refused."""
     for number in range(messages):
         house.deliver("x@example.net", "info@a.test", f"number {number}")
     with house.smtp() as client:
         client.ehlo("x.example")
         client.mail("x@example.net")
         assert client.rcpt("nobody@a.test")[0] == 550
+
+
+def log_in(house: Installation) -> None:
+    """With a good and a wrong password, to send and to read."""
     with house.submission("7/info", "pw-info"):
         pass
     with pytest.raises(smtplib.SMTPAuthenticationError), house.submission("7/info", "wrong"):
@@ -113,7 +117,7 @@ def watched(module_installation: Installation) -> Iterator[Watched]:
     house.start()
     house.wait_for("Mailbox", "info")
     house.wait_for("RelayPolicy", "main")
-    use_mail(house, 1)
+    take_mail(house, 1)
     house.wait_for_mail("7/info", "pw-info", 1)
     tell_operator(house)
     admin = AdminServer(HOST, 0, {"GET /metrics": lambda _: told_by_operator()})
@@ -148,10 +152,11 @@ def test_labels_are_those_of_a_podmonitor(watched: Watched) -> None:
 
 
 def test_the_dashboard_shows_what_happened(watched: Watched) -> None:
-    use_mail(watched.house, SENT)
+    take_mail(watched.house, SENT)
     watched.house.wait_for_mail("7/info", "pw-info", 1 + SENT)
     with watched.house.submission("7/info", "pw-info") as client:
         client.send_message(message("info@a.test", "x@sink.test", "it waits"))
+    log_in(watched.house)  # at last: Dovecot lets those wait who were wrong
     tell_operator(watched.house)
     # Exactly: one of before, those of now, and the one that waits.
     wait(lambda: watched.prometheus.value("sum(mail_smtp_accepted_total)") == 1 + SENT + 1)
