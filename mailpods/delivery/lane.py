@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from mailpods.delivery import metrics
 from mailpods.delivery.client import Connection, Disconnected, Refusal, Reply, Target
 
 CONNECTIONS = 10  # of one destination: more do not make Dovecot faster
@@ -48,6 +49,7 @@ class Lane:
         self._idle: list[asyncio.Future[Job | None]] = []  # those that wait for a job, the last one first
         self._connecting = asyncio.Lock()
         self._down = False
+        metrics.UNREACHABLE.labels(name).set(0)
 
     def put(self, job: Job) -> None:
         """Take a job; another connection is opened when all are busy."""
@@ -166,9 +168,11 @@ class Lane:
         except (Disconnected, LookupError, ValueError) as error:
             if not self._down:
                 self._down = True
+                metrics.UNREACHABLE.labels(self.name).set(1)
                 self._log(f"unreachable lane={self.name} {error}")
             return None
         if self._down:
             self._down = False
+            metrics.UNREACHABLE.labels(self.name).set(0)
             self._log(f"reachable again lane={self.name}")
         return connection

@@ -9,6 +9,12 @@ NOTIFICATIONS = Counter("mail_delivery_notifications", "Delivery status notifica
 ACTIVE = Gauge(
     "mail_delivery_active", "Messages in memory, under way or waiting.", multiprocess_mode="livesum"
 )
+UNREACHABLE = Gauge(
+    "mail_delivery_unreachable",
+    "1 for a lane whose destination could not be reached at the last attempt.",
+    ["lane"],
+    multiprocess_mode="livemax",
+)
 SECONDS = Histogram(
     "mail_delivery_seconds",
     "Time from the 250 to the client until a recipient was delivered.",

@@ -23,6 +23,7 @@ os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", tempfile.mkdtemp(prefix="mailp
 from prometheus_client import CollectorRegistry, generate_latest, multiprocess
 from prometheus_client.core import GaugeMetricFamily
 
+from mailpods.admin.certificate import EXPIRY_HELP, EXPIRY_NAME, expiry
 from mailpods.admin.privileges import become
 from mailpods.admin.server import AdminServer, Request, Response
 from mailpods.directory.reader import DirectoryReader
@@ -31,6 +32,7 @@ from mailpods.smtp import handover, worker
 from mailpods.smtp.clients import ClientCounts
 from mailpods.smtp.hub import log
 from mailpods.smtp.listeners import Bound, bind, ports
+from mailpods.smtp.tls import CERTIFICATE
 from mailpods.spool.view import QueueView
 
 SILENCE_SECONDS = 15.0  # after which a worker counts as hung
@@ -175,12 +177,24 @@ class Program:
         multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         depths = [view.depth() for view in self._views()]
         oldest = min((o for _, o in depths if o), default=None)
-        gauges = {
+        disk = os.statvfs(self._options.spool)
+        problems = {name for w in list(self._workers.values()) for name in w.state.get("problems", {})}
+        gauges: dict[str, tuple[str, float]] = {
             "mail_queue_recipients": ("Recipients that wait in the spools.", sum(n for n, _ in depths)),
             "mail_queue_oldest_seconds": (
                 "Age of the oldest message in the spools.",
                 time.time() - oldest if oldest else 0,
             ),
+            "mail_spool_free_bytes": (
+                "Space that is left on the spools' volume.",
+                disk.f_bavail * disk.f_frsize,
+            ),
+            "mail_spool_size_bytes": ("Size of the spools' volume.", disk.f_blocks * disk.f_frsize),
+            "mail_directory_problems": (
+                "Files of the directory whose newest version is not in use.",
+                len(problems),
+            ),
+            EXPIRY_NAME: (EXPIRY_HELP, expiry(self._options.tls / CERTIFICATE)),
         }
         families = [GaugeMetricFamily(name, text, value) for name, (text, value) in gauges.items()]
 

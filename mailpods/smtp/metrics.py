@@ -12,6 +12,8 @@ REJECTS = Counter(
 ACCEPTED = Counter("mail_smtp_accepted", "Messages that got their 250: they are on disk, synced.")
 ACCEPTED_BYTES = Counter("mail_smtp_accepted_bytes", "Size of the messages that got their 250, as they came.")
 LOGINS = Counter("mail_smtp_logins", "Attempts to log in, by result: ok, wrong, unavailable.", ["result"])
+for _result in ("ok", "wrong", "unavailable"):
+    LOGINS.labels(_result)  # there from the start, or the first failure would be no rise
 COMMIT = Histogram(
     "mail_smtp_commit_seconds",
     "Time from the end of a message's text to its 250: what the spool takes to have it on disk.",

@@ -20,8 +20,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Literal
 
-from prometheus_client import Counter, Gauge, generate_latest
+from prometheus_client import REGISTRY, Counter, Gauge, generate_latest
 
+from mailpods.admin.certificate import EXPIRY_HELP, EXPIRY_NAME, expiry
 from mailpods.admin.log import logger
 from mailpods.admin.privileges import become, die_with_parent
 from mailpods.admin.server import AdminServer, Response, Route
@@ -33,6 +34,7 @@ from mailpods.store import mailboxes
 from mailpods.store.accounts import LOGIN_SERVICES, Endpoint, Version, merged, passwd_files
 from mailpods.store.configuration import Facts, configuration
 from mailpods.store.files import noticed_at, write
+from mailpods.store.statistics import Logins
 
 POLL_SECONDS = 0.1
 TIDY_SECONDS = 60.0  # between looks for mailboxes to purge
@@ -43,6 +45,11 @@ ACCOUNTS = Gauge("mail_store_accounts", "Accounts that Dovecot was told of.")
 PARKED = Gauge("mail_store_parked", "Mailboxes that are parked: gone from the directory, not purged yet.")
 GUARDED = Gauge("mail_store_guarded", "Parked mailboxes of sudden removals that wait for a confirmation.")
 STARTS = Counter("mail_store_dovecot_starts", "Starts of Dovecot; more than one means that it ended.")
+UP = Gauge("mail_store_up", "1 while Dovecot runs and takes logins.")
+PROBLEMS = Gauge("mail_directory_problems", "Files of the directory whose newest version is not in use.")
+FREE = Gauge("mail_store_free_bytes", "Space that is left on the mailboxes' volume.")
+SIZE = Gauge("mail_store_size_bytes", "Size of the mailboxes' volume.")
+EXPIRY = Gauge(EXPIRY_NAME, EXPIRY_HELP)
 
 
 log = logger("store")
@@ -79,6 +86,20 @@ class Store:
         self._tidy_at = 0.0  # when to look for mailboxes to park and purge; at once after a change
         self._wiped: tuple[int, ...] = ()  # domains whose mail is gone for good
         self._heard = time.monotonic()
+        UP.set_function(lambda: float(self._is_up()))
+        PROBLEMS.set_function(lambda: len(self._reader.problems))
+        if (tls := self._tls) is not None:
+            EXPIRY.set_function(lambda: expiry(tls / "tls.crt"))
+        else:
+            REGISTRY.unregister(EXPIRY)  # an authenticator has none
+        if (mail := self._mail) is not None:
+            FREE.set_function(lambda: _space(mail)[0])
+            SIZE.set_function(lambda: _space(mail)[1])
+        else:
+            for gauge in (FREE, SIZE):
+                REGISTRY.unregister(gauge)
+        protocols = ("imap", "pop3", "sieve") if self._role == "store" else ("smtp",)
+        REGISTRY.register(Logins(self._state / "run", protocols))
 
     def run(self) -> None:
         """Until SIGTERM."""
@@ -258,6 +279,12 @@ class Store:
     @staticmethod
     def _health(good: bool) -> Response:
         return Response.text("ok") if good else Response.text("not now", 503)
+
+
+def _space(folder: Path) -> tuple[int, int]:
+    """Free for us, and in all, of the volume: bytes."""
+    disk = os.statvfs(folder)
+    return disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize
 
 
 def _addresses(host: str) -> set[str]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mailpods.store.accounts import Version
+from mailpods.store.statistics import metrics
 
 _FOLDERS = ("Drafts", "Sent", "Junk", "Trash", "Archive")  # special uses of RFC 6154
 # service, its ports: (variable PORT_<NAME>, TLS from the first byte, PROXY header)
@@ -37,7 +38,7 @@ class Facts:
 def configuration(facts: Facts) -> str:
     """dovecot.conf as text."""
     new = facts.version >= (2, 4)
-    lines = [*_common(facts, new), *_accounts(facts, new)]
+    lines = [*_common(facts, new), *metrics(facts.version), *_accounts(facts, new)]
     if facts.mail is not None:
         lines += [*_tls(facts, new), *_mail(facts, new), *_listeners(facts, new)]
     else:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 import urllib.request
 
 from tests.support.installation import Installation, mailbox, wait
@@ -56,3 +57,29 @@ def test_probes_and_the_directory_answer(house: Installation) -> None:
         assert ask(f"{url}/livez") == ask(f"{url}/readyz") == "ok\n"
         told = json.loads(ask(f"{url}/directory"))
         assert told["problems"] == {} and len(told["hashes"]) > 10
+
+
+def test_dovecot_s_logins_are_counted(house: Installation) -> None:
+    def rises(container: str, protocol: str) -> dict[str, float]:
+        now = values(house, container)
+        name = 'mail_store_logins_total{protocol="%s",result="%s"}'
+        return {result: now[name % (protocol, result)] for result in ("ok", "wrong")}
+
+    house.apply("counted", mailbox("counted"))
+    house.wait_for("Mailbox", "counted")
+    reads, sends = rises("main-store-0/store", "imap"), rises("main-smtp-0/auth", "smtp")
+    assert house.can_log_in("7/counted", "pw-counted") and not house.can_log_in("7/counted", "wrong")
+    with house.submission("7/counted", "pw-counted"):
+        pass
+    wait(lambda: rises("main-store-0/store", "imap") == {r: n + 1 for r, n in reads.items()})
+    wait(lambda: rises("main-smtp-0/auth", "smtp") == {**sends, "ok": sends["ok"] + 1})
+
+
+def test_programs_tell_of_space_certificates_and_files(house: Installation) -> None:
+    smtp, store = values(house, "main-smtp-0/smtp"), values(house, "main-store-0/store")
+    assert 0 < smtp["mail_spool_free_bytes"] < smtp["mail_spool_size_bytes"]
+    assert 0 < store["mail_store_free_bytes"] < store["mail_store_size_bytes"]
+    assert smtp["mail_directory_problems"] == store["mail_directory_problems"] == 0
+    ends = "mail_tls_certificate_expiry_timestamp_seconds"
+    assert smtp[ends] == store[ends] > time.time() + 86400
+    assert store["mail_store_up"] == values(house, "main-smtp-0/auth")["mail_store_up"] == 1

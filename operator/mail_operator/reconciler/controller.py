@@ -107,6 +107,7 @@ class Controller:
                 self._log(f"round failed: {error!r}")
                 ok = False
             metrics.ROUND.observe(time.monotonic() - began)
+            metrics.FAILED.inc(not ok)
             self.beat = time.monotonic()
             wait = LOOK_SECONDS if ok else RETRY_SECONDS
 
@@ -225,7 +226,8 @@ class Controller:
             for ref, kept in self.world.invalid():
                 wanted[ref] = invalid_status(kept.problems, kept.made_of[1])
             self._waiting = waiting
-            metrics.WAITING.set(len(waiting))
+            metrics.tell_waiting(waiting.values(), now)
+            metrics.tell_objects(wanted, waiting.keys())
             busy = self._work.is_set() or any(now - since < PATIENCE_SECONDS for since in waiting.values())
             told = await self._statuses.write(wanted, waiting.keys(), busy)
         await self._endings.proceed(

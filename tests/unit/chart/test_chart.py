@@ -29,6 +29,10 @@ EVERYTHING = [
     "metrics.podMonitor.enabled=true",
     "metrics.podMonitor.interval=30s",
     "metrics.podMonitor.labels.release=prometheus",
+    "monitoring.dashboards.enabled=true",
+    "monitoring.rules.enabled=true",
+    "monitoring.rules.labels.release=prometheus",
+    "monitoring.rules.runbooks=https://wiki.example.org/mail/",
     "priorityClassName=system-cluster-critical",
     "image.repository=example.org/mailpods-operator",
     "image.tag=test",
@@ -38,7 +42,9 @@ EVERYTHING = [
     "affinity.nodeAffinity.x=y",
     "podAnnotations.a=b",
 ]
-KNOWN = ["--api-versions", "mailpods.io/v1alpha1/MailServer"]
+MONITORING = ["--api-versions", "monitoring.coreos.com/v1"]
+KNOWN = ["--api-versions", "mailpods.io/v1alpha1/MailServer", *MONITORING]
+MONITORED = {"PodMonitor", "PrometheusRule"}
 MANAGE = {"create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"}
 READ = {"get", "list", "watch"}
 PLURALS = {kind.plural for kind in KINDS.values()}
@@ -90,7 +96,7 @@ def test_what_is_installed(default: list[Object], full: list[Object]) -> None:
         *("Deployment", "NetworkPolicy"),
     }
     assert {o["kind"] for o in default} == kinds
-    assert {o["kind"] for o in full} == kinds | {"PodMonitor", "MailServer"}
+    assert {o["kind"] for o in full} == kinds | {*MONITORED, "ConfigMap", "MailServer"}
 
 
 def test_the_crds_are_those_of_the_models_and_stay(default: list[Object]) -> None:
@@ -178,11 +184,42 @@ def test_only_pods_reach_the_admin_port(default: list[Object], full: list[Object
         {"from": [{"namespaceSelector": {}}], "ports": [{"port": "admin", "protocol": "TCP"}]}
     ]
     assert not _kind(_rendered("networkPolicy.enabled=false"), "NetworkPolicy")
-    (monitor,) = _kind(full, "PodMonitor").values()
-    assert monitor["metadata"]["labels"]["release"] == "prometheus"
-    assert monitor["spec"]["podMetricsEndpoints"] == [
-        {"port": "admin", "path": "/metrics", "interval": "30s"}
-    ]
+
+
+def test_prometheus_finds_the_operator_and_all_mail_pods(default: list[Object], full: list[Object]) -> None:
+    monitors = _kind(full, "PodMonitor")
+    operator, mail = monitors["mailpods-operator"]["spec"], monitors["mailpods-operator-mail"]["spec"]
+    (deployment,) = _kind(default, "Deployment").values()
+    assert operator["selector"] == deployment["spec"]["selector"]
+    assert mail["selector"] == {"matchLabels": {"app.kubernetes.io/name": "mailpods"}}
+    assert mail["namespaceSelector"] == {"any": True}
+    for monitor in monitors.values():
+        assert monitor["metadata"]["labels"]["release"] == "prometheus"
+        assert monitor["spec"]["jobLabel"] == "app.kubernetes.io/name"
+        assert {(e["path"], e["interval"]) for e in monitor["spec"]["podMetricsEndpoints"]} == {
+            ("/metrics", "30s")
+        }
+    assert [e["port"] for e in operator["podMetricsEndpoints"]] == ["admin"]
+    assert [e["port"] for e in mail["podMetricsEndpoints"]] == ["admin", "auth-admin"]
+
+
+def test_kinds_that_the_cluster_does_not_know_are_left_out() -> None:
+    assert not {o["kind"] for o in _rendered(*EVERYTHING)} & MONITORED
+
+
+def test_alerts_and_dashboard_are_those_of_the_files(full: list[Object]) -> None:
+    (rule,) = _kind(full, "PrometheusRule").values()
+    alerts = yaml.safe_load((CHART / "files" / "alerts.yaml").read_text())
+    for group in alerts["groups"]:
+        for each in group["rules"]:
+            page = f"https://wiki.example.org/mail/{each['alert']}.md"
+            each["annotations"]["runbook_url"] = page
+    assert rule["spec"] == alerts
+    assert rule["metadata"]["labels"]["release"] == "prometheus"
+    (shipped,) = _kind(full, "ConfigMap").values()
+    assert shipped["metadata"]["labels"]["grafana_dashboard"] == "1"
+    dashboard = json.loads((CHART / "files" / "dashboard.json").read_text())
+    assert json.loads(shipped["data"]["mailpods.json"]) == dashboard
 
 
 def _rights(role: Object) -> dict[tuple[str, str], set[str]]:
