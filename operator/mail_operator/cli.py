@@ -1,16 +1,15 @@
-"""The command line: `mailpods`, and as a plugin of kubectl `kubectl mailpods`."""
+"""The command line `mailpods`; that of `kubectl mailpods` is mail_operator/plugin."""
 
 import argparse
 import json
 import os
-import re
 import signal
 import sys
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -19,20 +18,14 @@ import yaml
 
 from mail_operator.compiler import compile
 from mail_operator.compiler.status import ready_of
-from mail_operator.local import demo
-from mail_operator.local.manifests import Manifests
+from mail_operator.local import checking, demo, questions
 from mail_operator.local.ports import Ports, PortTaken
+from mail_operator.local.questions import Ask, CommandError
 from mail_operator.local.runner import Runner
-from mail_operator.local.state import DataFolder, DataFolderError, State, default_folder
-from mail_operator.local.table import queue_details, queue_table, render_table
-from mail_operator.local.world import World
-from mail_operator.resources import pending_fields
+from mail_operator.local.state import DataFolder, DataFolderError, default_folder
+from mail_operator.local.table import render_table
 
 MAIL_USER = "mailpods"  # whom programs become when root starts them; `./run` adds it
-
-
-class CommandError(Exception):
-    """What keeps a command from doing its work; the message says what to do."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -56,7 +49,11 @@ def _parser() -> argparse.ArgumentParser:
         return sub
 
     up = command("up", _up, "Run manifests as processes on this machine; edits act at once, Ctrl-C stops.")
-    check = command("check", _check, "Say what is wrong in manifests: file, line, field, reason.")
+    check = command(
+        "check",
+        lambda options: checking.check(options.paths),
+        "Say what is wrong in manifests: file, line, field, reason.",
+    )
     render = command("render", _render, "Print the Kubernetes objects that manifests lead to.")
     for sub in (up, check, render):
         sub.add_argument("paths", nargs="+", type=Path, metavar="DIR|FILE")
@@ -76,9 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     explain = command("explain", _explain, "Say where an address leads, and why.")
     explain.add_argument("address")
     queue = command("queue", _queue, "List, show, retry or delete what is queued.")
-    queue.add_argument("action", nargs="?", choices=("list", "show", "retry", "delete"), default="list")
-    for key in ("id", "address", "domain"):
-        queue.add_argument(f"--{key}", help=f"only messages of this {key}")
+    questions.add_queue(queue)
     status = command("status", _status, "Show the objects and whether they are ready.")
     for sub in (up, explain, queue, status):
         sub.add_argument(
@@ -88,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _up(options: argparse.Namespace) -> int:
-    _require(options.paths)
+    checking.require(options.paths)
     stopping = False
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -124,41 +119,8 @@ def _mail_user() -> str | None:
     return MAIL_USER if os.geteuid() == 0 else None
 
 
-def _require(paths: list[Path]) -> None:
-    for path in paths:
-        if not path.exists():
-            raise CommandError(f"{path}: no such file or folder")
-
-
-def _look(paths: list[Path]) -> World:
-    _require(paths)
-    world = World(Manifests(paths), State(hash_key="00"))
-    world.refresh()
-    return world
-
-
-def _check(options: argparse.Namespace) -> int:
-    world = _look(options.paths)
-    plan = compile(world.snapshot)
-    findings = list(world.problems)
-    for ref, status in plan.statuses.items():
-        ready = ready_of(status)
-        if ready and ready["status"] == "False":
-            blamed = re.search(r"\bspec(\.[a-z]\w*)+", ready["message"])
-            text = f"{ready['reason']}: {ready['message']}"
-            findings.append(world.problem(ref, blamed[0] if blamed else "", text))
-    for ref, resource in world.snapshot.objects.items():
-        for field, requirement in pending_fields(resource):
-            effect = f"has no effect in this version ({requirement}): remove it, or leave it for a later one"
-            findings.append(world.problem(ref, field, effect))
-    for finding in sorted(findings, key=lambda each: (each.file, each.line, each.field)):
-        print(finding)
-    print(f"{len(world.snapshot.objects)} objects, {len(findings)} findings", file=sys.stderr)
-    return 1 if findings else 0
-
-
 def _render(options: argparse.Namespace) -> int:
-    world = _look(options.paths)
+    world = checking.look(options.paths)
     plan = compile(world.snapshot)
     for problem in world.problems:
         print(problem, file=sys.stderr)
@@ -174,39 +136,33 @@ def _running(data: Path) -> dict[str, Any]:
     return running
 
 
-def _ask(data: Path, path: str, method: str = "GET", **query: str | None) -> Any:
-    """Ask the smtp pods, each for itself. Yields (pod, answer)."""
-    parameters = urllib.parse.urlencode({k: v for k, v in query.items() if v is not None})
-    for container, url in _running(data)["admin"].items():
-        if container.endswith("/smtp"):
-            request = urllib.request.Request(f"{url}{path}?{parameters}", method=method)
-            try:
-                with urllib.request.urlopen(request, timeout=10) as answer:
-                    yield container.partition("/")[0], json.load(answer)
-            except urllib.error.HTTPError as error:
-                raise CommandError(f"{container}: {error.read().decode().strip()}") from error
-            except OSError as error:
-                raise CommandError(f"{container}: {error}; is `mailpods up` running?") from error
+def _asker(data: Path) -> Ask:
+    def ask(path: str, method: str, query: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
+        for container, url in _running(data)["admin"].items():
+            if container.endswith("/smtp"):
+                request = urllib.request.Request(
+                    f"{url}{path}?{urllib.parse.urlencode(query)}", method=method
+                )
+                try:
+                    with urllib.request.urlopen(request, timeout=10) as answer:
+                        yield container.partition("/")[0], json.load(answer)
+                except urllib.error.HTTPError as error:
+                    raise CommandError(f"{container}: {error.read().decode().strip()}") from error
+                except OSError as error:
+                    raise CommandError(f"{container}: {error}; is `mailpods up` running?") from error
+
+    return ask
 
 
 def _explain(options: argparse.Namespace) -> int:
-    for _, lines in _ask(options.data, "/explain", address=options.address):
+    for _, lines in _asker(options.data)("/explain", "GET", {"address": options.address}):
         print("\n".join(lines))
         return 0
     raise CommandError("no smtp pod runs: start `mailpods up`")
 
 
 def _queue(options: argparse.Namespace) -> int:
-    which = {"id": options.id, "address": options.address, "domain": options.domain}
-    if options.action != "list" and not any(which.values()):
-        raise CommandError(f"say what to {options.action}: --id, --address or --domain")
-    if options.action in ("list", "show"):
-        waiting = [(pod, m) for pod, messages in _ask(options.data, "/queue", **which) for m in messages]
-        print("\n".join(queue_table(waiting) if options.action == "list" else queue_details(waiting)))
-        return 0
-    method, path = ("POST", "/queue/retry") if options.action == "retry" else ("DELETE", "/queue")
-    for pod, answer in _ask(options.data, path, method, **which):
-        print(f"{pod}: {json.dumps(answer)}")
+    questions.queue(options, _asker(options.data))
     return 0
 
 

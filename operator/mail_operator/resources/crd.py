@@ -23,6 +23,10 @@ CHART_CRDS = _ROOT / "charts" / "mailpods" / "files" / "crds"
 
 Schema = dict[str, Any]
 
+# The status of an object that no operator has seen. Without it kstatus takes a new object to be ready, for it
+# knows no condition to the contrary; generations begin with 1.
+UNSEEN = {"observedGeneration": 0}
+
 _KEPT = (
     "type",
     "format",
@@ -52,7 +56,7 @@ def crd(kind: type[Resource]) -> Mapping[str, Any]:
             "kind": {"type": "string", "description": name},
             "metadata": {"type": "object"},
             "spec": part_schema(spec_model),
-            "status": part_schema(kind.status_model),
+            "status": {**part_schema(kind.status_model), "default": UNSEEN},
         },
     }
     if kind.validations:

@@ -242,7 +242,7 @@ def _mail(role: Object) -> dict[str, set[str]]:
 
 def test_no_role_has_a_wildcard(full: list[Object]) -> None:
     roles = _kind(full, "ClusterRole")
-    assert len(roles) == 6
+    assert len(roles) == 7
     for role in roles.values():
         assert "*" not in json.dumps(role["rules"])
 
@@ -281,6 +281,15 @@ def test_config_makes_domains_and_maint_users(full: list[Object]) -> None:
     assert _mail(roles["mail-maint"]) == users
     assert _mail(roles["mail-domain-admin"]) == users
     assert _mail(roles["mail-view"]) == {plural: READ for plural in PLURALS}
+
+
+def test_only_one_role_reaches_pods(full: list[Object]) -> None:
+    """pods/proxy reaches every HTTP port of a namespace's pods: whoever has it was given it for that."""
+    roles = _kind(full, "ClusterRole")
+    reaching = {
+        name for name, role in roles.items() if any("pods/proxy" in r["resources"] for r in role["rules"])
+    }
+    assert reaching == {"mail-queue"}
 
 
 def _aggregated(objects: list[Object], to: str) -> Iterator[Object]:

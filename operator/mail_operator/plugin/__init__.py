@@ -1,0 +1,1 @@
+"""`kubectl mailpods`: asks the mail pods of a cluster through its API server."""
