@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.house import NAMESPACE, ClusterHouse, kubectl
-from tests.support.installation import message, wait
+from tests.support.installation import manifest, message, wait
 
 PLUGIN = Path(__file__).parents[2] / ".venv" / "bin" / "kubectl-mailpods"
 FAR = "late@sink.invalid"  # a name that never resolves, so that mail to it waits
@@ -53,6 +53,10 @@ def test_the_postmaster_lists_retries_and_deletes(house: ClusterHouse, postmaste
         assert said.returncode == 0, said.stderr
         return said.stdout
 
+    nowhere = {"mode": "smarthost", "smarthost": {"host": "127.0.0.1", "port": 9, "tls": "none"}}
+    policy = {"serverRef": {"name": "main"}, "outbound": nowhere, "limits": {"messageSize": "2M"}}
+    house.apply("nowhere", manifest("RelayPolicy", "nowhere", policy))
+    house.wait_for("RelayPolicy", "nowhere")
     with house.submission("7/info", "pw-info") as client:
         client.send_message(message("info@a.test", FAR))
     wait(lambda: FAR in queue(), 30, "the message is not in the queue")
@@ -60,6 +64,7 @@ def test_the_postmaster_lists_retries_and_deletes(house: ClusterHouse, postmaste
     assert '{"recipients": 1}' in queue("retry", "--address", FAR)
     assert '{"recipients": 1}' in queue("delete", "--address", FAR)
     wait(lambda: FAR not in queue(), 30, "the message is still in the queue")
+    house.remove("nowhere")
 
 
 def test_who_has_no_right_is_told_which_role_gives_it(house: ClusterHouse, postmaster: str) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.house import ClusterHouse, fetched, kubectl
+from tests.cluster.house import NAMESPACE, ClusterHouse, fetched, kubectl
 from tests.cluster.operator import NAMESPACE as OPERATOR_NAMESPACE
-from tests.support.installation import manifest
+from tests.support.installation import domain, mailbox, manifest, wait
 
 pytestmark = pytest.mark.skipif("MAILPODS_AUDIT_LOG" not in os.environ, reason="there is no audit log")
 USER = f"system:serviceaccount:{OPERATOR_NAMESPACE}:mailpods-operator"
@@ -55,13 +55,29 @@ def granted() -> set[Right]:
 
 
 def test_no_right_is_missing_and_none_is_idle(house: ClusterHouse) -> None:
-    spec = {"domainRef": {"name": "a-test"}, "members": ["info@a.test"], "localPart": "posts"}
-    house.apply("list", manifest("MailingList", "list", spec))
+    # What no other story does: a login that collides is written down, and a whole domain goes.
+    ends = domain("ends.test", 88, deletionPolicy="Delete", login={"forms": ["generated"]})
+    house.apply("ends", ends, mailbox("first", "ends-test"))
+    house.wait_for("Mailbox", "first")
+    login = house.status("Mailbox", "first")["loginName"]
+    house.remove("ends")
+    spec = {"domainRef": {"name": "ends-test"}}
+    others = (
+        manifest("MailAlias", "alias", {**spec, "targets": [{"address": "first@ends.test"}]}),
+        manifest("MailingList", "list", {**spec, "members": ["first@ends.test"]}),
+    )
+    house.apply("ends", ends, mailbox("squatter", "ends-test", loginName=login))
+    house.wait_for("Mailbox", "squatter")
+    house.apply("more", mailbox("first", "ends-test"), *others)
+    house.wait_for("Mailbox", "first")
+    assert fetched("Mailbox", "first")["spec"]["loginName"] != login
     house.wait_for("MailingList", "list", "False")
+    kubectl("delete", "maildomain", "ends-test", "-n", NAMESPACE, "--timeout=60s")
+    for kind, name in (("Mailbox", "first"), ("MailAlias", "alias"), ("MailingList", "list")):
+        wait(lambda kind=kind, name=name: not fetched(kind, name), 20)  # type: ignore[misc]
     refused = [e for e in events() if isinstance(s := e.get("responseStatus"), dict) and s.get("code") == 403]
     assert not refused
     assert granted() - used() == UNSEEN
-    house.remove("list")
 
 
 def test_mail_pods_have_no_token_and_no_rights(house: ClusterHouse) -> None:

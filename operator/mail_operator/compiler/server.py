@@ -203,7 +203,7 @@ def server_record(
             for n in range(at.shards)
             for host in [network.shard_host(at, n)]
         ),
-        peers=network.smtp_peers(at) if at.smtp_replicas > 1 else (),
+        peers=network.smtp_peers(at),  # of one pod, too: those that leave it behind give it their queues
     )
 
 
