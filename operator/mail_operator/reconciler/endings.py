@@ -7,6 +7,8 @@ deleted ─▶ no mail is taken for it, its mailboxes are parked ─▶ its acco
 import json
 from collections.abc import Callable, Iterable
 
+import aiohttp
+
 from mail_operator.compiler.snapshot import Snapshot
 from mail_operator.compiler.topology import server_of
 from mail_operator.reconciler.client import ApiClient, ApiError
@@ -64,6 +66,8 @@ class Endings:
             except ApiError as error:
                 if error.code != 404:
                     self._log(f"{ref}: {error}")
+            except (aiohttp.ClientError, TimeoutError) as error:
+                self._log(f"{ref}: {error!r}")  # the next round tries again
 
     def _is_wiped(
         self,
