@@ -230,10 +230,10 @@ class Controller:
             metrics.tell_objects(wanted, waiting.keys())
             busy = self._work.is_set() or any(now - since < PATIENCE_SECONDS for since in waiting.values())
             told = await self._statuses.write(wanted, waiting.keys(), busy)
-        await self._endings.proceed(
+        ended = await self._endings.proceed(
             self.world.domains(), self._snapshot, lambda server: self._pods.missing(self._expected, server)
         )
-        return told
+        return told and ended
 
 
 def give_back_memory() -> None:

@@ -43,11 +43,12 @@ class Endings:
         domains: Iterable[tuple[ObjectRef, KeptResource]],
         snapshot: Snapshot,
         missing: Callable[[ObjectRef], Missing],
-    ) -> None:
-        """One step for each domain: hold it, let its own go, or let it go.
+    ) -> bool:
+        """One step for each domain: hold it, let its own go, or let it go. Returns whether no call failed.
 
         `snapshot`: what the files that the pods were given were made of; `missing` says what they lack.
         """
+        ok = True
         for ref, kept in domains:
             domain = kept.resource
             if not isinstance(domain, MailDomain):
@@ -66,8 +67,11 @@ class Endings:
             except ApiError as error:
                 if error.code != 404:
                     self._log(f"{ref}: {error}")
+                    ok = False
             except (aiohttp.ClientError, TimeoutError) as error:
-                self._log(f"{ref}: {error!r}")  # the next round tries again
+                self._log(f"{ref}: {error!r}")
+                ok = False
+        return ok
 
     def _is_wiped(
         self,
