@@ -1,12 +1,13 @@
 """More pods and fewer: no queue is left behind, and every store pod takes every login."""
 
+import imaplib
 import json
 import smtplib
 import urllib.request
 from typing import Any
 
 from tests.cluster.house import NAMESPACE, ClusterHouse, fetched, kubectl
-from tests.support.installation import manifest, message, wait
+from tests.support.installation import mailbox, manifest, message, wait
 
 
 def pod_address(name: str) -> str:
@@ -47,3 +48,37 @@ def test_smtp_scales_up_and_down_and_no_queue_is_left_behind(house: ClusterHouse
     )
     urllib.request.urlopen(request, timeout=10).close()
     house.remove("nowhere")
+
+
+def test_a_new_shard_takes_new_mailboxes_and_a_backup_without_status_comes_up_the_same(
+    house: ClusterHouse,
+) -> None:
+    house.apply("older", mailbox("older"))
+    house.wait_for("Mailbox", "older")
+    house.deliver("x@example.net", "older@a.test")
+    house.wait_for_mail("7/older", "pw-older", 1)
+    patch = '{"spec":{"store":{"shards":2}}}'
+    kubectl("patch", "mailserver", "main", "-n", NAMESPACE, "--type=merge", "-p", patch)
+    wait(lambda: pod_address("main-store-1"), 90, "no second store pod")
+    house.apply("newer", mailbox("newer"))
+    house.wait_for("Mailbox", "newer", seconds=60)
+    house.deliver("x@example.net", "newer@a.test")
+    names = {"older": 0, "newer": 1}
+    for name, shard in names.items():
+        house.wait_for_mail(f"7/{name}", f"pw-{name}", 1)
+        assert fetched("Mailbox", name)["spec"]["shard"] == shard
+        for pod in ("main-store-0", "main-store-1"):  # any of them takes any login
+            client = imaplib.IMAP4_SSL(pod_address(pod), 2993, ssl_context=house.tls(), timeout=30)
+            assert client.login(f"7/{name}", f"pw-{name}")[0] == "OK"
+            client.logout()
+    backup = [fetched("Mailbox", name) for name in names]
+    for each in backup:
+        each["metadata"] = {key: each["metadata"][key] for key in ("name", "namespace")}
+        each.pop("status")
+        kubectl("delete", "mailbox", each["metadata"]["name"], "-n", NAMESPACE)
+    wait(lambda: not house.can_log_in("7/older", "pw-older"), 30)
+    kubectl("apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": backup}))
+    for name, shard in names.items():
+        house.wait_for("Mailbox", name, seconds=60)
+        house.wait_for_mail(f"7/{name}", f"pw-{name}", 1)
+        assert fetched("Mailbox", name)["spec"]["shard"] == shard

@@ -1,10 +1,10 @@
 """Two store pods: each takes every login, and passes on those whose mailbox another one owns."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.support.installation import Installation, domain, mailbox, manifest, server
+from tests.support.installation import Installation, domain, mailbox, manifest, server, wait
 from tests.support.managesieve import ManageSieve
 
 # The policy's LAN: other addresses than 127.0.0.1, from which the tests' clients come.
@@ -61,3 +61,37 @@ def test_the_owner_sees_the_client_s_own_address(two: Installation) -> None:
     two.apply("open", mailbox("open", shard=1, services={"imap": "everywhere"}))
     two.wait_for("Mailbox", "open")
     assert two.can_log_in("7/open", "pw-open")
+
+
+def test_a_new_shard_takes_new_mailboxes_and_old_ones_stay(
+    installations: Callable[[], Installation],
+) -> None:
+    made = installations()
+    made.apply("server", server(), domain("a.test", 7))
+    made.apply("old", mailbox("old"))
+    made.start()
+    made.wait_for("Mailbox", "old")
+    made.deliver("x@example.net", "old@a.test")
+    made.wait_for_mail("7/old", "pw-old", 1)
+    made.apply("server", server(store={"shards": 2}), domain("a.test", 7))
+    made.apply("new", mailbox("new"))
+    made.wait_for("Mailbox", "new", seconds=60)
+    made.deliver("x@example.net", "new@a.test")
+
+    def hold() -> None:
+        for name in ("old", "new"):
+            made.wait_for_mail(f"7/{name}", f"pw-{name}", 1)
+        homes = {path.parts[-3]: path.name for path in made.data.glob("volumes/mail-*/7/*")}
+        assert homes == {"mail-main-store-0": "old", "mail-main-store-1": "new"}
+
+    hold()
+    made.stop()
+    made.start()
+    for name in ("old", "new"):
+        made.wait_for("Mailbox", name)
+    hold()
+    made.remove("new")
+    wait(lambda: not list(made.data.glob("volumes/mail-main-store-1/7/new")), 20)
+    made.apply("new", mailbox("new"))
+    made.wait_for("Mailbox", "new")
+    hold()  # it comes back to its own shard, where its mail is parked

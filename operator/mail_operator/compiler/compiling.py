@@ -17,7 +17,7 @@ from mail_operator.compiler.server import (
 )
 from mail_operator.compiler.snapshot import SecretName, Snapshot
 from mail_operator.compiler.status import ready, status
-from mail_operator.compiler.topology import Topology, build_topology
+from mail_operator.compiler.topology import Topology, age_key, build_topology
 from mail_operator.policies import alias as alias_rules
 from mail_operator.policies.verdict import Verdict, first
 from mail_operator.resources import Resource
@@ -39,6 +39,7 @@ class _Memory:
     members: dict[ObjectRef, dict[ObjectRef, Member]] = field(default_factory=dict)  # domain -> its objects
     claims: dict[ObjectRef, tuple[Claim, ...]] = field(default_factory=dict)
     generated: Mapping[ObjectRef, Mapping[ObjectRef, str]] = field(default_factory=dict)
+    placed: Mapping[ObjectRef, int] = field(default_factory=dict)  # Mailbox of a blank shard -> shard
     fragments: dict[ObjectRef, Fragment] = field(default_factory=dict)
     parts: dict[_Key, dict[ObjectRef, Records]] = field(default_factory=dict)
     files: dict[_Key, tuple[bytes, bytes, bytes]] = field(default_factory=dict)  # …, credentials, versions
@@ -93,6 +94,7 @@ class _Run:
         )
         dirty = self._regroup() | self._moved_domains() | self._new_passwords()
         dirty |= self._logins(dirty)
+        dirty |= self._place()
         addresses = self._build_fragments(dirty)
         self._merge(dirty)
         self._follow_aliases(addresses)
@@ -160,6 +162,39 @@ class _Run:
         domains = new.generated.keys() | self.old.generated.keys()
         return {d for d in domains if new.generated.get(d) != self.old.generated.get(d)}
 
+    def _place(self) -> set[ObjectRef]:
+        """Choose a shard for mailboxes that name none, where there are several. Returns domains to look at.
+
+        New ones go where the fewest are. Those that had mail before there was a choice are in the first.
+        """
+        new, placed = self.new, dict[ObjectRef, int]()
+        counts = {
+            ref: [0] * server.spec.store.shards
+            for ref, server in new.topology.servers.items()
+            if server.spec.store.shards > 1
+        }
+        waiting: list[tuple[Mailbox, list[int]]] = []
+        for domain, state in new.topology.domains.items() if counts else ():
+            if (there := counts.get(state.server_ref)) is None or state.refusal:
+                continue
+            for member in new.members.get(domain, {}).values():
+                if not isinstance(member, Mailbox):
+                    continue
+                shard = member.spec.shard
+                if shard is None and member.ref in self.snapshot.served:
+                    shard = placed[member.ref] = 0
+                if shard is None:
+                    waiting.append((member, there))
+                elif shard < len(there):
+                    there[shard] += 1
+        for member, there in sorted(waiting, key=lambda each: age_key(each[0], self.snapshot)):
+            shard = placed[member.ref] = there.index(min(there))
+            there[shard] += 1
+        new.placed, old = placed, self.old.placed
+        changed = (ref for ref in placed.keys() | old.keys() if placed.get(ref) != old.get(ref))
+        members = (new.snapshot.objects.get(ref) for ref in changed)
+        return {_domain_of(member) for member in members if isinstance(member, Mailbox)}
+
     def _build_fragments(self, dirty: set[ObjectRef]) -> set[str]:
         """Decide about the domains. Returns the addresses that lead elsewhere than before."""
         new, addresses = self.new, set[str]()
@@ -178,7 +213,12 @@ class _Run:
                 new.fragments.pop(domain, None)
             else:
                 fragment = build_fragment(
-                    domain, state, members.values(), new.generated.get(domain, {}), self.snapshot
+                    domain,
+                    state,
+                    members.values(),
+                    new.generated.get(domain, {}),
+                    new.placed,
+                    self.snapshot,
                 )
                 new.fragments[domain] = fragment
             new.statuses.update(fragment.statuses)

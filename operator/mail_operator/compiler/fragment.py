@@ -85,10 +85,14 @@ def build_fragment(
     state: DomainState | None,
     members: Iterable[Member],
     generated: Mapping[ObjectRef, str],
+    placed: Mapping[ObjectRef, int],
     snapshot: Snapshot,
 ) -> Fragment:
-    """Decide about a domain's objects, the older first. `generated`: the logins made for its mailboxes."""
-    return _Builder(domain_ref, state, generated, snapshot).build(members)
+    """Decide about a domain's objects, the older first.
+
+    `generated`: the logins made for its mailboxes; `placed`: the shards chosen for them.
+    """
+    return _Builder(domain_ref, state, generated, placed, snapshot).build(members)
 
 
 class _Builder:
@@ -97,12 +101,13 @@ class _Builder:
         domain_ref: ObjectRef,
         state: DomainState | None,
         generated: Mapping[ObjectRef, str],
+        placed: Mapping[ObjectRef, int],
         snapshot: Snapshot,
     ) -> None:
         self.domain_ref = domain_ref
         self.state = state
         self.served = state is not None and state.refusal is None
-        self.generated = generated
+        self.generated, self.placed = generated, placed
         self.snapshot = snapshot
         self.out = Fragment()
         self.mailboxes: dict[str, ObjectRef] = {}  # local part -> who has its account
@@ -177,6 +182,13 @@ class _Builder:
         login = self.generated.get(mailbox.ref)
         if login and login != derive(address) and spec.login_name is None:
             self.out.allocations[mailbox.ref] = {"loginName": login}
+        shard = spec.shard or 0
+        if spec.shard is None and mailbox.ref in self.placed:
+            shard = self.placed[mailbox.ref]
+            self.out.allocations[mailbox.ref] = {
+                **self.out.allocations.get(mailbox.ref, {}),
+                "shard": shard,
+            }
         if login is None and "generated" in self.state.forms:
             fault = fault or Verdict(
                 "LoginNameTaken",
@@ -184,7 +196,7 @@ class _Builder:
             )
         accepted = logins(self.state, mailbox.local_part, login)
         records = self.out.records(address)
-        records.accounts[account] = Account(address, spec.shard or 0, quota)
+        records.accounts[account] = Account(address, shard, quota)
         services: dict[Service, Any] = {
             "imap": spec.services.imap,
             "pop3": spec.services.pop3,
@@ -195,7 +207,7 @@ class _Builder:
             logins=accepted,
             hash=hashed,
             services={name: access for name, access in services.items() if access != "off"},
-            shard=spec.shard or 0,
+            shard=shard,
             quota=quota,
         )
         conditions = ready(fault, f"Takes mail for {address}; login {' or '.join(accepted[:2])}.")
@@ -213,7 +225,7 @@ class _Builder:
             "account": account,
         }
         self.out.statuses[mailbox.ref] = status(mailbox, conditions, shown)
-        self._carry(mailbox.ref, address, shards=frozenset({spec.shard or 0}))
+        self._carry(mailbox.ref, address, shards=frozenset({shard}))
 
     def _password(self, mailbox: Mailbox) -> tuple[str | None, Verdict | None]:
         if mailbox.spec.password_hash:

@@ -39,6 +39,7 @@ class Snapshot:
     namespaces: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # name -> labels
     age: Mapping[ObjectRef, int] = field(default_factory=dict)  # where no creation time is set: less is older
     image: str = "mailpods:0.1.0"  # of the mail pods
+    served: frozenset[ObjectRef] = frozenset()  # mailboxes of a blank shard that had mail before: there
     wiped: Mapping[ObjectRef, frozenset[int]] = field(default_factory=dict)  # MailServer -> domains' numbers
 
     def with_changes(

@@ -13,7 +13,9 @@ from mail_operator.local.manifests import Document, Manifests, Problem
 from mail_operator.local.state import State
 from mail_operator.local.volumes import content
 from mail_operator.resources import KINDS, Invalid, Resource, load
+from mail_operator.resources.mailbox import Mailbox
 from mail_operator.resources.maildomain import MailDomain
+from mail_operator.resources.mailserver import MailServer
 from mail_operator.resources.meta import ObjectRef
 from mail_operator.secrets import PasswordHashes, generate_password, password_in
 
@@ -48,6 +50,7 @@ class World:
         self._loaded: dict[ObjectRef, tuple[Mapping[str, Any], dict[str, Any], Resource]] = {}
         self._wanted: tuple[GeneratedSecret, ...] = ()
         self._hashing = False
+        self._served = set(state.ages)  # in a former run, or in this one
         self._places: dict[ObjectRef, Document] = {}
         self._unread: list[Problem] = []  # what the manifests could not read or parse when last gathered
         self.snapshot = Snapshot()
@@ -65,6 +68,7 @@ class World:
     def remember(self, plan: Plan) -> bool:
         """Keep what the plan decided or wants made. Returns whether the snapshot changed by it."""
         changed = False
+        self._served |= {str(ref) for ref, status in plan.statuses.items() if "account" in status}
         for ref, patch in plan.allocations.items():
             self._state.allocations.setdefault(str(ref), {}).update(patch)
             changed = True
@@ -80,6 +84,14 @@ class World:
         if changed:
             self._gather()
         return changed
+
+    def _served_before(self, objects: Mapping[ObjectRef, Resource]) -> frozenset[ObjectRef]:
+        """Mailboxes that had mail before there were several shards to choose from."""
+        servers = (r for r in objects.values() if isinstance(r, MailServer))
+        if all(server.spec.store.shards == 1 for server in servers):
+            return frozenset()
+        mailboxes = {ref: r for ref, r in objects.items() if isinstance(r, Mailbox)}
+        return frozenset(r for r, m in mailboxes.items() if m.spec.shard is None and str(r) in self._served)
 
     def _note_endings(self, plan: Plan) -> None:
         """Remember whose mail is to go with its domain: once that is gone, nobody can be asked."""
@@ -170,13 +182,17 @@ class World:
             problems += self._leave_out_servers(objects)
         for known in self._state.ages.keys() - {str(ref) for ref in resources}:
             del self._state.ages[known]
-            self._state.allocations.pop(known, None)
+            # Its mail is parked in its shard, where it comes back to.
+            kept = {k: v for k, v in self._state.allocations.pop(known, {}).items() if k == "shard"}
+            if kept:
+                self._state.allocations[known] = kept
         there = {str(ref) for ref in resources}
         for ended in self._state.mortal.keys() - there:
             self._state.wiped.append(self._state.mortal.pop(ended))
         wiped = frozenset(self._state.wiped)
         snapshot = Snapshot(
             objects=objects,
+            served=self._served_before(objects),
             wiped={ref: wiped for ref in objects if ref.kind == "MailServer"} if wiped else {},
             passwords=dict(self._passwords(objects)),
             secrets=self.secrets,

@@ -8,7 +8,8 @@ something changed ─▶ a quiet moment ─▶ compile ─▶ Secrets made, obje
 import asyncio
 import ctypes
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from mail_operator.compiler import compile
 from mail_operator.compiler.plan import Plan
@@ -31,6 +32,7 @@ QUIET_SECONDS, LONGEST_SECONDS = 0.2, 1.0  # after a change; of changes that do 
 TOUCH_SECONDS = 2.0  # until pods that are still behind are touched again
 PATIENCE_SECONDS = 5.0  # until an object that waits for its pods is told to be waiting
 LOOK_SECONDS = 300.0  # between rounds when nothing changes: certificates, and what failed before
+ALLOCATIONS_AT_ONCE = 16
 LONG_COMPILE_SECONDS = 0.2  # after which there is memory worth giving back
 RETRY_SECONDS = 5.0  # after a round in which something failed
 PAUSED = f"{GROUP}/paused"  # annotation of a MailServer: its objects are left as they are
@@ -174,13 +176,28 @@ class Controller:
 
     async def _allocate(self) -> None:
         """Write into spec what was decided and cannot be derived, where it was blank."""
-        for ref, patch in self.plan.allocations.items():
+        slots = asyncio.Semaphore(ALLOCATIONS_AT_ONCE)
+
+        async def write(ref: ObjectRef, patch: Mapping[str, Any]) -> None:
             meta = {"name": ref.name, "namespace": ref.namespace}
-            body = {"apiVersion": API_VERSION, "kind": ref.kind, "metadata": meta, "spec": dict(patch)}
-            try:
-                await self._client.apply(path(ref), body, force=False)
-            except ApiError as error:
-                self._log(f"{ref}: {dict(patch)} not written: {error}")
+            async with slots:
+                try:
+                    for field, value in patch.items():
+                        body = {"apiVersion": API_VERSION, "kind": ref.kind, "metadata": meta}
+                        # A manager for each field: one that applies the second takes back the first.
+                        manager = f"mailpods-{field}"
+                        await self._client.apply(
+                            path(ref), {**body, "spec": {field: value}}, force=False, manager=manager
+                        )
+                    self.world.allocated(ref, patch)
+                except ApiError as error:
+                    # Gone, or somebody wrote another value: the watch brings it. Anything else ends the
+                    # round: what is not written down must not be put to use.
+                    if error.code not in (404, 409, 422):
+                        raise
+                    self._log(f"{ref}: {dict(patch)} not written: {error}")
+
+        await asyncio.gather(*(write(ref, patch) for ref, patch in self.plan.allocations.items()))
 
     async def _follow_pods(self) -> None:
         """Ask the pods while they are behind."""

@@ -1,7 +1,7 @@
 """What is there, as compile() sees it: a Snapshot of all reflectors, and of the Secrets that are named."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from mail_operator.compiler.plan import Plan
@@ -24,6 +24,7 @@ from mail_operator.reconciler.kinds import CHILDREN, collection
 from mail_operator.reconciler.reflector import Key, Reflector, Source
 from mail_operator.reconciler.secrets import Secrets
 from mail_operator.resources import KINDS, Resource
+from mail_operator.resources.mailbox import Mailbox
 from mail_operator.resources.maildomain import MailDomain
 from mail_operator.resources.mailserver import MailServer
 from mail_operator.resources.meta import ObjectRef
@@ -41,6 +42,8 @@ class World:
     ) -> None:
         self._image = image
         self._tell = changed
+        self._allocated: dict[ObjectRef, Mapping[str, Any]] = {}  # written into spec, and not seen there yet
+        self._overlays: dict[ObjectRef, tuple[Resource, Resource]] = {}
         self._hashes: set[SecretName] = set()  # Secrets with passwords
         self._interesting: set[SecretName] | None = None  # all that matter; None: not known yet
 
@@ -115,7 +118,43 @@ class World:
             secrets=contents,
             namespaces={name: labels for (_, name), labels in self.namespaces.objects.items()},
             image=self._image,
+            served=self._served(objects),
             wiped={server: frozenset(numbers) for server, numbers in self._wiped().items()},
+        )
+
+    def allocated(self, ref: ObjectRef, patch: Mapping[str, Any]) -> None:
+        """This was written into an object's spec: it holds from now on, before the watch brings it."""
+        self._allocated[ref] = patch
+
+    def _overlaid(self, ref: ObjectRef, resource: Resource) -> Resource:
+        """The resource with what was written into its spec just now; the same object each time."""
+        patch = self._allocated.get(ref)
+        if patch is None:
+            return resource
+        known = self._overlays.get(ref)
+        if known is None or known[0] is not resource:
+            spec = resource.spec  # type: ignore[attr-defined]
+            given = spec.model_dump(by_alias=True, exclude_unset=True)
+            if all(given.get(field) is not None for field in patch):
+                del self._allocated[ref]
+                self._overlays.pop(ref, None)
+                return resource
+            full = type(spec).model_validate({**patch, **given})
+            known = self._overlays[ref] = (resource, resource.model_copy(update={"spec": full}))
+        return known[1]
+
+    def _served(self, objects: Mapping[ObjectRef, Resource]) -> frozenset[ObjectRef]:
+        """Mailboxes that had mail before there were several shards to choose from."""
+        servers = (r for r in objects.values() if isinstance(r, MailServer))
+        if all(server.spec.store.shards == 1 for server in servers):
+            return frozenset()
+        return frozenset(
+            ref
+            for key, kept in self.resources["Mailbox"].objects.items()
+            for ref in [ObjectRef("Mailbox", *key)]
+            if b'"account":' in kept.status
+            and isinstance(mailbox := objects.get(ref), Mailbox)
+            and mailbox.spec.shard is None
         )
 
     def _wiped(self) -> dict[ObjectRef, set[int]]:
@@ -133,7 +172,8 @@ class World:
         for reflector in self.resources.values():
             for kept in reflector.objects.values():
                 if kept.resource is not None and not kept.deleting:
-                    yield kept.resource.ref, kept.resource
+                    ref = kept.resource.ref
+                    yield ref, self._overlaid(ref, kept.resource)
 
     def domains(self) -> list[tuple[ObjectRef, KeptResource]]:
         """All of them, those that are being deleted, too."""

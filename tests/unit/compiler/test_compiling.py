@@ -282,3 +282,18 @@ def test_an_incremental_run_gives_what_a_full_one_gives() -> None:
 def test_only_numbers_that_nobody_has_are_wiped() -> None:
     plan = Compiled(server(), domain(number=7), wiped={SERVER: frozenset({7, 8})}).plan
     assert decode_store(plan.credentials[SERVER][STORE_FILE]).wiped == (8,)
+
+
+def test_new_mailboxes_go_where_the_fewest_are_and_those_of_before_stay() -> None:
+    two, own = server(store={"shards": 2}), domain("a.test", number=7)
+    old = [mailbox(f"old{n}") for n in range(3)]
+    fresh = [mailbox(f"new{n}") for n in range(4)]
+    there = mailbox("there", shard=1)
+    found = Compiled(two, own, *old, *fresh, there, served=frozenset(each.ref for each in old)).plan
+    shards = {ref.name: patch["shard"] for ref, patch in found.allocations.items()}
+    assert shards == {"old0": 0, "old1": 0, "old2": 0, "new0": 1, "new1": 1, "new2": 0, "new3": 1}
+    assert found.carried[fresh[0].ref].shards == {1} and found.carried[there.ref].shards == {1}
+
+
+def test_of_one_shard_nothing_is_written_down() -> None:
+    assert not Compiled(*A, mailbox("info")).plan.allocations
