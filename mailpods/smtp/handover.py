@@ -34,6 +34,12 @@ def hand_over(
             while willing and time.monotonic() < until:
                 try:
                     _give(view, id, willing[0], key)
+                except KeyError:
+                    break  # an administrator deleted it meanwhile
+                except sqlite3.Error as error:
+                    log(f"queue: {id} stays: {error}")
+                    left += 1
+                    break
                 except (OSError, http.client.HTTPException, ValueError) as error:
                     log(f"{willing.pop(0)} does not take the queue: {error}")
                 else:

@@ -118,6 +118,8 @@ class QueueView:
                     f"VALUES ({', '.join('?' * (len(_RECIPIENT) + 1))})",
                     [[made.lastrowid, *each] for each in recipients],
                 )
+            elif not database.execute("SELECT 1 FROM message WHERE id = ?", (record["id"],)).fetchone():
+                raise KeyError("a field is null")  # or else its sender would forget what was never kept
 
     def forget(self, id: str) -> None:
         """A message is somebody else's now."""

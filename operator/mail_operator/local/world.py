@@ -21,6 +21,7 @@ from mail_operator.secrets import PasswordHashes, generate_password, password_in
 
 # Hashing takes 30 ms a password and must not hold up the rest: the others follow in the next round.
 _HASHING_SECONDS = 0.1
+_ENDED_SECONDS = 10.0  # until a domain that is gone takes its mail along
 _HASHING = SecretProblem("Hashing", "The password is being hashed; this takes a moment.")
 
 
@@ -50,6 +51,7 @@ class World:
         self._loaded: dict[ObjectRef, tuple[Mapping[str, Any], dict[str, Any], Resource]] = {}
         self._wanted: tuple[GeneratedSecret, ...] = ()
         self._hashing = False
+        self._ended: dict[str, float] = {}  # mortal domains that are gone, since when
         self._served = set(state.ages)  # in a former run, or in this one
         self._places: dict[ObjectRef, Document] = {}
         self._unread: list[Problem] = []  # what the manifests could not read or parse when last gathered
@@ -61,6 +63,7 @@ class World:
         """Look at the files. Returns whether the snapshot or the problems changed."""
         changed = self._manifests.refresh() or self._hashing or self._manifests.problems != self._unread
         changed |= bool(self._remembered) and not self.snapshot.objects
+        changed |= any(time.monotonic() - since >= _ENDED_SECONDS for since in self._ended.values())
         if changed:
             self._gather()
         return changed
@@ -84,6 +87,15 @@ class World:
         if changed:
             self._gather()
         return changed
+
+    def _end_domains(self, there: set[str]) -> None:
+        """Domains whose mail is to go with them: a manifest that is only being replaced comes back soon."""
+        now, ended = time.monotonic(), self._state.mortal.keys() - there
+        self._ended = {ref: self._ended.get(ref, now) for ref in ended}
+        for ref, since in list(self._ended.items()):
+            if now - since >= _ENDED_SECONDS:
+                del self._ended[ref]
+                self._state.wiped.append(self._state.mortal.pop(ref))
 
     def _served_before(self, objects: Mapping[ObjectRef, Resource]) -> frozenset[ObjectRef]:
         """Mailboxes that had mail before there were several shards to choose from."""
@@ -186,9 +198,7 @@ class World:
             kept = {k: v for k, v in self._state.allocations.pop(known, {}).items() if k == "shard"}
             if kept:
                 self._state.allocations[known] = kept
-        there = {str(ref) for ref in resources}
-        for ended in self._state.mortal.keys() - there:
-            self._state.wiped.append(self._state.mortal.pop(ended))
+        self._end_domains({str(ref) for ref in resources})
         wiped = frozenset(self._state.wiped)
         snapshot = Snapshot(
             objects=objects,

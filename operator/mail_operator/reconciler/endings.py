@@ -1,6 +1,7 @@
 """The end of a MailDomain whose mail goes with it (deletionPolicy Delete). A finalizer holds it until then.
 
 deleted ─▶ no mail is taken for it, its mailboxes are parked ─▶ its accounts, aliases and lists are deleted
+           (where it is not taken for an accident: World)
         ─▶ every store pod has wiped what was parked ─▶ the finalizer goes, and with it the object
 """
 
@@ -60,7 +61,8 @@ class Endings:
                 elif kept.deleting and kept.held and not wanted:
                     await self._hold(ref, False)
                 elif kept.deleting and kept.held:
-                    await self._delete_members(ref, snapshot)
+                    if number_of(kept) in snapshot.wiped.get(server_of(domain), ()):
+                        await self._delete_members(ref, snapshot)
                     if self._is_wiped(domain, kept, snapshot, missing):
                         await self._hold(ref, False)
                         self._log(f"{ref}: deleted with all its mail")

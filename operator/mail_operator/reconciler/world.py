@@ -1,15 +1,18 @@
 """What is there, as compile() sees it: a Snapshot of all reflectors, and of the Secrets that are named."""
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from mail_operator.compiler.plan import Plan
+from mail_operator.compiler.server import CONFIRM_REMOVAL
 from mail_operator.compiler.snapshot import PasswordHash, SecretName, Snapshot
 from mail_operator.compiler.topology import server_of
 from mail_operator.reconciler.client import ApiClient
 from mail_operator.reconciler.endings import number_of
 from mail_operator.reconciler.kept import (
+    FINALIZER,
     KeptChild,
     KeptPod,
     KeptResource,
@@ -30,6 +33,9 @@ from mail_operator.resources.mailserver import MailServer
 from mail_operator.resources.meta import ObjectRef
 from mail_operator.resources.relaypolicy import RelayPolicy
 
+# More domains at once than either are taken for an accident.
+GUARD_COUNT, GUARD_SHARE = 10, 0.2
+CONFIRMED = (CONFIRM_REMOVAL, "mail")  # annotation of a MailDomain whose end is meant
 MANAGED = "app.kubernetes.io/managed-by=mailpods"
 MAIL_PODS = "app.kubernetes.io/name=mailpods,app.kubernetes.io/component"
 
@@ -40,9 +46,10 @@ class World:
     def __init__(
         self, client: ApiClient, image: str, changed: Callable[[ObjectRef], None], log: Callable[[str], None]
     ) -> None:
-        self._image = image
+        self._image, self._log = image, log
         self._tell = changed
-        self._allocated: dict[ObjectRef, Mapping[str, Any]] = {}  # written into spec, and not seen there yet
+        # Written into spec, and not seen there yet: the object's uid, and what.
+        self._allocated: dict[ObjectRef, tuple[str, Mapping[str, Any]]] = {}
         self._overlays: dict[ObjectRef, tuple[Resource, Resource]] = {}
         self._hashes: set[SecretName] = set()  # Secrets with passwords
         self._interesting: set[SecretName] | None = None  # all that matter; None: not known yet
@@ -124,12 +131,16 @@ class World:
 
     def allocated(self, ref: ObjectRef, patch: Mapping[str, Any]) -> None:
         """This was written into an object's spec: it holds from now on, before the watch brings it."""
-        self._allocated[ref] = patch
+        kept = self.kept(ref)
+        if kept is not None:
+            self._allocated[ref] = (kept.made_of[0], patch)
 
-    def _overlaid(self, ref: ObjectRef, resource: Resource) -> Resource:
+    def _overlaid(self, ref: ObjectRef, uid: str, resource: Resource) -> Resource:
         """The resource with what was written into its spec just now; the same object each time."""
-        patch = self._allocated.get(ref)
-        if patch is None:
+        of, patch = self._allocated.get(ref, ("", {}))
+        if of != uid:  # nothing, or an object of this name that is gone
+            self._allocated.pop(ref, None)
+            self._overlays.pop(ref, None)
             return resource
         known = self._overlays.get(ref)
         if known is None or known[0] is not resource:
@@ -158,14 +169,35 @@ class World:
         )
 
     def _wiped(self) -> dict[ObjectRef, set[int]]:
-        """The domains that are being deleted with all their mail: MailServer -> numbers."""
-        found: dict[ObjectRef, set[int]] = {}
+        """The domains that are being deleted with all their mail: MailServer -> numbers.
+
+        All domains of a server at once, or very many, are taken for an accident, as when the kind itself is
+        deleted: those are wiped only when each says by an annotation that it is meant.
+        """
+        ending: dict[ObjectRef, list[tuple[int, KeptResource]]] = {}
+        alive: Counter[ObjectRef] = Counter()
         for kept in self.resources["MailDomain"].objects.values():
             domain = kept.resource
-            if kept.deleting and kept.held and isinstance(domain, MailDomain):
-                number = number_of(kept)
-                if domain.spec.deletion_policy == "Delete" and number is not None:
-                    found.setdefault(server_of(domain), set()).add(number)
+            if not isinstance(domain, MailDomain):
+                continue
+            number = number_of(kept)
+            if not kept.deleting:
+                alive[server_of(domain)] += 1
+            elif kept.held and domain.spec.deletion_policy == "Delete" and number is not None:
+                ending.setdefault(server_of(domain), []).append((number, kept))
+        found: dict[ObjectRef, set[int]] = {}
+        for server, domains in ending.items():
+            total = alive[server] + len(domains)
+            sudden = not alive[server] or len(domains) > max(GUARD_COUNT, int(total * GUARD_SHARE))
+            meant = {number for number, kept in domains if not sudden or CONFIRMED in kept.made_of[2]}
+            if len(meant) < len(domains):
+                self._log(
+                    f"{server}: {len(domains) - len(meant)} domains with deletionPolicy Delete end at once, "
+                    f"as by accident: their mail stays until each is annotated {CONFIRMED[0]}="
+                    f"{CONFIRMED[1]}, or their finalizer {FINALIZER} is removed, and they go without it"
+                )
+            if meant:
+                found[server] = meant
         return found
 
     def _objects(self) -> Iterator[tuple[ObjectRef, Resource]]:
@@ -173,7 +205,7 @@ class World:
             for kept in reflector.objects.values():
                 if kept.resource is not None and not kept.deleting:
                     ref = kept.resource.ref
-                    yield ref, self._overlaid(ref, kept.resource)
+                    yield ref, self._overlaid(ref, kept.made_of[0], kept.resource)
 
     def domains(self) -> list[tuple[ObjectRef, KeptResource]]:
         """All of them, those that are being deleted, too."""

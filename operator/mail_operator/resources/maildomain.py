@@ -119,8 +119,9 @@ class MailDomainSpec(Part):
     deletion_policy: Literal["Delete", "Retain"] = Field(
         "Retain",
         description="What becomes of mail when the domain is deleted. Delete: its accounts, aliases and "
-        "lists go, and all mail in them at once. Retain: accounts stay as objects, their mail is parked, and "
-        "purged after the server's store.retentionDays.",
+        "lists go, and all mail in them at once (all domains of a server, or very many, only once each is "
+        "annotated mailpods.io/confirm-removal=mail). Retain: accounts stay as objects, their mail "
+        "is parked, and purged after the server's store.retentionDays.",
     )
     bulk: Bulk = Field(Bulk(), description="The mass-mailing pool.")
     dkim: Dkim = Field(Dkim(), description="DKIM signing.")
