@@ -126,7 +126,7 @@ class World:
             namespaces={name: labels for (_, name), labels in self.namespaces.objects.items()},
             image=self._image,
             served=self._served(objects),
-            wiped={server: frozenset(numbers) for server, numbers in self._wiped().items()},
+            wiped={server: frozenset(numbers) for server, numbers in self.wiped().items()},
         )
 
     def allocated(self, ref: ObjectRef, patch: Mapping[str, Any]) -> None:
@@ -168,7 +168,7 @@ class World:
             and mailbox.spec.shard is None
         )
 
-    def _wiped(self) -> dict[ObjectRef, set[int]]:
+    def wiped(self) -> dict[ObjectRef, set[int]]:
         """The domains that are being deleted with all their mail: MailServer -> numbers.
 
         All domains of a server at once, or very many, are taken for an accident, as when the kind itself is

@@ -1,6 +1,7 @@
 """A queue moves from one spool to another through the admin port, and nothing of it changes."""
 
 import asyncio
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -93,5 +94,10 @@ def test_nonsense_is_refused(tmp_path: Path, peer: tuple[str, Path]) -> None:
     for body in (b"", b"{}\nx", b"[]\nx", b'{"id": 1}\n'):
         answer = handover.adopt(Request({}, body, f"Bearer {KEY}"), KEY, view)
         assert answer.status == 400
+    fill(tmp_path / "ours")
+    ours = QueueView(tmp_path / "ours")
+    record, text = ours.whole(ours.ids()[0])
+    nameless = json.dumps({**record, "sender": None}).encode() + b"\n" + text
+    assert handover.adopt(Request({}, nameless, f"Bearer {KEY}"), KEY, view).status == 400
     assert handover.adopt(Request({}, b"", "Bearer "), None, view).status == 403
     assert view.ids() == []
