@@ -282,6 +282,8 @@ def test_a_domain_s_mail_goes_with_it_where_that_was_asked_for(house: House, pol
     if policy == "Delete":
         wait(lambda: wiped in house.log("main-store-0-store"), 30, "the mail was not wiped")
         house.remove(last)
+    else:
+        house.wait_for("Mailbox", last, "False")  # or its coming back would be taken for done
     house.apply(f"{owner}-domain", domain(name, number, deletionPolicy=policy))
     house.apply(last, mailbox(last, owner))
     house.wait_for("Mailbox", last)
