@@ -163,7 +163,10 @@ class Store:
         if self._configure(settings):
             self._reload()
         when = noticed_at(time.time()) if any(wrote) else 0.0
-        self._pending.append((when, dict(self._reader.hashes)))
+        new = dict(self._reader.hashes)
+        # From here on Dovecot may use either: what comes back to be what it was is loaded again, too.
+        self._loaded = {name: digest for name, digest in self._loaded.items() if new.get(name) == digest}
+        self._pending.append((when, new))
         self._tidy_at = 0.0
 
     def _configure(self, settings: StoreSettings) -> bool:

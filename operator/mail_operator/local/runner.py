@@ -99,6 +99,11 @@ class Runner:
             volume: {name: content_hash(data) for files in mounted.values() for name, data in files.items()}
             for volume, mounted in (("directory", plan.directory), ("credentials", plan.credentials))
         }
+        # What was loaded of a file that changes now is no answer any more, not even when the file becomes
+        # again what it was: a program may have seen what was between.
+        for container in self._containers():
+            expected, loaded = self._expected(container), self._acknowledged[container.key]
+            self._acknowledged[container.key] = {f: d for f, d in loaded.items() if expected.get(f) == d}
         self._data.save()
 
     def _require_short_paths(self, plan: Plan) -> None:

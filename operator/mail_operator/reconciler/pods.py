@@ -73,6 +73,7 @@ class MailPods:
         self._client, self._pods, self._log = client, pods, log
         self._session: aiohttp.ClientSession | None = None
         self._loaded: dict[tuple[str, int], Mapping[str, str]] = {}  # (uid, port) -> file -> hash
+        self._plans = 0  # how many there were: answers to questions of before the last one do not count
         self._reached: set[ObjectRef] = set()  # servers whose Services lead to pods
         self._unreached: dict[ObjectRef, tuple[float, float]] = {}  # the others: when to try, after what wait
 
@@ -92,6 +93,19 @@ class MailPods:
             for key, pod in self._pods().items()
             if key[0] == server.namespace and pod.server == server.name and pod.ready and not pod.deleting
         ]
+
+    def forget_stale(self, expected: Expected) -> None:
+        """To be called with each new plan: what was loaded of a file that changes now is no answer any more.
+
+        Not even when the file becomes again what it was: a pod may have seen what was between.
+        """
+        self._plans += 1
+        for key, pod in self._pods().items():
+            server = ObjectRef("MailServer", key[0], pod.server)
+            for port, mount in _PORTS.get(pod.component, ()):
+                wanted, loaded = expected.of(server, mount), self._loaded.get((pod.uid, port), {})
+                if any(wanted.get(file) != digest for file, digest in loaded.items()):
+                    self._loaded[pod.uid, port] = {f: d for f, d in loaded.items() if wanted.get(f) == d}
 
     def missing(self, expected: Expected, server: ObjectRef) -> Missing:
         """What hinders the objects of a server."""
@@ -119,7 +133,10 @@ class MailPods:
             for port, mount in _PORTS[pod.component]
             if not expected.of(server, mount).items() <= self._loaded.get((pod.uid, port), {}).items()
         ]
+        plans = self._plans
         answers = await asyncio.gather(*(self._ask(pod, port) for pod, port in behind))
+        if plans != self._plans:
+            return any(arrived)
         before = dict(self._loaded)
         for (pod, port), answer in zip(behind, answers, strict=True):
             if answer is not None:
