@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.hub import Hub, smarthost
-from tests.support.installation import Installation, domain, mailbox, manifest, server
+from tests.support.installation import HOST, Installation, domain, mailbox, manifest, secret, server
 
 
 @pytest.fixture
@@ -61,3 +61,17 @@ def hub() -> Iterator[tuple[Hub, int]]:
     """A smarthost, and its port."""
     with smarthost() as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def behind(module_installation: Installation, hub: tuple[Hub, int]) -> Iterator[Installation]:
+    """An installation whose mail for others goes to the smarthost."""
+    smarthost = {"host": HOST, "port": hub[1], "tls": "none", "authSecretRef": {"name": "hub"}}
+    outbound = {"mode": "smarthost", "smarthost": smarthost}
+    policy = manifest("RelayPolicy", "main", {"serverRef": {"name": "main"}, "outbound": outbound})
+    module_installation.apply("server", server(), domain("a.test", 7), policy)
+    module_installation.apply("info", secret("hub", username="global", password="secret"), mailbox("info"))
+    module_installation.start()
+    module_installation.wait_for("Mailbox", "info")
+    module_installation.wait_for("RelayPolicy", "main")
+    yield module_installation

@@ -1,35 +1,15 @@
 """Mail for other servers: to the smarthost, with its login, or queued where a person can see it."""
 
-from collections.abc import Iterator
-
 import pytest
 from mail_operator import cli
 
 from tests.support.hub import Hub
 from tests.support.installation import (
-    HOST,
     Installation,
-    domain,
-    mailbox,
     manifest,
     message,
-    secret,
-    server,
     wait,
 )
-
-
-@pytest.fixture(scope="module")
-def behind(module_installation: Installation, hub: tuple[Hub, int]) -> Iterator[Installation]:
-    smarthost = {"host": HOST, "port": hub[1], "tls": "none", "authSecretRef": {"name": "hub"}}
-    outbound = {"mode": "smarthost", "smarthost": smarthost}
-    policy = manifest("RelayPolicy", "main", {"serverRef": {"name": "main"}, "outbound": outbound})
-    module_installation.apply("server", server(), domain("a.test", 7), policy)
-    module_installation.apply("info", secret("hub", username="global", password="secret"), mailbox("info"))
-    module_installation.start()
-    module_installation.wait_for("Mailbox", "info")
-    module_installation.wait_for("RelayPolicy", "main")
-    yield module_installation
 
 
 @pytest.mark.req_part("R-003-28", "R-001-36", "R-002-02")

@@ -9,14 +9,8 @@ from mail_operator.plugin.__main__ import main
 
 from tests.support.hub import Hub
 from tests.support.installation import (
-    HOST,
     Installation,
-    domain,
-    mailbox,
-    manifest,
     message,
-    secret,
-    server,
     wait,
 )
 from tests.support.podproxy import api_server, kubeconfig, kubectl, pod
@@ -33,19 +27,6 @@ def only_our_kubectl(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", f"{kubectl()}:/usr/bin:/bin")
     monkeypatch.setenv("HOME", str(tmp_path))  # kubectl caches there what it discovers
     monkeypatch.delenv("KUBECONFIG", raising=False)
-
-
-@pytest.fixture(scope="module")
-def behind(module_installation: Installation, hub: tuple[Hub, int]) -> Iterator[Installation]:
-    smarthost = {"host": HOST, "port": hub[1], "tls": "none", "authSecretRef": {"name": "hub"}}
-    outbound = {"mode": "smarthost", "smarthost": smarthost}
-    policy = manifest("RelayPolicy", "main", {"serverRef": {"name": "main"}, "outbound": outbound})
-    module_installation.apply("server", server(), domain("a.test", 7), policy)
-    module_installation.apply("info", secret("hub", username="global", password="secret"), mailbox("info"))
-    module_installation.start()
-    module_installation.wait_for("Mailbox", "info")
-    module_installation.wait_for("RelayPolicy", "main")
-    yield module_installation
 
 
 def admin(installation: Installation) -> dict[str, str]:

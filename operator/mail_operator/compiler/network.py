@@ -25,33 +25,14 @@ def store_service(at: Installation) -> Manifest:
 
 
 def shards_service(at: Installation) -> Manifest:
-    """Gives every store pod a name of its own (headless)."""
-    return {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": at.metadata(f"{at.name}-store-shards", "store"),
-        "spec": {
-            "clusterIP": "None",
-            "publishNotReadyAddresses": True,  # a shard that waits for its first login must be found, too
-            "selector": at.labels("store"),
-            "ports": [_port(STORE_PORTS[name], name) for name in ("lmtp", "quota", "doveadm")],
-        },
-    }
+    """Gives every store pod a name of its own."""
+    ports = {STORE_PORTS[name]: name for name in ("lmtp", "quota", "doveadm")}
+    return _headless_service(at, f"{at.name}-store-shards", "store", ports)
 
 
 def smtp_pods_service(at: Installation) -> Manifest:
-    """Gives every smtp pod a name of its own (headless)."""
-    return {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": at.metadata(f"{at.name}-smtp-pods", "smtp"),
-        "spec": {
-            "clusterIP": "None",
-            "publishNotReadyAddresses": True,  # one that has no directory yet takes a queue, too
-            "selector": at.labels("smtp"),
-            "ports": [_port(SMTP_PORTS["admin"], "admin")],
-        },
-    }
+    """Gives every smtp pod a name of its own."""
+    return _headless_service(at, f"{at.name}-smtp-pods", "smtp", {SMTP_PORTS["admin"]: "admin"})
 
 
 def smtp_peers(at: Installation) -> tuple[str, ...]:
@@ -95,6 +76,21 @@ def store_network_policy(at: Installation) -> Manifest:
         _from_pods({name: STORE_PORTS[name] for name in ("doveadm", "admin")}),
     ]
     return _network_policy(at, "store", rules)
+
+
+def _headless_service(at: Installation, name: str, component: str, ports: Mapping[int, str]) -> Manifest:
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": at.metadata(name, component),
+        "spec": {
+            "clusterIP": "None",
+            # A shard that waits for its first login must be found, too; one without directory takes a queue.
+            "publishNotReadyAddresses": True,
+            "selector": at.labels(component),
+            "ports": [_port(number, port) for number, port in ports.items()],
+        },
+    }
 
 
 def _public_service(at: Installation, component: str, ports: Mapping[int, str]) -> Manifest:
