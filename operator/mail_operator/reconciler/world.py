@@ -180,10 +180,13 @@ class World:
             domain = kept.resource
             if not isinstance(domain, MailDomain):
                 continue
-            number = number_of(kept)
             if not kept.deleting:
                 alive[server_of(domain)] += 1
-            elif kept.held and domain.spec.deletion_policy == "Delete" and number is not None:
+            elif (
+                kept.held
+                and domain.spec.deletion_policy == "Delete"
+                and (number := number_of(kept)) is not None  # read from the status: not of all that stay
+            ):
                 ending.setdefault(server_of(domain), []).append((number, kept))
         found: dict[ObjectRef, set[int]] = {}
         for server, domains in ending.items():
