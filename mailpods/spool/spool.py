@@ -6,17 +6,22 @@ beside the database, synced before the commit that names them; a file that no ro
 
 What delivery reports is written in the same transactions, but nobody waits for it; it waits a moment itself,
 for the next message, which a sync of its own would hold up. A crash may repeat a delivery, never lose one.
+
+Threads that hand Python's lock to and fro cost more than what SQLite does: the writer is woken for messages,
+not for reports, and a statement stands for all reports of a commit.
 """
 
 import asyncio
 import fcntl
+import json
 import logging
 import os
 import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +38,6 @@ RESERVE_BYTES = 64 * 1024 * 1024  # left free on the disk, for delivery's own wr
 BALLAST_BYTES = 1024 * 1024  # in a file that is given up when others filled the disk to the last byte
 CHECK_SECONDS = 1.0  # between looks at the free space
 LAG_SECONDS = 0.05  # that delivery's reports may wait for a commit which somebody else waits for, too
-LAG_JOBS = 1000  # … and how many of them
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS message (
@@ -125,8 +129,8 @@ class _Settled:
             self.loop.call_soon_threadsafe(self.then, self.id)
 
 
-_Job = _Accept | Outcome | _Settled | Callable[[sqlite3.Connection], None] | None
-_PATIENT = (Outcome, _Settled)
+_Report = Outcome | _Settled
+_AWAKE = object()  # in the queue of the writer: there are reports again
 
 
 class Spool:
@@ -134,7 +138,9 @@ class Spool:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[Any] = queue.SimpleQueue()  # _Accept, _AWAKE, None at the end
+        self._reports: deque[_Report] = deque()
+        self._asleep = False  # the writer looks at reports only when it is told to
         self._waiting_bytes = 0
         self._closed: str | None = None
         self._full = False
@@ -224,11 +230,17 @@ class Spool:
 
     def report(self, outcome: Outcome) -> None:
         """Note what became of a recipient, soon. The last one of a message removes it."""
-        self._jobs.put(outcome)
+        self._report(outcome)
 
     def settled(self, message: MessageId, then: Callable[[MessageId], None]) -> None:
         """Call `then` on the running loop once all that was reported so far is committed."""
-        self._jobs.put(_Settled(message, then, asyncio.get_running_loop()))
+        self._report(_Settled(message, then, asyncio.get_running_loop()))
+
+    def _report(self, report: _Report) -> None:
+        self._reports.append(report)
+        if self._asleep:
+            self._asleep = False
+            self._jobs.put(_AWAKE)
 
     def close(self) -> None:
         """Write what waits, and end."""
@@ -244,74 +256,86 @@ class Spool:
         database = self._connect()
         ending = False
         while not ending:
-            jobs = self._gather()
-            ending = None in jobs
+            accepts, ending = self._gather()
+            reports = [self._reports.popleft() for _ in range(len(self._reports))]
             try:
-                self._finish(jobs, self._commit(database, jobs))
+                self._write(database, accepts, reports)
             except Exception:
-                # One job that cannot be written must not take the others with it: each for itself.
-                for job in jobs:
-                    try:
-                        self._finish([job], self._commit(database, [job]))
-                    except Exception as error:
-                        LOG.exception("spool %s cannot write %r", self._path, type(job))
-                        self._finish([job], SpoolError(f"cannot be written: {error}"))
+                # One that cannot be written must not take the others with it: each for itself.
+                for accept in accepts:
+                    self._write_alone(database, [accept], [])
+                for report in reports:
+                    self._write_alone(database, [], [report])
         database.close()
 
-    def _gather(self) -> list[_Job]:
-        """All that waits, once somebody waits for it, or delivery's reports have waited long enough."""
-        jobs = [self._jobs.get()]
-        until = time.monotonic() + LAG_SECONDS
-        patient = True
-        while True:
-            patient = patient and isinstance(jobs[-1], _PATIENT) and len(jobs) < LAG_JOBS
-            try:
-                left = until - time.monotonic() if patient else 0.0
-                jobs.append(self._jobs.get(timeout=left) if left > 0 else self._jobs.get_nowait())
-            except queue.Empty:
-                return jobs
+    def _gather(self) -> tuple[list[_Accept], bool]:
+        """All messages that wait, or none where reports have waited long enough; and whether to end."""
+        jobs = [self._next()]
+        with suppress(queue.Empty):
+            while True:
+                jobs.append(self._jobs.get_nowait())
+        return [job for job in jobs if isinstance(job, _Accept)], None in jobs
 
-    def _commit(self, database: sqlite3.Connection, jobs: list[_Job]) -> SpoolError | None:
+    def _next(self) -> Any:
+        while True:
+            try:
+                return self._jobs.get(timeout=LAG_SECONDS)
+            except queue.Empty:
+                if self._reports:
+                    return _AWAKE
+            self._asleep = True  # before the look: who reports after it finds the writer asleep
+            if self._reports:
+                self._asleep = False
+            elif (job := self._jobs.get()) is not _AWAKE:
+                self._asleep = False
+                return job
+
+    def _write_alone(
+        self, database: sqlite3.Connection, accepts: list[_Accept], reports: list[_Report]
+    ) -> None:
         try:
-            self._write_bodies([job for job in jobs if isinstance(job, _Accept)])
+            self._write(database, accepts, reports)
+        except Exception as error:
+            LOG.exception("spool %s cannot write %r", self._path, accepts or reports)
+            _wake(accepts, SpoolError(f"cannot be written: {error}"))
+
+    def _write(self, database: sqlite3.Connection, accepts: list[_Accept], reports: list[_Report]) -> None:
+        _wake(accepts, self._commit(database, accepts, reports))
+
+    def _commit(
+        self, database: sqlite3.Connection, accepts: list[_Accept], reports: list[_Report]
+    ) -> SpoolError | None:
+        try:
+            self._write_bodies(accepts)
             database.execute("BEGIN IMMEDIATE")
-            finished: list[str] = []
-            for job in jobs:
-                if isinstance(job, _Accept):
-                    _insert(database, job)
-                elif isinstance(job, Outcome):
-                    finished += _note(database, job)
-                elif job is not None and not isinstance(job, _Settled):
-                    job(database)
+            _insert(database, accepts)
+            files = _note(database, [report for report in reports if isinstance(report, Outcome)])
             database.execute("COMMIT")
         except (OSError, sqlite3.DatabaseError) as error:
-            self._roll_back(database, jobs)
-            return self._failed(error, jobs)
+            self._roll_back(database, accepts)
+            return self._failed(error, reports)
         except Exception:
-            self._roll_back(database, jobs)
+            self._roll_back(database, accepts)
             raise
-        for name in finished:
+        for name in files:
             (self._bodies / name).unlink(missing_ok=True)
-        for job in jobs:
-            if isinstance(job, _Settled):
-                job.tell()  # not before: who is told looks into the database, and would find it undone
+        for report in reports:
+            if isinstance(report, _Settled):
+                report.tell()  # not before: who is told looks into the database, and would find it undone
         return None
 
-    def _roll_back(self, database: sqlite3.Connection, jobs: list[_Job]) -> None:
+    def _roll_back(self, database: sqlite3.Connection, accepts: list[_Accept]) -> None:
         if database.in_transaction:
             database.execute("ROLLBACK")
-        for job in jobs:
-            if isinstance(job, _Accept):
-                (self._bodies / job.id).unlink(missing_ok=True)
+        for accept in accepts:
+            (self._bodies / accept.id).unlink(missing_ok=True)
 
-    def _failed(self, error: Exception, jobs: list[_Job]) -> SpoolError:
+    def _failed(self, error: Exception, reports: list[_Report]) -> SpoolError:
         if "full" in str(error) or getattr(error, "errno", None) in (28, 122):  # ENOSPC, EDQUOT
             LOG.error("spool %s is full: %s", self._path, error)
             self._ballast_gone = True
             self._ballast.unlink(missing_ok=True)
-            for job in jobs:
-                if not isinstance(job, _Accept):
-                    self._jobs.put(job)  # done is done: it is noted once there is space again
+            self._reports.extendleft(reversed(reports))  # done is done: noted once there is space again
             time.sleep(0.1)
             return SpoolFull("no space is left for mail")
         # After a failed sync nobody knows what is on disk (fsync(2)): only a new start reads it again.
@@ -336,21 +360,6 @@ class Spool:
             os.fsync(folder)
         finally:
             os.close(folder)
-
-    def _finish(self, jobs: list[_Job], error: SpoolError | None) -> None:
-        accepts = [job for job in jobs if isinstance(job, _Accept)]
-        if not accepts:
-            return
-
-        def wake() -> None:
-            for accept in accepts:
-                if not accept.done.done():
-                    if error is None:
-                        accept.done.set_result(None)
-                    else:
-                        accept.done.set_exception(type(error)(*error.args))
-
-        accepts[0].loop.call_soon_threadsafe(wake)
 
     # ---- what delivery reads ----
 
@@ -387,58 +396,90 @@ class Spool:
         return (self._bodies / message).read_bytes() if row[0] is None else bytes(row[0])
 
 
-def _insert(database: sqlite3.Connection, accept: _Accept) -> None:
-    envelope, body = accept.envelope, accept.body
-    number = database.execute(
-        "INSERT INTO message VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            accept.id,
-            envelope.sender,
-            envelope.received_at,
-            envelope.client_ip,
-            envelope.helo,
-            envelope.protocol,
-            envelope.account,
-            envelope.smtputf8,
-            envelope.body_8bit,
-            len(body),
-            body if len(body) <= INLINE_BYTES else None,
-        ),
-    ).lastrowid
-    database.executemany(
-        "INSERT OR IGNORE INTO recipient (message, address, notify, orcpt, next_try) VALUES (?, ?, ?, ?, ?)",
-        [(number, r.address, r.notify, r.orcpt, envelope.received_at) for r in envelope.recipients],
+def _wake(accepts: Sequence[_Accept], error: SpoolError | None) -> None:
+    """Tell all that wait, in one turn of their loop."""
+    if not accepts:
+        return
+
+    def wake() -> None:
+        for accept in accepts:
+            if not accept.done.done():
+                if error is None:
+                    accept.done.set_result(None)
+                else:
+                    accept.done.set_exception(type(error)(*error.args))
+
+    accepts[0].loop.call_soon_threadsafe(wake)
+
+
+def _insert(database: sqlite3.Connection, accepts: Sequence[_Accept]) -> None:
+    for accept in accepts:
+        envelope, body = accept.envelope, accept.body
+        number = database.execute(
+            "INSERT INTO message VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                accept.id,
+                envelope.sender,
+                envelope.received_at,
+                envelope.client_ip,
+                envelope.helo,
+                envelope.protocol,
+                envelope.account,
+                envelope.smtputf8,
+                envelope.body_8bit,
+                len(body),
+                body if len(body) <= INLINE_BYTES else None,
+            ),
+        ).lastrowid
+        database.executemany(
+            "INSERT OR IGNORE INTO recipient (message, address, notify, orcpt, next_try) "
+            "VALUES (?, ?, ?, ?, ?)",
+            [(number, r.address, r.notify, r.orcpt, envelope.received_at) for r in envelope.recipients],
+        )
+
+
+def _note(database: sqlite3.Connection, outcomes: Sequence[Outcome]) -> list[str]:
+    """Write outcomes; the files of messages that are done by them."""
+    done = [(outcome.id, outcome.address) for outcome in outcomes if outcome.next_try is None]
+    for outcome in outcomes:
+        if outcome.next_try is not None:
+            _put_off(database, outcome)
+    if not done:
+        return []
+    database.execute(
+        # CROSS JOIN: in this order, or the planner begins with the whole table.
+        "DELETE FROM recipient WHERE (message, address) IN (SELECT m.number, d.value ->> 1 "
+        "FROM json_each(?) d CROSS JOIN message m WHERE m.id = d.value ->> 0)",
+        (json.dumps(done),),
     )
+    ids = json.dumps(list({id for id, _ in done}))
+    ended = (
+        "id IN (SELECT value FROM json_each(?)) "
+        "AND NOT EXISTS (SELECT 1 FROM recipient r WHERE r.message = number)"
+    )
+    files = database.execute(f"SELECT id FROM message WHERE {ended} AND body IS NULL", (ids,)).fetchall()
+    database.execute(f"DELETE FROM message WHERE {ended}", (ids,))
+    return [row[0] for row in files]
 
 
-def _note(database: sqlite3.Connection, outcome: Outcome) -> list[str]:
-    """Write an outcome; the ids of messages that are done by it."""
+def _put_off(database: sqlite3.Connection, outcome: Outcome) -> None:
     row = database.execute("SELECT number FROM message WHERE id = ?", (outcome.id,)).fetchone()
     if row is None:
-        return []
-    if outcome.next_try is not None:
-        database.execute(
-            "UPDATE recipient SET attempts = attempts + 1, next_try = ?, reply = ? "
-            "WHERE message = ? AND address = ?",
-            (outcome.next_try, outcome.reply, row[0], outcome.address),
+        return
+    database.execute(
+        "UPDATE recipient SET attempts = attempts + 1, next_try = ?, reply = ? "
+        "WHERE message = ? AND address = ?",
+        (outcome.next_try, outcome.reply, row[0], outcome.address),
+    )
+    if outcome.instead:
+        copy = (
+            "INSERT OR IGNORE INTO recipient "
+            "(message, address, notify, orcpt, next_try, attempts, reply) "
+            "SELECT message, ?, notify, orcpt, next_try, attempts, reply FROM recipient "
+            "WHERE message = ? AND address = ?"
         )
-        if outcome.instead:
-            copy = (
-                "INSERT OR IGNORE INTO recipient "
-                "(message, address, notify, orcpt, next_try, attempts, reply) "
-                "SELECT message, ?, notify, orcpt, next_try, attempts, reply FROM recipient "
-                "WHERE message = ? AND address = ?"
-            )
-            database.executemany(copy, [(to, row[0], outcome.address) for to in outcome.instead])
-            database.execute(
-                "DELETE FROM recipient WHERE message = ? AND address = ?", (row[0], outcome.address)
-            )
-        return []
-    database.execute("DELETE FROM recipient WHERE message = ? AND address = ?", (row[0], outcome.address))
-    if database.execute("SELECT 1 FROM recipient WHERE message = ?", row).fetchone():
-        return []
-    database.execute("DELETE FROM message WHERE number = ?", row)
-    return [outcome.id]
+        database.executemany(copy, [(to, row[0], outcome.address) for to in outcome.instead])
+        database.execute("DELETE FROM recipient WHERE message = ? AND address = ?", (row[0], outcome.address))
 
 
 def _envelope(row: tuple[Any, ...], recipients: list[Recipient]) -> Envelope:
