@@ -8,7 +8,7 @@ import base64
 import re
 import ssl
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import cast
@@ -18,6 +18,7 @@ from mailpods.directory.records import TlsMode
 CONNECT_SECONDS = 30.0
 REPLY_SECONDS = 300.0  # RFC 5321 §4.5.3.2 asks for five minutes, ten after the final dot
 FINAL_SECONDS = 600.0
+AT_ONCE_BYTES = 256 * 1024  # of a text that is sent before its recipients are known to be taken
 MAX_REPLY_LINES = 100
 MAX_REPLY_LINE = 65536  # bytes; RFC 5321 §4.5.3.1.5 allows 512
 
@@ -60,6 +61,24 @@ class Target:
     password: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Mail:
+    """One transaction. `options` follow MAIL FROM; the lines of `body` end in CRLF."""
+
+    sender: str
+    recipients: Sequence[str]
+    body: bytes
+    options: str = ""
+
+    def commands(self, last: str) -> bytes:
+        """All of its commands, the one for the text being `last`."""
+        recipients = "".join(f"RCPT TO:<{recipient}>\r\n" for recipient in self.recipients)
+        return f"MAIL FROM:<{self.sender}>{self.options}\r\n{recipients}{last}\r\n".encode()
+
+
+Following = Callable[[], Mail | None]
+
+
 class Refusal(Exception):
     """The server does not want to talk to us: its greeting, HELO, TLS or AUTH failed."""
 
@@ -93,6 +112,7 @@ class Connection(asyncio.Protocol):
         self._wanted = 0
         self._waiter: asyncio.Future[None] | None = None
         self._unsent = 0  # bytes, when the timer last looked
+        self._announced: Mail | None = None  # was begun with the one before
         self.extensions: dict[str, str] = {}
 
     @classmethod
@@ -151,22 +171,26 @@ class Connection(asyncio.Protocol):
             name, _, value = text.partition(" ")
             self.extensions[name.upper()] = value
 
-    async def deliver(
-        self, sender: str, recipients: Sequence[str], body: bytes, options: str = ""
-    ) -> list[Reply]:
-        """Send one message; the reply for each recipient, in their order. `options` follow MAIL FROM."""
-        mail = f"MAIL FROM:<{sender}>{options}\r\n"
-        commands = [mail, *(f"RCPT TO:<{r}>\r\n" for r in recipients), "DATA\r\n"]
+    async def deliver(self, mail: Mail, following: Following = lambda: None) -> list[Reply]:
+        """Send one message; the reply for each recipient, in their order.
+
+        `following` is asked once the way is free behind this one: what it returns must be the next mail given
+        to this method, for it may begin in the same write (RFC 2920).
+        """
+        announced, self._announced = self._announced is mail, None
+        if self._goes_at_once(mail):
+            return await self._at_once(mail, announced, following)
         if "PIPELINING" in self.extensions:
-            self._write("".join(commands).encode())
-            replies = await self._wait(len(commands), REPLY_SECONDS)
+            if not announced:
+                self._write(mail.commands("DATA"))
+            replies = await self._wait(len(mail.recipients) + 2, REPLY_SECONDS)
         else:
             replies = []
-            for command in commands:
-                self._write(command.encode())
+            for command in mail.commands("DATA").splitlines(keepends=True):
+                self._write(command)
                 replies += await self._wait(1, REPLY_SECONDS)
                 if not replies[0].ok:
-                    return [replies[0]] * len(recipients)
+                    return [replies[0]] * len(mail.recipients)
         accepted, *asked, go = replies
         if go.code != 354:
             if go.ok:
@@ -174,20 +198,52 @@ class Connection(asyncio.Protocol):
             await self._command("RSET")
             # Why DATA failed is the answer for those that were accepted until then.
             return [accepted if not accepted.ok else go if r.ok else r for r in asked]
-        taken = [n for n, reply in enumerate(asked) if reply.ok]
-        if taken:
-            self._write(*wire(body))
+        if any(reply.ok for reply in asked):
+            self._write(*wire(mail.body), *self._beginning(following()))
         else:
             self._write(b".\r\n")
-        finals = asked.copy()
+        return await self._finals(asked)
+
+    def _goes_at_once(self, mail: Mail) -> bool:
+        return {"PIPELINING", "CHUNKING"} <= self.extensions.keys() and len(mail.body) <= AT_ONCE_BYTES
+
+    async def _at_once(self, mail: Mail, announced: bool, following: Following) -> list[Reply]:
+        """By BDAT (RFC 3030), whose text waits for nobody's leave: a whole message in one write."""
+        after = following()
+        if after is not None and not self._goes_at_once(after):
+            after = None  # this one may fail and leave its transaction open, in which MAIL would be refused
+        self._write(*(() if announced else self._beginning(mail)), *self._beginning(after))
+        _, accepted, *asked = await self._wait(len(mail.recipients) + 2, REPLY_SECONDS)
+        if any(reply.ok for reply in asked):
+            return await self._finals(asked)
+        (unwanted,) = await self._wait(1, FINAL_SECONDS)
+        if unwanted.ok:
+            raise Disconnected(f"took a text for nobody: {unwanted}")
+        if self._announced is None:
+            await self._command("RSET")
+        return [accepted if not accepted.ok else reply for reply in asked]
+
+    def _beginning(self, mail: Mail | None) -> Sequence[bytes]:
+        """All of a mail that may be sent before the first answer to it."""
+        self._announced = mail
+        if mail is None or "PIPELINING" not in self.extensions:
+            self._announced = None
+            return ()
+        if self._goes_at_once(mail):
+            return b"RSET\r\n", mail.commands(f"BDAT {len(mail.body)} LAST"), mail.body
+        return (mail.commands("DATA"),)
+
+    async def _finals(self, asked: list[Reply]) -> list[Reply]:
+        """The replies to the text, in the place of those to RCPT that were positive."""
+        taken = [n for n, reply in enumerate(asked) if reply.ok]
         if self._target.lmtp:  # one reply for each accepted recipient (RFC 2033 §4.2)
             for n, reply in zip(taken, await self._wait(len(taken), FINAL_SECONDS), strict=True):
-                finals[n] = reply
+                asked[n] = reply
         else:
             (final,) = await self._wait(1, FINAL_SECONDS)
             for n in taken:
-                finals[n] = final
-        return finals
+                asked[n] = final
+        return asked
 
     async def quit(self) -> None:
         """Say goodbye; nothing is expected of it any more."""

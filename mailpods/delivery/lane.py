@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from mailpods.delivery import metrics
-from mailpods.delivery.client import Connection, Disconnected, Refusal, Reply, Target
+from mailpods.delivery.client import Connection, Disconnected, Mail, Refusal, Reply, Target
 
 CONNECTIONS = 10  # of one destination: more do not make Dovecot faster
 IDLE_SECONDS = 20.0  # until an unused connection is closed
@@ -20,7 +20,14 @@ MAX_BREAKS = 3  # connections that one message may break before it is put off
 UNREACHABLE = 441  # our own code, for a destination that cannot be reached: always temporary
 
 
-@dataclass
+GONE = Reply(250, "gone")
+
+
+class Gone(Exception):
+    """An administrator deleted the message."""
+
+
+@dataclass(eq=False)
 class Job:
     """The copies of one message for one destination; `done` gets a reply for each recipient."""
 
@@ -30,6 +37,24 @@ class Job:
     done: Callable[[list[Reply]], None]
     options: str = ""
     breaks: int = field(default=0)
+    heir: "Job | None" = field(
+        default=None
+    )  # goes behind it, on the same connection, for the same recipients
+
+    def mail(self) -> Mail:
+        """What a connection takes. Raises Gone."""
+        try:
+            body = self.body()
+        except KeyError as error:
+            raise Gone from error
+        return Mail(self.sender, self.recipients, body, self.options)
+
+    def replies(self, reply: Reply) -> list[Reply]:
+        """The same one for each recipient."""
+        return [reply] * len(self.recipients)
+
+
+_Begun = tuple[Job, Mail]  # a job, a part of which was sent behind the one before
 
 
 class Lane:
@@ -74,7 +99,10 @@ class Lane:
         """A job is over; the next ones for its recipients may go."""
         job.done(replies)
         if self._exclusive:
+            kept = job.heir.recipients if job.heir else ()
             for recipient in job.recipients:
+                if recipient in kept:
+                    continue
                 waiting = self._held.pop(recipient)
                 while waiting and recipient not in self._held:  # one of several recipients may wait elsewhere
                     self.put(waiting.popleft())
@@ -108,47 +136,91 @@ class Lane:
     async def _work(self) -> None:
         connection: Connection | None = None
         try:
-            while job := await self._next():
-                connection = await self._do(job, connection)
+            job, mail = await self._next(), None
+            while job:
+                connection, following = await self._do(job, mail, connection)
+                job, mail = following or (await self._next(), None)
         finally:
             if connection:
                 with suppress(Disconnected):
                     await connection.quit()
 
-    async def _do(self, job: Job, connection: Connection | None) -> Connection | None:
+    async def _do(
+        self, job: Job, mail: Mail | None, connection: Connection | None
+    ) -> tuple[Connection | None, _Begun | None]:
+        """Deliver one, and begin the next; `mail` is there if this one was begun so. What is left of both."""
         reused = connection is not None
         try:
             connection = connection or await self._connect()
         except Refusal as error:
             code = error.reply.code if not error.reply.permanent else UNREACHABLE
-            self._end(job, [Reply(code, error.reply.text)] * len(job.recipients))
-            return None
+            self._end(job, job.replies(Reply(code, error.reply.text)))
+            return None, None
+        following: _Begun | None = None
+
+        def follow() -> Mail | None:
+            nonlocal following
+            following = self._follow(job)
+            return following and following[1]
+
         try:
-            body = job.body()
-        except KeyError:
-            self._end(job, [Reply(250, "gone")] * len(job.recipients))  # an administrator deleted it
-            return connection
-        try:
-            replies = await connection.deliver(job.sender, job.recipients, body, job.options)
+            replies = await connection.deliver(mail or job.mail(), follow)
+        except Gone:
+            self._end(job, job.replies(GONE))
+            return connection, None
         except Disconnected as error:
             connection.abort()
+            self._give_back(job, following)
             # A connection that was idle may have been closed meanwhile: no fault of the message.
             job.breaks += 0 if reused else 1
             if job.breaks >= MAX_BREAKS:
-                self._end(job, [Reply(UNREACHABLE, f"4.4.2 {error}")] * len(job.recipients))
+                self._end(job, job.replies(Reply(UNREACHABLE, f"4.4.2 {error}")))
             else:
                 self._jobs.appendleft(job)
-            return None
+            return None, None
         except asyncio.CancelledError:
             connection.abort()
             raise
         except Exception as error:  # a fault of ours: the message is put off, and the lane goes on
             connection.abort()
+            self._give_back(job, following)
             self._log(f"lane={self.name} {error!r}")
-            self._end(job, [Reply(UNREACHABLE, f"4.3.0 {error!r}")] * len(job.recipients))
-            return None
+            self._end(job, job.replies(Reply(UNREACHABLE, f"4.3.0 {error!r}")))
+            return None, None
         self._end(job, replies)
-        return connection
+        return connection, following
+
+    def _follow(self, job: Job) -> _Begun | None:
+        """What goes out right behind a job: one that waits for its recipients, or for any connection."""
+        while after := self._behind(job):
+            try:
+                return after, after.mail()
+            except Gone:
+                if after is job.heir:
+                    job.heir = None
+                    after.done(after.replies(GONE))  # what it would have held, the job still holds
+                else:
+                    self._end(after, after.replies(GONE))
+        return None
+
+    def _behind(self, job: Job) -> Job | None:
+        for recipient in job.recipients if self._exclusive else ():
+            waiting = self._held[recipient]
+            if waiting and set(waiting[0].recipients) <= set(job.recipients):
+                job.heir = waiting.popleft()
+                return job.heir
+        # As long as more connections may be opened, it goes out sooner on one of those.
+        return self._jobs.popleft() if self._jobs and len(self._workers) >= CONNECTIONS else None
+
+    def _give_back(self, job: Job, following: _Begun | None) -> None:
+        """The connection broke: what was to follow waits where it waited."""
+        if following is None:
+            return
+        if following[0] is job.heir:
+            job.heir = None
+            self._held[following[0].recipients[0]].appendleft(following[0])
+        else:
+            self._jobs.appendleft(following[0])
 
     async def _connect(self) -> Connection:
         """Try until the destination answers. One at a time while it is down. Raises Refusal."""

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from mailpods.delivery import client
-from mailpods.delivery.client import Connection, Disconnected, Refusal, Reply, Target, wire
+from mailpods.delivery.client import Connection, Disconnected, Mail, Refusal, Reply, Target, wire
 
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -52,7 +52,7 @@ def script(*answers: bytes, extensions: bytes = b"250 PIPELINING\r\n") -> Talk:
 async def deliver(target: Target) -> list[Reply]:
     connection = await Connection.open(target)
     try:
-        return await connection.deliver("x@b.test", ["7/info", "7/anna"], b"Subject: x\r\n\r\nx\r\n")
+        return await connection.deliver(Mail("x@b.test", ["7/info", "7/anna"], b"Subject: x\r\n\r\nx\r\n"))
     finally:
         connection.abort()
 
@@ -116,6 +116,94 @@ def test_what_is_no_reply_ends_the_connection(answer: bytes) -> None:
         against(talk, deliver)
 
 
+TWO = Mail("x@b.test", ["7/info"], b"first\r\n.\r\n"), Mail("x@b.test", ["7/anna"], b"second\r\n")
+
+
+async def deliver_two(target: Target) -> list[Reply]:
+    """The second one begins with the first one's text."""
+    connection = await Connection.open(target)
+    try:
+        first = await connection.deliver(TWO[0], lambda: TWO[1])
+        return first + await connection.deliver(TWO[1])
+    finally:
+        connection.abort()
+
+
+def silent(extensions: bytes, *steps: tuple[bytes, bytes]) -> Talk:
+    """Greets; then says nothing before it has read up to the end of a step, and all its answers in one go."""
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"220 hello\r\n")
+        await reader.readline()
+        writer.write(b"250-mx\r\n" + extensions)
+        for end, answers in steps:
+            await reader.readuntil(end)
+            writer.write(answers)
+        assert await reader.read() == b""
+
+    return talk
+
+
+def test_the_next_message_begins_behind_the_text_of_the_one_before() -> None:
+    talk = silent(
+        b"250 PIPELINING\r\n",
+        (b"DATA\r\n", b"250 a\r\n250 b\r\n354 go\r\n"),
+        (
+            b"first\r\n..\r\n.\r\nMAIL FROM:<x@b.test>\r\nRCPT TO:<7/anna>\r\nDATA\r\n",
+            b"452 4.2.2 full\r\n250 a\r\n250 b\r\n354 go\r\n",
+        ),
+        (b"second\r\n.\r\n", b"250 taken\r\n"),
+    )
+    assert codes(against(talk, deliver_two)) == [452, 250]
+
+
+CHUNKING = b"250-PIPELINING\r\n250 CHUNKING\r\n"
+WHOLE = b"RSET\r\nMAIL FROM:<x@b.test>\r\nRCPT TO:<7/anna>\r\nBDAT 8 LAST\r\nsecond\r\n"
+
+
+def test_where_chunks_are_taken_a_whole_message_goes_at_once_and_the_next_one_with_it() -> None:
+    ok = b"250 reset\r\n250 a\r\n250 b\r\n250 taken\r\n"
+    talk = silent(CHUNKING, (b"BDAT 10 LAST\r\nfirst\r\n.\r\n" + WHOLE, ok + ok))
+    assert codes(against(talk, deliver_two)) == [250, 250]
+
+
+def test_a_text_for_nobody_does_not_harm_the_next_one() -> None:
+    refused = b"250 reset\r\n250 a\r\n550 5.1.1 unknown\r\n554 5.5.1 no valid recipients\r\n"
+    taken = b"250 reset\r\n250 a\r\n250 b\r\n250 taken\r\n"
+    talk = silent(CHUNKING, (WHOLE, refused + taken))
+    assert codes(against(talk, deliver_two)) == [550, 250]
+
+
+def test_a_refused_transaction_ends_before_the_next_one() -> None:
+    async def use(target: Target) -> list[Reply]:
+        connection = await Connection.open(target)
+        try:
+            return await connection.deliver(TWO[1])
+        finally:
+            connection.abort()
+
+    refused = b"250 reset\r\n550 5.7.1 not you\r\n503 5.5.1 MAIL first\r\n503 5.5.1 no\r\n"
+    talk = silent(CHUNKING, (WHOLE, refused), (b"RSET\r\n", b"250 reset\r\n"))
+    assert codes(against(talk, use)) == [550]
+
+
+def test_a_large_text_waits_for_its_recipients(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "AT_ONCE_BYTES", 9)
+    # The large one first: the small one goes whole behind its text. Then the other way round.
+    go = b"250 a\r\n250 b\r\n354 go\r\n"
+    taken = b"250 reset\r\n250 a\r\n250 b\r\n250 taken\r\n"
+    talk = silent(CHUNKING, (b"DATA\r\n", go), (b"..\r\n.\r\n" + WHOLE, b"250 taken\r\n" + taken))
+    assert codes(against(talk, deliver_two)) == [250, 250]
+    monkeypatch.setattr(client, "AT_ONCE_BYTES", 7)
+    talk = silent(
+        CHUNKING,
+        (b"DATA\r\n", go),
+        (b"..\r\n.\r\n" + TWO[1].commands("DATA"), b"250 taken\r\n" + go),
+        (b"second\r\n.\r\n", b"250 taken\r\n"),
+    )
+    assert codes(against(talk, deliver_two)) == [250, 250]
+
+
 def test_a_server_that_does_not_want_us_is_a_refusal() -> None:
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"554 5.3.2 go away\r\n")
@@ -155,7 +243,7 @@ def test_a_slow_reader_of_a_large_message_is_waited_for(monkeypatch: pytest.Monk
     async def use(target: Target) -> list[Reply]:
         connection = await Connection.open(target)
         try:
-            return await connection.deliver("x@b.test", ["7/info"], large * 400_000)
+            return await connection.deliver(Mail("x@b.test", ["7/info"], large * 400_000))
         finally:
             connection.abort()  # a server's end waits for its connections, since Python 3.12
 

@@ -9,18 +9,27 @@ from typing import Any
 import pytest
 from aiosmtpd.lmtp import LMTP
 
-from mailpods.delivery.client import Connection, Reply, Target
+from mailpods.delivery.client import Connection, Following, Mail, Reply, Target
 from mailpods.delivery.lane import Job, Lane
 
 
 class Store:
     """Takes its time for each message, and notes who came together."""
 
-    def __init__(self) -> None:
+    def __init__(self, pipelining: bool) -> None:
+        self._pipelining = pipelining
         self.now: Counter[str] = Counter()
         self.most: Counter[str] = Counter()
         self.together = 0
         self.order: list[str] = []
+
+    async def handle_EHLO(
+        self, server: Any, session: Any, envelope: Any, hostname: str, responses: list[str]
+    ) -> list[str]:
+        """LHLO's extensions; aiosmtpd does not announce all that it can do."""
+        session.host_name = hostname
+        *rest, last = responses
+        return [*rest, *(["250-PIPELINING"] if self._pipelining else []), last]
 
     async def handle_DATA(self, server: Any, session: Any, envelope: SimpleNamespace) -> str:
         """One reply for each recipient (RFC 2033)."""
@@ -34,8 +43,8 @@ class Store:
         return "\r\n".join("250 2.1.5 stored" for _ in envelope.rcpt_tos)
 
 
-async def _run(jobs: list[tuple[list[str], str]]) -> tuple[Store, list[list[Reply]]]:
-    store = Store()
+async def _run(jobs: list[tuple[list[str], str]], pipelining: bool = True) -> tuple[Store, list[list[Reply]]]:
+    store = Store(pipelining)
     server = await asyncio.get_running_loop().create_server(lambda: LMTP(store), "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     lane = Lane("shard-0", lambda: Target("127.0.0.1", port, "a.test", lmtp=True), print, exclusive=True)
@@ -56,8 +65,12 @@ async def _run(jobs: list[tuple[list[str], str]]) -> tuple[Store, list[list[Repl
     return store, replies
 
 
-def test_a_mailbox_gets_one_at_a_time_in_their_order() -> None:
-    store, replies = asyncio.run(_run([(["7/info"], str(n)) for n in range(50)]))
+pipelining = pytest.mark.parametrize("pipelining", [True, False])
+
+
+@pipelining
+def test_a_mailbox_gets_one_at_a_time_in_their_order(pipelining: bool) -> None:
+    store, replies = asyncio.run(_run([(["7/info"], str(n)) for n in range(50)], pipelining))
     assert store.most == {"7/info": 1}
     assert store.order == [str(n) for n in range(50)]
     assert all(reply.ok for job in replies for reply in job)
@@ -68,9 +81,10 @@ def test_mailboxes_do_not_wait_for_each_other() -> None:
     assert store.together >= 5
 
 
-def test_messages_to_several_mailboxes_end() -> None:
+@pipelining
+def test_messages_to_several_mailboxes_end(pipelining: bool) -> None:
     both = [(["7/a", "7/b"], "ab"), (["7/b", "7/c"], "bc"), (["7/c", "7/a"], "ca"), (["7/b"], "b")] * 10
-    store, replies = asyncio.run(_run(both))
+    store, replies = asyncio.run(_run(both, pipelining))
     assert set(store.most.values()) == {1}
     assert sum(map(len, replies)) == 70
 
@@ -80,12 +94,71 @@ def test_a_fault_of_ours_puts_a_message_off_and_the_next_one_goes(
 ) -> None:
     deliver = Connection.deliver
 
-    async def faulty(self: Connection, sender: str, recipients: Any, body: bytes, options: str = "") -> Any:
-        if b"bad" in body:
+    async def faulty(self: Connection, mail: Mail, following: Following) -> list[Reply]:
+        if b"bad" in mail.body:
             raise RuntimeError("no buffer")
-        return await deliver(self, sender, recipients, body, options)
+        return await deliver(self, mail, following)
 
     monkeypatch.setattr(Connection, "deliver", faulty)
     _, replies = asyncio.run(_run([(["7/info"], "bad"), (["7/info"], "good")]))
     assert [reply.code for (reply,) in replies] == [441, 250]
     assert "no buffer" in capsys.readouterr().out
+
+
+def test_messages_for_a_mailbox_follow_each_other_on_one_connection_while_others_have_their_own() -> None:
+    opened = 0
+    original = Connection.open
+
+    async def counted(target: Target) -> Connection:
+        nonlocal opened
+        opened += 1
+        return await original(target)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Connection, "open", counted)
+        store, _ = asyncio.run(_run([(["7/info"], str(n)) for n in range(50)]))
+    assert opened == 1 and store.together == 1
+
+
+def test_what_was_to_follow_on_a_connection_that_breaks_is_delivered_all_the_same() -> None:
+    class Breaking(LMTP):
+        async def smtp_DATA(self, arg: str) -> None:
+            await super().smtp_DATA(arg)
+            if len(self.event_handler.order) in (3, 10):
+                self.event_handler.order.append("break")
+                self._writer.close()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(f"{__name__}.LMTP", Breaking)
+        store, replies = asyncio.run(_run([(["7/info"], str(n)) for n in range(20)]))
+    delivered = [text for text in store.order if text != "break"]
+    assert sorted(set(map(int, delivered))) == list(range(20))
+    assert len(delivered) <= 22  # one of each broken connection may come twice
+    assert delivered == sorted(delivered, key=int)
+    assert store.most == {"7/info": 1} and all(reply.ok for (reply,) in replies)
+
+
+def test_what_an_administrator_deleted_holds_nobody_up() -> None:
+    gone: list[int] = []
+
+    def missing() -> bytes:
+        gone.append(1)
+        raise KeyError("gone")
+
+    async def run() -> list[list[Reply]]:
+        store = Store(True)
+        server = await asyncio.get_running_loop().create_server(lambda: LMTP(store), "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        lane = Lane("s", lambda: Target("127.0.0.1", port, "a.test", lmtp=True), print, exclusive=True)
+        replies: list[list[Reply]] = []
+        async with asyncio.timeout(20):
+            for n in range(9):
+                body = missing if n % 3 == 1 else lambda: b"x\r\n"
+                lane.put(Job("x@b.test", ["7/info"], body, replies.append))
+            while len(replies) < 9:
+                await asyncio.sleep(0.01)
+        await lane.close()
+        server.close()
+        return replies
+
+    assert len(asyncio.run(run())) == 9 and len(gone) == 3
