@@ -31,9 +31,14 @@ CERTIFICATE_DAYS = 90
 RENEW_DAYS = 30  # before the end
 
 
-def hash_password(password: str) -> str:
-    """The password as a hash in a scheme that Dovecot knows."""
-    return "{ARGON2ID}" + _HASHER.hash(password)
+def hash_password(password: str, origin: str = "") -> str:
+    """The password as a hash in a scheme that Dovecot knows.
+
+    `origin` names where it comes from, and no other password ever did: two operators at once must come to the
+    same hash, or each puts back what the other writes. A salt has to be unique, not secret.
+    """
+    salt = hashlib.sha256(origin.encode()).digest()[:16] if origin else None
+    return "{ARGON2ID}" + _HASHER.hash(password, salt=salt)
 
 
 def password_in(name: str, values: Mapping[str, bytes]) -> str | PasswordHash | SecretProblem:

@@ -78,14 +78,18 @@ class Operator:
 
         wait(restarted, 60, "the operator did not come back")
 
-    def metric(self, name: str) -> float:
-        """The value of a metric without labels."""
+    def metrics(self) -> list[str]:
+        """The lines of its page."""
         pod = self.pod()
         assert pod is not None
         url = f"http://{pod['status']['podIP']}:8080/metrics"
         with urllib.request.urlopen(url, timeout=5) as answer:
-            lines: list[str] = answer.read().decode().splitlines()
-        return float(next(line.split()[1] for line in lines if line.startswith(f"{name} ")))
+            page: str = answer.read().decode()
+        return page.splitlines()
+
+    def metric(self, name: str) -> float:
+        """The value of a metric without labels."""
+        return float(next(line.split()[1] for line in self.metrics() if line.startswith(f"{name} ")))
 
     def log(self) -> str:
         """What it said since it was started last."""

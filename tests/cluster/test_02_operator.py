@@ -1,5 +1,6 @@
 """What only a cluster can show: restarts, hands in the works, an API server that is away."""
 
+import re
 import subprocess
 import time
 
@@ -7,6 +8,7 @@ import pytest
 
 from tests.cluster.house import NAMESPACE, ClusterHouse, fetched, kubectl
 from tests.cluster.operator import Operator
+from tests.support import helm
 from tests.support.installation import domain, mailbox, secret, wait
 
 
@@ -48,6 +50,19 @@ def test_a_steady_state_makes_no_writes(house: ClusterHouse, operator: Operator)
     before = settled()
     time.sleep(10)
     assert versions() == before
+
+
+def test_the_operator_tells_all_that_dashboard_and_alerts_ask_of_it(
+    house: ClusterHouse, operator: Operator
+) -> None:
+    files = [helm.CHART / "files" / name for name in ("dashboard.json", "alerts.yaml")]
+    asked = {name for file in files for name in re.findall(r"mailpods_operator_\w+", file.read_text())}
+    told = {re.split(r"[{ ]", line)[0] for line in operator.metrics() if not line.startswith("#")}
+    assert len(asked) > 5
+    assert asked <= told
+    assert operator.metric("mailpods_operator_waiting") == 0
+    ready = next(line for line in operator.metrics() if 'kind="Mailbox",ready="True"' in line)
+    assert float(ready.split()[1]) >= 2
 
 
 @pytest.mark.parametrize("kind", ["Service", "NetworkPolicy", "Secret"])

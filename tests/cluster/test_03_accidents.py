@@ -178,6 +178,31 @@ def test_kinds_deleted_by_accident_come_back_with_all_mail(house: ClusterHouse, 
     assert subjects(house, "7/lost", "pw-lost") == Counter(["before the accident"])
 
 
+def test_a_kind_deleted_by_accident_wipes_no_mail_that_would_go_with_its_domain(
+    house: ClusterHouse, operator: Operator
+) -> None:
+    house.apply("taken", domain("taken.test", 66, deletionPolicy="Delete"), mailbox("taken", "taken-test"))
+    house.wait_for("Mailbox", "taken")
+    house.deliver("x@example.net", "taken@taken.test", "before the accident")
+    house.wait_for_mail("66/taken", "pw-taken", 1)
+    objects = kubectl("get", "maildomains", "-n", NAMESPACE, "-o", "yaml")
+    kubectl("delete", "crd", "maildomains.mailpods.io", "--wait=false")
+    wait(lambda: not house.can_log_in("66/taken", "pw-taken"), 30)
+    held = fetched("MailDomain", "taken-test")
+    assert held["metadata"]["deletionTimestamp"] and held["metadata"]["finalizers"]
+    assert fetched("Mailbox", "taken"), "the accident took the accounts along"
+    keep = '{"spec":{"deletionPolicy":"Retain"}}'
+    kubectl("patch", "maildomain", "taken-test", "-n", NAMESPACE, "--type=merge", "-p", keep)
+    kubectl("wait", "crd/maildomains.mailpods.io", "--for=delete", "--timeout=60s")
+    operator.install()
+    kubectl("apply", "-f", "-", stdin=objects)
+    house.wait_for("Mailbox", "taken", seconds=60)
+    assert subjects(house, "66/taken", "pw-taken") == Counter(["before the accident"])
+    house.wait_for("Mailbox", "info", seconds=60)
+    house.remove("taken")  # one domain alone is meant: it goes, and all with it
+    assert not fetched("MailDomain", "taken-test") and not fetched("Mailbox", "taken")
+
+
 def test_a_node_is_drained_and_nothing_is_lost(house: ClusterHouse, operator: Operator) -> None:
     house.apply("drained", mailbox("drained"))
     house.wait_for("Mailbox", "drained")

@@ -68,6 +68,7 @@ def tell_operator(house: Installation) -> None:
     operator.tell_waiting([], 0.0)
     operator.COMPILE.observe(0.02)
     operator.ROUND.observe(0.2)
+    operator.ACKNOWLEDGED.observe(0.9)
     operator.REQUESTS.labels("PATCH", 200).inc()
 
 

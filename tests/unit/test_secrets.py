@@ -7,6 +7,7 @@ from cryptography import x509
 from mail_operator.secrets import (
     PasswordHashes,
     generate_password,
+    hash_password,
     make_ca,
     make_certificate,
     needs_renewal,
@@ -25,6 +26,14 @@ def test_a_password_is_hashed_once_and_again_only_when_it_changes() -> None:
     assert restarted.get("a/info", "other") is None
     assert restarted.get("a/other", "Correct-Horse") is None
     assert "Correct-Horse" not in str(restarted.known)
+
+
+def test_one_origin_gives_one_hash_and_others_their_own() -> None:
+    first = hash_password("secret", "t/info-pw/uid/1")
+    assert first == hash_password("secret", "t/info-pw/uid/1")
+    others = {hash_password("secret", "t/info-pw/uid/2"), hash_password("secret"), hash_password("secret")}
+    assert len(others - {first}) == 3
+    assert argon2.PasswordHasher().verify(first.removeprefix("{ARGON2ID}"), "secret")
 
 
 def test_generated_passwords_differ_and_need_no_quoting() -> None:

@@ -51,7 +51,7 @@ def installation(server: MailServer, image: str) -> Installation:
         shards=spec.store.shards,
         mail_size=spec.storage.size,
         storage_class=spec.storage.class_name,
-        tls_secret=spec.tls.secret_name or f"{name}-tls",
+        tls_secret=server.certificate_secret,
         apikey_secret=f"{name}-doveadm",
         exposure=spec.service,
         scheduling=spec.scheduling,
@@ -89,7 +89,7 @@ def build_server(
             "directory": (SERVER_FILE, encode_server(record)),
             "credentials": (STORE_FILE, encode_store(store)),
         },
-        objects=tuple(server_objects(at)),
+        objects=(*certificates(at, server), *server_objects(at)),
         secrets=tuple(generated_secrets(at, server)),
     )
     for policy in policies:
@@ -129,14 +129,21 @@ def _server_status(
 
 
 def _tls_fault(at: Installation, server: MailServer, snapshot: Snapshot) -> Verdict | None:
-    """The certificate that the user names must be there; the pods start as soon as it is."""
-    if server.spec.tls.secret_name is None:
+    """The certificate that somebody else makes must be there; the pods start as soon as it is."""
+    tls = server.spec.tls
+    if tls.secret_name is None and tls.issuer_ref is None:
         return None
     found = snapshot.secrets.get((at.namespace, at.tls_secret))
     name = f"{at.namespace}/{at.tls_secret}"
     if isinstance(found, SecretProblem):
         return Verdict(found.reason, found.message, waits=True)
     missing = [key for key in ("tls.crt", "tls.key") if key not in (found or {})]
+    if tls.issuer_ref and (found is None or missing):
+        message = (
+            f"cert-manager has not written Secret {name} yet: "
+            f"`kubectl describe certificate {at.name} -n {at.namespace}` says why."
+        )
+        return Verdict("CertificatePending", message, waits=True)
     if found is None or missing:
         lacks = f"has no key {missing[0]}" if found else "does not exist"
         message = f"Secret {name} {lacks}: give it tls.crt and tls.key, or leave spec.tls.secretName blank."
@@ -222,11 +229,30 @@ def _smarthost(policy: RelayPolicy, snapshot: Snapshot) -> Smarthost | None:
 
 
 def generated_secrets(at: Installation, server: MailServer) -> Iterator[GeneratedSecret]:
-    """The certificate, where none is named, and the key of doveadm."""
-    if server.spec.tls.secret_name is None:
-        hosts = (server.spec.hostname, *server.spec.hostnames)
-        yield GeneratedSecret("tls", at.namespace, at.tls_secret, at.ref, hosts)
+    """The certificate, where nobody else makes one, and the key of doveadm."""
+    if server.spec.tls.secret_name is None and server.spec.tls.issuer_ref is None:
+        yield GeneratedSecret("tls", at.namespace, at.tls_secret, at.ref, _hosts(server))
     yield GeneratedSecret("apikey", at.namespace, at.apikey_secret, at.ref)
+
+
+def _hosts(server: MailServer) -> tuple[str, ...]:
+    return (server.spec.hostname, *server.spec.hostnames)
+
+
+def certificates(at: Installation, server: MailServer) -> Iterator[Manifest]:
+    """What cert-manager is asked for."""
+    if issuer := server.spec.tls.issuer_ref:
+        yield {
+            "apiVersion": "cert-manager.io/v1",
+            "kind": "Certificate",
+            "metadata": at.metadata(at.name, "tls"),
+            "spec": {
+                "secretName": at.tls_secret,
+                "dnsNames": list(dict.fromkeys(_hosts(server))),
+                "issuerRef": issuer.model_dump(),
+                "privateKey": {"algorithm": "ECDSA", "size": 256, "rotationPolicy": "Always"},
+            },
+        }
 
 
 def server_objects(at: Installation) -> Iterator[Manifest]:

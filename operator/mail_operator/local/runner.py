@@ -6,7 +6,7 @@ import os
 import time
 import urllib.request
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +86,10 @@ class Runner:
         while self.world.remember(plan):
             plan = compile(self.world.snapshot, plan)
         self._require_short_paths(plan)
-        certificates_changed = self._certificates(plan.secrets)
+        certificates_changed = self._certificates((*plan.secrets, *_asked_of_cert_manager(plan)))
+        if certificates_changed:
+            self.world.gather()
+            plan = compile(self.world.snapshot, plan)
         if plan.objects is not self.plan.objects or certificates_changed or plan != self.plan:
             # Of the same name may be a tenant's Secret: the pods see those of their own namespace alone.
             here = {ref.namespace for ref in plan.directory}
@@ -117,7 +120,7 @@ class Runner:
                     "choose a shorter folder with --data"
                 )
 
-    def _certificates(self, wanted: tuple[GeneratedSecret, ...]) -> bool:
+    def _certificates(self, wanted: Iterable[GeneratedSecret]) -> bool:
         now = datetime.datetime.now(datetime.UTC)
         changed = False
         for secret in wanted:
@@ -200,3 +203,13 @@ def _loaded(container: Container) -> Mapping[str, str]:
             return hashes
     except (OSError, ValueError):
         return {}  # not up yet
+
+
+def _asked_of_cert_manager(plan: Plan) -> Iterator[GeneratedSecret]:
+    """What it would write on a cluster: here the own authority stands in for every issuer."""
+    for asked in plan.objects:
+        if asked["kind"] == "Certificate":
+            meta, spec = asked["metadata"], asked["spec"]
+            owner = ObjectRef("MailServer", meta["namespace"], meta["name"])
+            hosts = tuple(spec["dnsNames"])
+            yield GeneratedSecret("tls", meta["namespace"], spec["secretName"], owner, hosts)

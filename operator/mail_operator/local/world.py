@@ -65,7 +65,7 @@ class World:
         changed |= bool(self._remembered) and not self.snapshot.objects
         changed |= any(time.monotonic() - since >= _ENDED_SECONDS for since in self._ended.values())
         if changed:
-            self._gather()
+            self.gather()
         return changed
 
     def remember(self, plan: Plan) -> bool:
@@ -85,7 +85,7 @@ class World:
         if passwords != self._wanted:
             self._wanted, changed = passwords, True
         if changed:
-            self._gather()
+            self.gather()
         return changed
 
     def _end_domains(self, there: set[str]) -> None:
@@ -117,9 +117,9 @@ class World:
                     self._state.mortal[str(ref)] = number
 
     def keep(self, wanted: GeneratedSecret, values: dict[str, bytes]) -> None:
-        """Keep a generated Secret beside those that were given."""
+        """Keep a generated Secret beside those that were given. Snapshots of before do not have it."""
         self._state.keep_secret(f"{wanted.namespace}/{wanted.name}", values)
-        self.secrets[wanted.namespace, wanted.name] = values
+        self.secrets = {**self.secrets, (wanted.namespace, wanted.name): values}
 
     def last_good(self) -> dict[str, dict[str, Any]]:
         """All that is in force, by kind/namespace/name: its file, and its content."""
@@ -144,7 +144,8 @@ class World:
         name = resource.password_secret() if resource else None
         return f"Secret {name}" if name else ""
 
-    def _gather(self) -> None:
+    def gather(self) -> None:
+        """Make the snapshot of what is there now."""
         self._unread = self._manifests.problems
         problems = list(self._unread)
         documents = self._documents(problems)

@@ -10,6 +10,8 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import aiohttp
+
 from mail_operator.reconciler.client import ApiClient, ApiError, Json
 from mail_operator.reconciler.kept import HASH, KeptChild, KeptSecret, keep_child, keep_secret
 from mail_operator.reconciler.kinds import path, ref_of
@@ -105,9 +107,9 @@ class Applier:
         async with self._slots:
             try:
                 answer = await self._client.apply(path(ref), body)
-            except ApiError as error:
-                self.failed[ref] = str(error)
-                self._log(f"{ref}: not applied: {error}")
+            except (ApiError, aiohttp.ClientError, TimeoutError) as error:
+                self.failed[ref] = _why(ref, error)
+                self._log(f"{ref}: not applied: {error!r}")
                 return False
         kept: Kept = keep_secret(answer, None) if ref.kind == "Secret" else keep_child(answer, None)
         self._applied[ref] = kept
@@ -123,6 +125,12 @@ class Applier:
             there = await self._client.get(path(ref))
             if there.get("data", {}) != manifest["data"]:
                 self.distrust(ref)
+
+
+def _why(ref: ObjectRef, error: Exception) -> str:
+    if ref.kind == "Certificate" and isinstance(error, ApiError) and error.code == 404:
+        return "the cluster has no such kind: install cert-manager, or leave spec.tls.issuerRef blank"
+    return str(error) or repr(error)
 
 
 def server_of(manifest: Mapping[str, Any]) -> ObjectRef:

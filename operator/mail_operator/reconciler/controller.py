@@ -13,7 +13,7 @@ from typing import Any
 
 from mail_operator.compiler import compile
 from mail_operator.compiler.plan import Plan
-from mail_operator.compiler.server import VERSIONS, installation
+from mail_operator.compiler.server import VERSIONS
 from mail_operator.compiler.snapshot import Snapshot
 from mail_operator.compiler.status import invalid_status, not_applied, withheld
 from mail_operator.reconciler import metrics
@@ -137,7 +137,7 @@ class Controller:
         if {(s.namespace, s.name) for s in plan.secrets} != wanted_before:
             self._work.set()  # the next snapshot holds what these were made to be
         paused = {ref for ref in plan.directory if self._is_paused(ref)}
-        await self._allocate()
+        allocated = await self._allocate()
         await self._maker.make(
             (s for s in plan.secrets if not _of(s.namespace, s.name, paused)),
             self.world.secret_versions.objects,
@@ -154,14 +154,14 @@ class Controller:
             await self._pods.touch(touched, str(time.time_ns()))
         told = await self._tell()
         self._news.set()
-        return told and not self._applier.failed
+        return allocated and told and not self._applier.failed
 
     def _renewed(self, snapshot: Snapshot) -> set[ObjectRef]:
         """MailServers whose certificate, whoever makes it, is another one than at the last round."""
         marks: dict[ObjectRef, str] = {}
         for ref, resource in snapshot.objects.items():
             if isinstance(resource, MailServer):
-                name = (ref.namespace, installation(resource, snapshot.image).tls_secret)
+                name = (ref.namespace, resource.certificate_secret)
                 if kept := self.world.secret_versions.get(name):
                     marks[ref] = kept.mark
         before, self._certificates = self._certificates, marks
@@ -175,11 +175,11 @@ class Controller:
         """MailServer -> what of its objects the cluster did not take."""
         return {self._applier.server_of(ref): f"{ref}: {why}" for ref, why in self._applier.failed.items()}
 
-    async def _allocate(self) -> None:
-        """Write into spec what was decided and cannot be derived, where it was blank."""
+    async def _allocate(self) -> bool:
+        """Write into spec what was decided and cannot be derived, where blank. Whether all went well."""
         slots = asyncio.Semaphore(ALLOCATIONS_AT_ONCE)
 
-        async def write(ref: ObjectRef, patch: Mapping[str, Any]) -> None:
+        async def write(ref: ObjectRef, patch: Mapping[str, Any]) -> bool:
             meta = {"name": ref.name, "namespace": ref.namespace}
             async with slots:
                 try:
@@ -191,18 +191,21 @@ class Controller:
                             path(ref), {**body, "spec": {field: value}}, force=False, manager=manager
                         )
                     self.world.allocated(ref, patch)
+                    return True
                 except ApiError as error:
                     # Gone, or somebody wrote another value: the watch brings it. Anything else ends the
                     # round: what is not written down must not be put to use.
                     if error.code not in (404, 409, 422):
                         raise
                     self._log(f"{ref}: {dict(patch)} not written: {error}")
+                    return False
 
-        await asyncio.gather(*(write(ref, patch) for ref, patch in self.plan.allocations.items()))
+        return all(await asyncio.gather(*(write(ref, patch) for ref, patch in self.plan.allocations.items())))
 
     async def _follow_pods(self) -> None:
-        """Ask the pods while they are behind."""
+        """Ask the pods while they are behind, and say what they told, until it is written."""
         touched = time.monotonic()
+        untold, again = False, 0.0
         while True:
             await self._news.wait()
             self._news.clear()
@@ -211,11 +214,13 @@ class Controller:
             missing = {s: self._pods.missing(expected, s) for s in expected.servers}
             behind = {s for s, m in missing.items() if m.files or m.unserved}
             late = time.monotonic() - PATIENCE_SECONDS
-            if further or any(late - 1 < since < late for since in self._waiting.values()):
-                await self._tell()
-            if not behind:
+            overdue = any(late - 1 < since < late for since in self._waiting.values())
+            if further or overdue or (untold and time.monotonic() >= again):
+                untold = not await self._tell()
+                again = time.monotonic() + RETRY_SECONDS
+            if not (behind or untold):
                 continue
-            await asyncio.sleep(ASK_SECONDS)
+            await asyncio.sleep(ASK_SECONDS if behind else RETRY_SECONDS)
             self._news.set()
             if time.monotonic() - touched > TOUCH_SECONDS:
                 touched = time.monotonic()
@@ -243,6 +248,8 @@ class Controller:
                     waiting.pop(server, None)
             for ref, kept in self.world.invalid():
                 wanted[ref] = invalid_status(kept.problems, kept.made_of[1])
+            for ref in self._waiting.keys() & wanted.keys() - waiting.keys():
+                metrics.ACKNOWLEDGED.observe(now - self._waiting[ref])
             self._waiting = waiting
             metrics.tell_waiting(waiting.values(), now)
             metrics.tell_objects(wanted, waiting.keys())

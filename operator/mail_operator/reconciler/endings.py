@@ -14,7 +14,7 @@ from mail_operator.compiler.snapshot import Snapshot
 from mail_operator.compiler.topology import server_of
 from mail_operator.reconciler.client import ApiClient, ApiError
 from mail_operator.reconciler.kept import FINALIZER, KeptResource
-from mail_operator.reconciler.kinds import path
+from mail_operator.reconciler.kinds import collection, path
 from mail_operator.reconciler.pods import Missing
 from mail_operator.resources.mailalias import MailAlias
 from mail_operator.resources.mailbox import Mailbox
@@ -56,15 +56,15 @@ class Endings:
                 continue
             wanted = domain.spec.deletion_policy == "Delete"
             try:
-                if not kept.deleting and wanted != kept.held:
-                    await self._hold(ref, wanted)
-                elif kept.deleting and kept.held and not wanted:
-                    await self._hold(ref, False)
-                elif kept.deleting and kept.held:
+                if wanted and not kept.held and not kept.deleting:
+                    await self._hold(ref)
+                elif kept.held and not wanted:
+                    await self._release(ref)
+                elif kept.held and kept.deleting:
                     if number_of(kept) in snapshot.wiped.get(server_of(domain), ()):
                         await self._delete_members(ref, snapshot)
                     if self._is_wiped(domain, kept, snapshot, missing):
-                        await self._hold(ref, False)
+                        await self._release(ref)
                         self._log(f"{ref}: deleted with all its mail")
             except ApiError as error:
                 if error.code != 404:
@@ -93,10 +93,20 @@ class Endings:
             and STORE_FILE not in lacks.files
         )
 
-    async def _hold(self, ref: ObjectRef, hold: bool) -> None:
-        meta = {"name": ref.name, "namespace": ref.namespace, "finalizers": [FINALIZER] if hold else []}
+    async def _hold(self, ref: ObjectRef) -> None:
+        meta = {"name": ref.name, "namespace": ref.namespace, "finalizers": [FINALIZER]}
         body = {"apiVersion": API_VERSION, "kind": ref.kind, "metadata": meta}
         await self._client.apply(path(ref), body, manager="mailpods-endings")
+
+    async def _release(self, ref: ObjectRef) -> None:
+        """Not by apply: who put back a backup owns the finalizer as well, for the manifest has it."""
+        found = await self._client.get(
+            collection(ref.kind, ref.namespace), fieldSelector=f"metadata.name={ref.name}"
+        )
+        for meta in (item["metadata"] for item in found["items"] or ()):
+            others = [each for each in meta.get("finalizers", ()) if each != FINALIZER]
+            change = {"finalizers": others, "resourceVersion": meta["resourceVersion"]}
+            await self._client.merge(path(ref), {"metadata": change})
 
     async def _delete_members(self, domain: ObjectRef, snapshot: Snapshot) -> None:
         for ref, resource in snapshot.objects.items():

@@ -16,6 +16,7 @@ BUILT_IN = {
     "StatefulSet": ("apps/v1", "statefulsets"),
     "NetworkPolicy": ("networking.k8s.io/v1", "networkpolicies"),
     "PodDisruptionBudget": ("policy/v1", "poddisruptionbudgets"),
+    "Certificate": ("cert-manager.io/v1", "certificates"),
 }
 CHILDREN = ("Service", "StatefulSet", "NetworkPolicy", "PodDisruptionBudget")
 

@@ -32,6 +32,11 @@ WAITING_SINCE = Gauge(
     "mailpods_operator_waiting_since_timestamp_seconds",
     "Since when the resource that has waited longest waits for pods, in epoch seconds; 0 if none does.",
 )
+ACKNOWLEDGED = Histogram(
+    "mailpods_operator_acknowledgement_seconds",
+    "Time that a resource waited for the last pod that serves it to load its files.",
+    buckets=(0.1, 0.25, 0.5, 1, 1.5, 2, 3, 4, 6, 10, 30, 60),
+)
 OBJECTS = Gauge(
     "mailpods_objects",
     "Resources by kind and by their condition Ready: True, False, Unknown.",

@@ -80,6 +80,9 @@ class Reflector(Generic[T]):
                 if time.monotonic() - began > FIRST_BACKOFF_SECONDS:
                     backoff = FIRST_BACKOFF_SECONDS
                     continue  # or else the server ends every watch at once: do not spin
+            except aiohttp.SocketTimeoutError:
+                # Bookmarks come only for kinds that something happened to: one may be silent for good.
+                continue
             except ApiError as error:
                 if error.code == 410:
                     version = ""  # too old: list again

@@ -130,4 +130,5 @@ class Secrets:
         if isinstance(password, PasswordHash):
             return PasswordHash(password.hash, mark)
         loop = asyncio.get_running_loop()
-        return PasswordHash(await loop.run_in_executor(self._pool, hash_password, password), mark)
+        hashed = await loop.run_in_executor(self._pool, hash_password, password, "/".join((*name, mark)))
+        return PasswordHash(hashed, mark)

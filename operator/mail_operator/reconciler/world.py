@@ -105,7 +105,11 @@ class World:
     def child(self, ref: ObjectRef) -> KeptChild | KeptSecret | None:
         """What is kept of an object that the operator applies."""
         key = (ref.namespace, ref.name)
-        return self.secret_versions.get(key) if ref.kind == "Secret" else self.children[ref.kind].get(key)
+        if ref.kind == "Secret":
+            return self.secret_versions.get(key)
+        # Certificates are not watched: a cluster need not have the kind, and cert-manager changes them.
+        children = self.children.get(ref.kind)
+        return children.get(key) if children else None
 
     def snapshot(self, plan: Plan) -> Snapshot:
         """Everything, now. `plan`: the last one, which says what Secrets it wants made."""
@@ -224,8 +228,8 @@ class World:
 
 def _named(resource: Resource) -> Iterator[SecretName]:
     """The Secrets that a resource names whose content compile() needs."""
-    if isinstance(resource, MailServer) and resource.spec.tls.secret_name:
-        yield resource.metadata.namespace, resource.spec.tls.secret_name
+    if isinstance(resource, MailServer) and (resource.spec.tls.secret_name or resource.spec.tls.issuer_ref):
+        yield resource.metadata.namespace, resource.certificate_secret
     if isinstance(resource, RelayPolicy):
         smarthost = resource.spec.outbound.smarthost
         if smarthost and smarthost.auth_secret_ref:

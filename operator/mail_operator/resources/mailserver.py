@@ -46,11 +46,23 @@ class AllowedNamespaces(Part):
     match_labels: dict[str, Text] = Field({}, max_length=16, description="Labels of such namespaces.")
 
 
+class IssuerRef(Part):
+    """An issuer of cert-manager."""
+
+    name: Name = Field(description="Its name.")
+    kind: Text = Field("Issuer", description="Issuer, of this namespace, or ClusterIssuer.")
+    group: Text = Field("cert-manager.io", description="Its API group, for issuers that others add.")
+
+
 class Tls(Part):
-    """Where the certificate comes from."""
+    """Where the certificate comes from: a Secret, cert-manager, or else an own authority."""
 
     secret_name: Name | None = Field(
-        None, description="Secret with tls.crt, tls.key and ca.crt; blank: one is made by an own authority."
+        None, description="Secret with tls.crt and tls.key; with issuerRef the one that cert-manager writes."
+    )
+    issuer_ref: IssuerRef | None = Field(
+        None,
+        description="Whom cert-manager asks for the certificate; on one machine an own authority stands in.",
     )
 
 
@@ -199,3 +211,9 @@ class MailServer(Resource):
 
     kind: Literal["MailServer"]
     spec: MailServerSpec
+
+    @property
+    def certificate_secret(self) -> str:
+        """The Secret with the certificate, whoever writes it."""
+        tls = self.spec.tls
+        return tls.secret_name or f"{self.metadata.name}-{'certificate' if tls.issuer_ref else 'tls'}"

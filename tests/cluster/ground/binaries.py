@@ -3,13 +3,15 @@
 import hashlib
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 from tests.cluster.ground.places import CACHE, TOOLS
 
-_MODULES = {"kubernetes": "tool", "coredns": ".", "helm": "tool", "pause": "."}
+CERT_MANAGER_KINDS = "cert-manager-kinds"  # folder beside the programs
+_MODULES = {"kubernetes": "tool", "coredns": ".", "helm": "tool", "pause": ".", "certmanager": "."}
 
 
 def build() -> Path:
@@ -35,8 +37,19 @@ def build() -> Path:
                 env={**os.environ, "CGO_ENABLED": "0"},
                 check=True,
             )
+            if module == "certmanager":
+                _copy_kinds(folder / CERT_MANAGER_KINDS)
             ready.touch()
     return folder
+
+
+def _copy_kinds(folder: Path) -> None:
+    """Put the resources of cert-manager beside its program; they are files of its module."""
+    module = ["go", "list", "-m", "-f", "{{.Dir}}", "github.com/cert-manager/cert-manager"]
+    found = subprocess.run(module, cwd=TOOLS / "certmanager", stdout=subprocess.PIPE, text=True, check=True)
+    folder.mkdir(exist_ok=True)
+    for file in Path(found.stdout.strip(), "deploy", "crds").glob("crd-*.yaml"):
+        shutil.copyfile(file, folder / file.name)
 
 
 def _key() -> str:

@@ -260,6 +260,7 @@ def test_the_operator_s_rights(full: list[Object]) -> None:
         ("mailpods.io", "mailservers/finalizers"): {"update"},
         ("", "secrets"): apply | {"get"},
         ("", "services"): apply | {"get"},
+        ("cert-manager.io", "certificates"): {"create", "patch"},
         ("apps", "statefulsets"): apply,
         ("networking.k8s.io", "networkpolicies"): apply,
         ("policy", "poddisruptionbudgets"): apply,

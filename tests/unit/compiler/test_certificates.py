@@ -1,0 +1,60 @@
+"""Where a MailServer's certificate comes from: cert-manager, a Secret, or else an own authority."""
+
+from typing import Any
+
+from tests.support.compiling import SERVER, Compiled, server
+
+GIVEN = {"tls.crt": b"x", "tls.key": b"y"}
+
+
+def made(found: Compiled) -> list[tuple[str, tuple[str, ...]]]:
+    """The certificates that are asked of the own authority."""
+    return [(secret.name, secret.hosts) for secret in found.plan.secrets if secret.kind == "tls"]
+
+
+def asked(found: Compiled) -> list[Any]:
+    """Those that are asked of cert-manager."""
+    return [each for each in found.plan.objects if each["kind"] == "Certificate"]
+
+
+def mounted(found: Compiled) -> set[str]:
+    """The Secrets that the pods' certificates are read from."""
+    pods = [each["spec"]["template"]["spec"] for each in found.plan.objects if each["kind"] == "StatefulSet"]
+    return {v["secret"]["secretName"] for pod in pods for v in pod["volumes"] if v["name"] == "tls"}
+
+
+def test_an_own_authority_is_the_default() -> None:
+    found = Compiled(server(hostnames=["imap.a.test"]))
+    assert made(found) == [("main-tls", ("mail.a.test", "imap.a.test"))]
+    assert not asked(found) and mounted(found) == {"main-tls"}
+
+
+def test_cert_manager_is_asked_and_waited_for() -> None:
+    one = server(hostnames=["imap.a.test", "mail.a.test"], tls={"issuerRef": {"name": "letsencrypt"}})
+    found = Compiled(one)
+    assert not made(found) and mounted(found) == {"main-certificate"}
+    (certificate,) = asked(found)
+    assert (certificate["metadata"]["namespace"], certificate["metadata"]["name"]) == ("default", "main")
+    assert certificate["spec"]["dnsNames"] == ["mail.a.test", "imap.a.test"]
+    assert certificate["spec"]["secretName"] == "main-certificate"
+    expected = {"name": "letsencrypt", "kind": "Issuer", "group": "cert-manager.io"}
+    assert certificate["spec"]["issuerRef"] == expected
+    assert found.ready(one)[:2] == ("False", "CertificatePending")
+
+    there = Compiled(one, secrets={("default", "main-certificate"): GIVEN})
+    assert there.ready(one)[0] == "True"
+
+
+def test_its_secret_may_have_a_name_of_ones_own() -> None:
+    one = server(tls={"issuerRef": {"name": "corp", "kind": "ClusterIssuer"}, "secretName": "mail-cert"})
+    found = Compiled(one, secrets={("default", "mail-cert"): GIVEN})
+    assert mounted(found) == {"mail-cert"}
+    assert asked(found)[0]["spec"]["secretName"] == "mail-cert"
+    assert found.plan.statuses[SERVER]["conditions"][0]["status"] == "True"
+
+
+def test_a_given_secret_is_waited_for() -> None:
+    one = server(tls={"secretName": "mail-cert"})
+    found = Compiled(one)
+    assert not made(found) and not asked(found)
+    assert found.ready(one)[:2] == ("False", "SecretMissing")

@@ -1,0 +1,33 @@
+"""The list of reasons in docs/conditions.md is what the code gives."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+REASON_AT = {"Verdict": 0, "SecretProblem": 0, "condition": 2}  # which argument it is
+
+
+def given(file: Path) -> Iterator[str]:
+    """The reasons that stand in a file."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        values: list[ast.expr] = []
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            position = REASON_AT.get(node.func.id)
+            values = [] if position is None else node.args[position : position + 1]
+        elif isinstance(node, ast.Dict):
+            keys = zip(node.keys, node.values, strict=True)
+            values = [v for k, v in keys if isinstance(k, ast.Constant) and k.value == "reason"]
+        for value in values:
+            for part in ast.walk(value):
+                if isinstance(part, ast.Constant) and re.fullmatch(r"[A-Z]\w+", str(part.value)):
+                    yield str(part.value)
+
+
+def test_every_reason_is_documented_and_no_other() -> None:
+    files = (ROOT / "operator" / "mail_operator").rglob("*.py")
+    reasons = {reason for file in files for reason in given(file)}
+    table = re.findall(r"^\| `(\w+)` \|", (ROOT / "docs" / "conditions.md").read_text(), re.M)
+    assert len(table) == len(set(table))
+    assert set(table) == reasons
