@@ -27,6 +27,10 @@ class Disconnected(Exception):
     """The connection failed or was closed: nothing is known of what was not answered."""
 
 
+class TlsFailed(Disconnected):
+    """The server offered TLS, and no connection came of it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reply:
     """A reply: its code, and its text with the lines joined by spaces."""
@@ -50,7 +54,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where to connect, and how."""
+    """Where to connect, and how. `host` may be an address; `name` is then the server's."""
 
     host: str
     port: int
@@ -59,21 +63,18 @@ class Target:
     tls: TlsMode = "none"
     username: str | None = None
     password: str | None = None
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Mail:
-    """One transaction. `options` follow MAIL FROM; the lines of `body` end in CRLF."""
+    """One transaction. The lines of `body` end in CRLF; the flags are those of RFC 6152 and RFC 6531."""
 
     sender: str
     recipients: Sequence[str]
     body: bytes
-    options: str = ""
-
-    def commands(self, last: str) -> bytes:
-        """All of its commands, the one for the text being `last`."""
-        recipients = "".join(f"RCPT TO:<{recipient}>\r\n" for recipient in self.recipients)
-        return f"MAIL FROM:<{self.sender}>{self.options}\r\n{recipients}{last}\r\n".encode()
+    eight_bit: bool = False
+    utf8: bool = False
 
 
 Following = Callable[[], Mail | None]
@@ -116,12 +117,12 @@ class Connection(asyncio.Protocol):
         self.extensions: dict[str, str] = {}
 
     @classmethod
-    async def open(cls, target: Target) -> "Connection":
-        """Connect and say hello. Raises Disconnected, Refusal."""
+    async def open(cls, target: Target, seconds: float = CONNECT_SECONDS) -> "Connection":
+        """Connect, within `seconds`, and say hello. Raises Disconnected, TlsFailed, Refusal."""
         loop = asyncio.get_running_loop()
         context = _context(target) if target.tls == "tls" else None
         try:
-            async with asyncio.timeout(CONNECT_SECONDS):
+            async with asyncio.timeout(seconds):
                 _, connection = await loop.create_connection(
                     lambda: cls(target), target.host, target.port, ssl=context
                 )
@@ -158,15 +159,22 @@ class Connection(asyncio.Protocol):
         assert transport is not None
         try:
             self._transport = await self._loop.start_tls(
-                transport, self, _context(self._target), server_hostname=self._target.host
+                transport,
+                self,
+                _context(self._target),
+                server_hostname=self._target.name or self._target.host,
             )
         except (OSError, ssl.SSLError) as error:
-            raise Disconnected(f"TLS with {self._target.host}: {error}") from error
+            raise TlsFailed(f"TLS with {self._target.host}: {error}") from error
 
     async def _hello(self) -> None:
         verb = "LHLO" if self._target.lmtp else "EHLO"
-        _expect(await self._command(f"{verb} {self._target.hello}"))
+        reply = await self._command(f"{verb} {self._target.hello}")
         self.extensions = {}
+        if reply.permanent and not self._target.lmtp:  # a server of before 1995 (RFC 5321 §3.2)
+            _expect(await self._command(f"HELO {self._target.hello}"))
+            return
+        _expect(reply)
         for text in self._said[1:]:
             name, _, value = text.partition(" ")
             self.extensions[name.upper()] = value
@@ -178,15 +186,17 @@ class Connection(asyncio.Protocol):
         to this method, for it may begin in the same write (RFC 2920).
         """
         announced, self._announced = self._announced is mail, None
+        if unfit := self.unfit(mail):
+            return [unfit] * len(mail.recipients)
         if self._goes_at_once(mail):
             return await self._at_once(mail, announced, following)
         if "PIPELINING" in self.extensions:
             if not announced:
-                self._write(mail.commands("DATA"))
+                self._write(self._commands(mail, "DATA"))
             replies = await self._wait(len(mail.recipients) + 2, REPLY_SECONDS)
         else:
             replies = []
-            for command in mail.commands("DATA").splitlines(keepends=True):
+            for command in self._commands(mail, "DATA").splitlines(keepends=True):
                 self._write(command)
                 replies += await self._wait(1, REPLY_SECONDS)
                 if not replies[0].ok:
@@ -226,12 +236,31 @@ class Connection(asyncio.Protocol):
     def _beginning(self, mail: Mail | None) -> Sequence[bytes]:
         """All of a mail that may be sent before the first answer to it."""
         self._announced = mail
-        if mail is None or "PIPELINING" not in self.extensions:
+        if mail is None or "PIPELINING" not in self.extensions or self.unfit(mail):
             self._announced = None
             return ()
         if self._goes_at_once(mail):
-            return b"RSET\r\n", mail.commands(f"BDAT {len(mail.body)} LAST"), mail.body
-        return (mail.commands("DATA"),)
+            return b"RSET\r\n", self._commands(mail, f"BDAT {len(mail.body)} LAST"), mail.body
+        return (self._commands(mail, "DATA"),)
+
+    def _commands(self, mail: Mail, last: str) -> bytes:
+        """All commands of a mail, the one for its text being `last`."""
+        options = f" SIZE={len(mail.body)}" if "SIZE" in self.extensions else ""
+        options += " BODY=8BITMIME" if mail.eight_bit and "8BITMIME" in self.extensions else ""
+        options += " SMTPUTF8" if mail.utf8 else ""
+        recipients = "".join(f"RCPT TO:<{recipient}>\r\n" for recipient in mail.recipients)
+        return f"MAIL FROM:<{mail.sender}>{options}\r\n{recipients}{last}\r\n".encode()
+
+    def unfit(self, mail: Mail) -> Reply | None:
+        """Why this server can never take it, as its extensions say (RFC 1870 §6, RFC 6531 §3.5)."""
+        size = self.extensions.get("SIZE", "")
+        if size.isdecimal() and 0 < int(size) < len(mail.body):
+            return Reply(
+                552, f"5.3.4 the message has {len(mail.body)} bytes, {self._target.host} takes {size}"
+            )
+        if mail.utf8 and "SMTPUTF8" not in self.extensions:
+            return Reply(553, f"5.6.7 {self._target.host} does not take addresses beyond ASCII")
+        return None
 
     async def _finals(self, asked: list[Reply]) -> list[Reply]:
         """The replies to the text, in the place of those to RCPT that were positive."""

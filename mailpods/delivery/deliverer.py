@@ -7,10 +7,10 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from mailpods.delivery import dsn, metrics
-from mailpods.delivery.client import Reply, Target
+from mailpods.delivery import dsn, metrics, ways
+from mailpods.delivery.client import Reply
 from mailpods.delivery.lane import Job, Lane
-from mailpods.directory.endpoints import resolve
+from mailpods.delivery.resolver import Resolver
 from mailpods.directory.reader import DirectoryReader
 from mailpods.directory.records import AccountId, Address
 from mailpods.routing.router import Refused, Router
@@ -25,6 +25,7 @@ MAX_BODIES = 64 << 20  # bytes of bodies kept in memory; others are read again w
 POLL_SECONDS = 1.0
 
 Log = Callable[[str], None]
+Destination = str  # shard-0, smarthost, @example.org
 
 
 def backoff(attempts: int) -> float:
@@ -55,7 +56,8 @@ class Deliverer:
         self._backlog: deque[tuple[Due, bytes | None]] = deque()
         self._known: set[MessageId] = set()  # in either of them
         self._bodies = 0
-        self._lanes: dict[str, Lane] = {}
+        self._lanes: dict[Destination, Lane] = {}
+        self._resolver: Resolver | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
 
@@ -97,6 +99,8 @@ class Deliverer:
                     self._known.add(due.id)
                     self._backlog.append((due, None))
             self._fill()
+            for destination in [d for d, lane in self._lanes.items() if lane.is_idle]:
+                del self._lanes[destination]
             metrics.ACTIVE.set(len(self._known))
             await asyncio.sleep(POLL_SECONDS)
 
@@ -110,21 +114,21 @@ class Deliverer:
 
     def _begin(self, due: Due, body: bytes | None) -> None:
         message = self._active[due.id] = _Message(due, body)
-        lanes: dict[str, list[str]] = {}
+        lanes: dict[Destination, list[str]] = {}
         for recipient in due.recipients:
             targets = self._targets(recipient.address, message)
             message.targets[recipient.address] = targets
             for target in targets:
-                lane = self._lane_of(target)
+                destination = self._destination(target)
                 if target in message.replies:
                     continue
-                if lane is None:
+                if destination is None:
                     message.replies[target] = Reply(550, f"5.1.1 <{target}> is unknown here")
-                elif target not in lanes.setdefault(lane, []):
-                    lanes[lane].append(target)
+                elif target not in lanes.setdefault(destination, []):
+                    lanes[destination].append(target)
         message.open = len(lanes)
-        for name, targets in lanes.items():
-            self._send(name, targets, message)
+        for destination, targets in lanes.items():
+            self._send(destination, targets, message)
         if not lanes:
             self._finish(message)
 
@@ -139,25 +143,41 @@ class Deliverer:
             return [address]
         return [*outcome.accounts, *outcome.remote]
 
-    def _lane_of(self, target: str) -> str | None:
-        if "@" in target:
-            return "smarthost"
-        account = self._reader.account(AccountId(target))
-        return None if account is None else f"shard-{account.shard}"
+    def _destination(self, target: str) -> Destination | None:
+        """Of a copy; None where nobody takes it."""
+        if "@" not in target:
+            account = self._reader.account(AccountId(target))
+            return None if account is None else f"shard-{account.shard}"
+        server = self._reader.server
+        # Without either it waits: what was taken while there was a way is not bounced because it is gone.
+        direct = server is not None and server.direct
+        return f"@{target.rpartition('@')[2].lower()}" if direct else "smarthost"
 
-    def _send(self, name: str, targets: list[str], message: _Message) -> None:
-        lane = self._lanes.get(name)
+    def _way(self, destination: Destination) -> ways.Way:
+        if destination == "smarthost":
+            return ways.to_smarthost(self._reader)
+        if destination.startswith("@"):
+            return ways.to_domain(destination[1:], self._reader, self._ask)
+        return ways.to_shard(int(destination.removeprefix("shard-")), self._reader)
+
+    def _ask(self) -> Resolver:
+        """The resolver that the directory names now."""
+        servers = self._reader.server.resolvers if self._reader.server else ()
+        if self._resolver is None or self._resolver.servers != servers:
+            self._resolver = Resolver(servers)
+        return self._resolver
+
+    def _send(self, destination: Destination, targets: list[str], message: _Message) -> None:
+        lane = self._lanes.get(destination)
         if lane is None:
-            lane = self._lanes[name] = Lane(
-                name, lambda: self._target(name), self._log, exclusive=name != "smarthost"
-            )
+            lane = self._lanes[destination] = Lane(self._way(destination), self._log)
         envelope, id, kept = message.due.envelope, message.due.id, message.body
 
         def done(replies: list[Reply]) -> None:
             message.replies.update(zip(targets, replies, strict=True))
             taken = sum(reply.ok for reply in replies)
             if taken:
-                metrics.DELIVERED.labels(name).inc(taken)
+                metrics.DELIVERED.labels(lane.label).inc(taken)
             message.open -= 1
             if not message.open:
                 self._finish(message)
@@ -165,24 +185,17 @@ class Deliverer:
         def body() -> bytes:
             return kept if kept is not None else self._spool.body(id)
 
-        options = ""
-        if name == "smarthost":
-            options = " BODY=8BITMIME" * envelope.body_8bit + " SMTPUTF8" * envelope.smtputf8
-        lane.put(Job(envelope.sender, targets, body, done, options))
-
-    def _target(self, name: str) -> Target:
-        """Raises LookupError if the directory no longer has it."""
-        server = self._reader.server
-        if server is None:
-            raise LookupError("no directory")
-        if name == "smarthost":
-            if server.smarthost is None:
-                raise LookupError("no smarthost is set any more")
-            to = server.smarthost
-            host, port = resolve(f"{to.host}:{to.port}")
-            return Target(host, port, server.hostname, False, to.tls, to.username, to.password)
-        host, port = resolve(server.shards[int(name.removeprefix("shard-"))].lmtp)
-        return Target(host, port, server.hostname, lmtp=True)
+        remote = "@" in targets[0]
+        lane.put(
+            Job(
+                envelope.sender,
+                targets,
+                body,
+                done,
+                remote and envelope.body_8bit,
+                remote and envelope.smtputf8,
+            )
+        )
 
     def _finish(self, message: _Message) -> None:
         """All replies are there: note the outcome of every recipient, and tell the sender of failures."""

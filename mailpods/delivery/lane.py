@@ -1,4 +1,4 @@
-"""One destination: its queue in memory, its few connections, used again, and its patience when down.
+"""One destination: its queue in memory, its few connections, used again, and what is done while it is down.
 
 A store gets one message at a time for each mailbox: its Dovecot locks a mailbox for every delivery, and those
 that find it locked look again only now and then. Twenty connections to one of 2.4 stored 5 messages a second.
@@ -11,11 +11,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from mailpods.delivery import metrics
-from mailpods.delivery.client import Connection, Disconnected, Mail, Refusal, Reply, Target
+from mailpods.delivery.client import Connection, Disconnected, Mail, Refusal, Reply
+from mailpods.delivery.resolver import Undeliverable
+from mailpods.delivery.ways import Way
 
-CONNECTIONS = 10  # of one destination: more do not make Dovecot faster
 IDLE_SECONDS = 20.0  # until an unused connection is closed
-PROBE_SECONDS = 1.0  # between attempts to reach a destination that is down
+PROBE_SECONDS = 1.0  # between attempts to reach a destination that is down, for which mail waits here
+FIRST_PAUSE, LONGEST_PAUSE = 30.0, 900.0  # seconds that another one is left alone once it is down
 MAX_BREAKS = 3  # connections that one message may break before it is put off
 UNREACHABLE = 441  # our own code, for a destination that cannot be reached: always temporary
 
@@ -35,7 +37,8 @@ class Job:
     recipients: Sequence[str]
     body: Callable[[], bytes]  # read when it is its turn; raises KeyError if the message is gone
     done: Callable[[list[Reply]], None]
-    options: str = ""
+    eight_bit: bool = False
+    utf8: bool = False
     breaks: int = field(default=0)
     heir: "Job | None" = field(
         default=None
@@ -47,7 +50,7 @@ class Job:
             body = self.body()
         except KeyError as error:
             raise Gone from error
-        return Mail(self.sender, self.recipients, body, self.options)
+        return Mail(self.sender, self.recipients, body, self.eight_bit, self.utf8)
 
     def replies(self, reply: Reply) -> list[Reply]:
         """The same one for each recipient."""
@@ -58,27 +61,26 @@ _Begun = tuple[Job, Mail]  # a job, a part of which was sent behind the one befo
 
 
 class Lane:
-    """Delivers to one target, which is asked for at each connect, for it may move."""
+    """Delivers over one way."""
 
-    def __init__(
-        self, name: str, target: Callable[[], Target], log: Callable[[str], None], *, exclusive: bool
-    ) -> None:
-        """`exclusive`: one job at a time for each recipient."""
-        self.name = name
-        self._exclusive = exclusive
+    def __init__(self, way: Way, log: Callable[[str], None]) -> None:
+        self._way = way
+        self.label = way.label
         self._held: dict[str, deque[Job]] = {}  # recipients under way, and the jobs that wait for them
-        self._target = target
         self._log = log
         self._jobs: deque[Job] = deque()
         self._workers: set[asyncio.Task[None]] = set()
         self._idle: list[asyncio.Future[Job | None]] = []  # those that wait for a job, the last one first
         self._connecting = asyncio.Lock()
         self._down = False
-        metrics.UNREACHABLE.labels(name).set(0)
+        self._pause = FIRST_PAUSE
+        self._until = 0.0  # nothing is tried before, in the loop's time
+        if way.patient:  # others come and go, and are too many
+            metrics.UNREACHABLE.labels(way.label).set(0)
 
     def put(self, job: Job) -> None:
         """Take a job; another connection is opened when all are busy."""
-        if self._exclusive:
+        if self._way.exclusive:
             for recipient in job.recipients:
                 if recipient in self._held:
                     self._held[recipient].append(job)
@@ -90,7 +92,7 @@ class Lane:
                 waiting.set_result(job)
                 return
         self._jobs.append(job)
-        if len(self._workers) < CONNECTIONS and (not self._down or not self._workers):
+        if len(self._workers) < self._way.connections and (not self._down or not self._workers):
             task = asyncio.get_running_loop().create_task(self._work())
             self._workers.add(task)
             task.add_done_callback(self._workers.discard)
@@ -98,7 +100,7 @@ class Lane:
     def _end(self, job: Job, replies: list[Reply]) -> None:
         """A job is over; the next ones for its recipients may go."""
         job.done(replies)
-        if self._exclusive:
+        if self._way.exclusive:
             kept = job.heir.recipients if job.heir else ()
             for recipient in job.recipients:
                 if recipient in kept:
@@ -108,6 +110,11 @@ class Lane:
                     self.put(waiting.popleft())
                 if waiting:
                     self._held[recipient] = waiting
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing would be forgotten without it: no job, no connection, no pause."""
+        return not self._workers and asyncio.get_running_loop().time() >= self._until
 
     async def close(self) -> None:
         """End the connections at once; jobs under way stay in the spool."""
@@ -152,9 +159,15 @@ class Lane:
         reused = connection is not None
         try:
             connection = connection or await self._connect()
+        except Undeliverable as error:
+            self._end(job, job.replies(error.reply))
+            return None, None
         except Refusal as error:
             code = error.reply.code if not error.reply.permanent else UNREACHABLE
             self._end(job, job.replies(Reply(code, error.reply.text)))
+            return None, None
+        except Disconnected as error:
+            self._end(job, job.replies(Reply(UNREACHABLE, f"4.4.1 {error}")))
             return None, None
         following: _Begun | None = None
 
@@ -184,7 +197,7 @@ class Lane:
         except Exception as error:  # a fault of ours: the message is put off, and the lane goes on
             connection.abort()
             self._give_back(job, following)
-            self._log(f"lane={self.name} {error!r}")
+            self._log(f"lane={self._way.name} {error!r}")
             self._end(job, job.replies(Reply(UNREACHABLE, f"4.3.0 {error!r}")))
             return None, None
         self._end(job, replies)
@@ -204,13 +217,13 @@ class Lane:
         return None
 
     def _behind(self, job: Job) -> Job | None:
-        for recipient in job.recipients if self._exclusive else ():
+        for recipient in job.recipients if self._way.exclusive else ():
             waiting = self._held[recipient]
             if waiting and set(waiting[0].recipients) <= set(job.recipients):
                 job.heir = waiting.popleft()
                 return job.heir
         # As long as more connections may be opened, it goes out sooner on one of those.
-        return self._jobs.popleft() if self._jobs and len(self._workers) >= CONNECTIONS else None
+        return self._jobs.popleft() if self._jobs and len(self._workers) >= self._way.connections else None
 
     def _give_back(self, job: Job, following: _Begun | None) -> None:
         """The connection broke: what was to follow waits where it waited."""
@@ -223,10 +236,12 @@ class Lane:
             self._jobs.appendleft(following[0])
 
     async def _connect(self) -> Connection:
-        """Try until the destination answers. One at a time while it is down. Raises Refusal."""
+        """Raises Refusal, Undeliverable, and, where mail does not wait here, Disconnected."""
+        if not self._way.patient:
+            return await self._connect_or_pause()
         while True:
             if self._down:
-                async with self._connecting:
+                async with self._connecting:  # one at a time while it is down
                     connection = await self._attempt()
             else:
                 connection = await self._attempt()
@@ -234,17 +249,34 @@ class Lane:
                 return connection
             await asyncio.sleep(PROBE_SECONDS)
 
+    async def _connect_or_pause(self) -> Connection:
+        loop = asyncio.get_running_loop()
+        if loop.time() < self._until:
+            raise Disconnected("the destination is down, and was tried a moment ago")
+        try:
+            connection = await self._way.connect()
+        except (Disconnected, Refusal, LookupError, ValueError) as error:
+            if loop.time() >= self._until:  # or else somebody who tried at the same time has said so
+                self._until = loop.time() + self._pause
+                self._pause = min(2 * self._pause, LONGEST_PAUSE)
+                self._log(f"unreachable lane={self._way.name} {error}")
+            if isinstance(error, Disconnected | Refusal):
+                raise
+            raise Disconnected(str(error)) from error
+        self._until, self._pause = 0.0, FIRST_PAUSE
+        return connection
+
     async def _attempt(self) -> Connection | None:
         try:
-            connection = await Connection.open(self._target())
+            connection = await self._way.connect()
         except (Disconnected, LookupError, ValueError) as error:
             if not self._down:
                 self._down = True
-                metrics.UNREACHABLE.labels(self.name).set(1)
-                self._log(f"unreachable lane={self.name} {error}")
+                metrics.UNREACHABLE.labels(self._way.label).set(1)
+                self._log(f"unreachable lane={self._way.name} {error}")
             return None
         if self._down:
             self._down = False
-            metrics.UNREACHABLE.labels(self.name).set(0)
-            self._log(f"reachable again lane={self.name}")
+            metrics.UNREACHABLE.labels(self._way.label).set(0)
+            self._log(f"reachable again lane={self._way.name}")
         return connection

@@ -56,6 +56,8 @@ class Server:
     max_connections_per_client: int = 0  # 0: unlimited
     postmasters: tuple[Address, ...] = ()  # R-003-07
     smarthost: Smarthost | None = None
+    direct: bool = False  # without a smarthost mail for other servers goes to theirs, by MX
+    resolvers: tuple[str, ...] = ()  # DNS servers, in order; none: the system's
     shards: tuple[Shard, ...] = ()
     peers: tuple[str, ...] = ()  # admin endpoints (host:port) of the smtp pods: they take each other's queue
 

@@ -66,12 +66,12 @@ class Router:
             return self._route_elsewhere(address, may_relay)
         walk = _Walk()
         self._follow(address, walk, 0)
-        remote = tuple(walk.remote) if self._smarthost else ()
+        remote = tuple(walk.remote) if self._leaves else ()
         if walk.accounts or remote:
             return Routed(tuple(walk.accounts), remote)
         if walk.remote:
             return Refused(
-                550, "5.7.1", f"<{address}> leads to another server, and no smarthost is set", "no_route"
+                550, "5.7.1", f"<{address}> leads to another server, and mail has no way there", "no_route"
             )
         return Refused(550, "5.1.1", f"<{address}> is unknown here", "unknown_recipient")
 
@@ -80,15 +80,22 @@ class Router:
             server = self._directory.server
             help_url = f" {server.help_url}" if server and server.help_url else ""
             return Refused(550, "", f"relay not permitted{help_url}", "relay_not_permitted")
-        if not self._smarthost:
+        if not self._leaves:
             return Refused(
-                550, "5.7.1", "mail to other servers needs a smarthost, and none is set", "no_route"
+                550, "5.7.1", "mail to other servers has no way: the smarthost is not set", "no_route"
             )
         return Routed((), (address,))
 
     @property
-    def _smarthost(self) -> bool:
-        return self._directory.server is not None and self._directory.server.smarthost is not None
+    def _leaves(self) -> bool:
+        server = self._directory.server
+        return server is not None and (server.smarthost is not None or server.direct)
+
+    def _way_out(self) -> str:
+        server = self._directory.server
+        if server and server.smarthost:
+            return f"goes to the smarthost {server.smarthost.host}"
+        return "goes to the servers of its domain" if self._leaves else "is refused: no smarthost is set"
 
     def owns(self, account: AccountId, sender: str) -> bool:
         """Whether the sender address leads, over aliases here, to the account (R-003-04)."""
@@ -100,10 +107,8 @@ class Router:
         """The path of an address, a step a line, indented by depth."""
         domain = DomainName(address.rpartition("@")[2].lower())
         if self._directory.domain(domain) is None:
-            way = "goes to the smarthost" if self._smarthost else "is refused: no smarthost is set"
-            return [
-                f"{address}: {domain or 'no domain'} is not served here; from authorised senders it {way}"
-            ]
+            place = f"{domain or 'no domain'} is not served here"
+            return [f"{address}: {place}; from authorised senders it {self._way_out()}"]
         walk = _Walk()
         self._follow(Address(address), walk, 0)
         outcome = self.route(Address(address.lower()), may_relay=True)

@@ -94,11 +94,7 @@ def build_server(
     )
     for policy in policies:
         refusal, fault = verdicts[policy.ref]
-        said = f"In force at {server.ref}."
-        if policy.spec.outbound.mode == "direct" and record.smarthost is None:
-            said += " Mode direct has no effect in this version: mail for other servers is refused until a "
-            said += "policy names a smarthost."
-        out.statuses[policy.ref] = status(policy, ready(refusal or fault, said), {})
+        out.statuses[policy.ref] = status(policy, ready(refusal or fault, f"In force at {server.ref}."), {})
         if refusal is None:
             out.carried[policy.ref] = Carried(server.ref, frozenset({SERVER_FILE, STORE_FILE}))
     out.statuses[server.ref] = _server_status(at, server, record, counts, _tls_fault(at, server, snapshot))
@@ -111,11 +107,11 @@ def build_server(
 def _server_status(
     at: Installation, server: MailServer, record: Server, counts: tuple[int, int], fault: Verdict | None
 ) -> Status:
-    onward = (
-        f"Mail for other servers goes to {record.smarthost.host}."
-        if record.smarthost
-        else "Mail for other servers is refused until a RelayPolicy names a smarthost."
-    )
+    onward = "Mail for other servers "
+    if record.smarthost:
+        onward += f"goes to {record.smarthost.host}."
+    else:
+        onward += "goes to theirs." if record.direct else "is refused until its smarthost is set."
     conditions = ready(fault, f"Serves {counts[0]} domains. {onward}")
     conditions.append(condition("Accepting", True, "Serving", "Takes mail."))
     shown = {
@@ -205,6 +201,9 @@ def server_record(
         max_connections_per_client=min(concurrent, default=0),
         postmasters=tuple(dict.fromkeys(postmasters)),
         smarthost=next((s for p in policies if (s := _smarthost(p, snapshot))), None),
+        # Where a smarthost is wanted and has a fault, mail must not take another way.
+        direct=all(spec.outbound.mode == "direct" for spec in specs),
+        resolvers=tuple(dict.fromkeys(r for spec in specs for r in spec.inbound.resolvers)),
         shards=tuple(
             Shard(f"{host}:{STORE_PORTS['lmtp']}", f"{host}:{STORE_PORTS['quota']}")
             for n in range(at.shards)

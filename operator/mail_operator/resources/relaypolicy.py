@@ -26,6 +26,13 @@ from mail_operator.resources.meta import (
 
 MAX_MESSAGE_SIZE = 128_000_000  # bytes; R-002-20
 
+# An address, of IPv4 with a port or without.
+Resolver = Annotated[
+    str,
+    Field(
+        max_length=60, pattern=r"^([0-9]{1,3}(\.[0-9]{1,3}){3}(:[0-9]{1,5})?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*)$"
+    ),
+]
 RuleName = Annotated[str, Field(min_length=1, max_length=63)]
 
 
@@ -141,8 +148,8 @@ class Inbound(Part):
     domains: list[RelayDomain] = Field(
         [], max_length=1000, description="Their domains.", json_schema_extra=later("R-003-11")
     )
-    resolvers: list[Text] = Field(
-        [], max_length=3, description="DNS servers, in order.", json_schema_extra=later("R-003-13")
+    resolvers: list[Resolver] = Field(
+        [], max_length=3, description="DNS servers, in order, e.g. 192.0.2.53; blank: the system's."
     )
 
 

@@ -198,7 +198,7 @@ def test_a_large_text_waits_for_its_recipients(monkeypatch: pytest.MonkeyPatch) 
     talk = silent(
         CHUNKING,
         (b"DATA\r\n", go),
-        (b"..\r\n.\r\n" + TWO[1].commands("DATA"), b"250 taken\r\n" + go),
+        (b"..\r\n.\r\n" + b"MAIL FROM:<x@b.test>\r\nRCPT TO:<7/anna>\r\nDATA\r\n", b"250 taken\r\n" + go),
         (b"second\r\n.\r\n", b"250 taken\r\n"),
     )
     assert codes(against(talk, deliver_two)) == [250, 250]

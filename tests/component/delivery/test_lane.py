@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Awaitable
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +12,7 @@ from aiosmtpd.lmtp import LMTP
 
 from mailpods.delivery.client import Connection, Following, Mail, Reply, Target
 from mailpods.delivery.lane import Job, Lane
+from mailpods.delivery.ways import Way
 
 
 class Store:
@@ -43,11 +45,20 @@ class Store:
         return "\r\n".join("250 2.1.5 stored" for _ in envelope.rcpt_tos)
 
 
+def _way(port: int) -> Way:
+    """As to a shard."""
+
+    def connect() -> Awaitable[Connection]:
+        return Connection.open(Target("127.0.0.1", port, "a.test", lmtp=True))
+
+    return Way("shard-0", "shard-0", connect, exclusive=True, patient=True, connections=10)
+
+
 async def _run(jobs: list[tuple[list[str], str]], pipelining: bool = True) -> tuple[Store, list[list[Reply]]]:
     store = Store(pipelining)
     server = await asyncio.get_running_loop().create_server(lambda: LMTP(store), "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    lane = Lane("shard-0", lambda: Target("127.0.0.1", port, "a.test", lmtp=True), print, exclusive=True)
+    lane = Lane(_way(port), print)
     replies: list[list[Reply]] = []
     finished = asyncio.Event()
 
@@ -149,7 +160,7 @@ def test_what_an_administrator_deleted_holds_nobody_up() -> None:
         store = Store(True)
         server = await asyncio.get_running_loop().create_server(lambda: LMTP(store), "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
-        lane = Lane("s", lambda: Target("127.0.0.1", port, "a.test", lmtp=True), print, exclusive=True)
+        lane = Lane(_way(port), print)
         replies: list[list[Reply]] = []
         async with asyncio.timeout(20):
             for n in range(9):

@@ -1,0 +1,122 @@
+"""Where a domain's mail goes, as DNS says: MX records and addresses. Answers are kept while they hold."""
+
+import asyncio
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain, zip_longest
+from typing import Any
+
+import dns.asyncresolver
+import dns.exception
+import dns.name
+import dns.nameserver
+import dns.rdatatype
+import dns.resolver
+
+from mailpods.delivery.client import Disconnected, Reply
+
+LIFETIME_SECONDS = 10.0  # of one question, all servers and tries together
+MAX_HOSTS = 20  # of one domain; a zone may name hundreds
+MAX_ADDRESSES = 20  # of one host
+CACHED = 10_000  # answers
+
+
+class Undeliverable(Exception):
+    """There is no way to the domain, and waiting makes none: `reply` is permanent."""
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(f"{code} {text}")
+        self.reply = Reply(code, text)
+
+
+@dataclass(frozen=True, slots=True)
+class MailHost:
+    """A mail server of a domain. Lower preferences are tried first."""
+
+    preference: int
+    name: str  # without the final dot; "" is the null MX (RFC 7505)
+
+
+class Resolver:
+    """One for each worker. `servers`: addresses, with `:port` or not, in order; none: those of the system."""
+
+    def __init__(self, servers: Sequence[str] = ()) -> None:
+        self.servers = tuple(servers)
+        try:
+            self._resolver = dns.asyncresolver.Resolver(configure=not servers)
+        except dns.resolver.NoResolverConfiguration:  # each question will say that nobody answers
+            self._resolver = dns.asyncresolver.Resolver(configure=False)
+        if servers:
+            self._resolver.nameservers = [_nameserver(server) for server in servers]
+        self._resolver.lifetime = LIFETIME_SECONDS
+        self._resolver.cache = dns.resolver.LRUCache(CACHED)
+
+    async def mail_hosts(self, domain: str, own: str) -> list[MailHost]:
+        """The domain's mail servers in the order to try them, equals shuffled (RFC 5321 §5.1).
+
+        Where `own` is among them, those as good as it and worse are left out: mail would come back.
+        Raises Undeliverable, and Disconnected where DNS gives no answer now.
+        """
+        try:
+            records = await self._ask(domain, dns.rdatatype.MX)
+        except dns.resolver.NXDOMAIN:
+            raise Undeliverable(550, f"5.1.2 the domain {domain} does not exist") from None
+        hosts = [MailHost(record.preference, _text(record.exchange)) for record in records]
+        if not hosts:
+            return [MailHost(0, domain)]  # its address is its mail server, too
+        if not any(host.name for host in hosts):
+            raise Undeliverable(556, f"5.1.10 {domain} takes no mail")
+        bound = min((host.preference for host in hosts if host.name == own.lower()), default=1 << 16)
+        better = [host for host in hosts if host.name and host.preference < bound]
+        if not better:
+            raise Undeliverable(554, f"5.4.6 the mail servers of {domain} lead back here")
+        random.shuffle(better)
+        return sorted(better, key=lambda host: host.preference)[:MAX_HOSTS]
+
+    async def addresses(self, host: MailHost) -> list[str]:
+        """Its addresses, of both kinds in turn. Raises Disconnected where DNS gives no answer now."""
+        answers = await asyncio.gather(
+            self._ask(host.name, dns.rdatatype.AAAA),
+            self._ask(host.name, dns.rdatatype.A),
+            return_exceptions=True,
+        )
+        kinds = []
+        for answer in answers:
+            if isinstance(answer, list):
+                kinds.append([str(record.address) for record in answer])
+            elif not isinstance(answer, dns.resolver.NXDOMAIN | Disconnected):
+                raise answer
+        for kind in kinds:
+            random.shuffle(kind)
+        found = [address for address in chain.from_iterable(zip_longest(*kinds)) if address]
+        if not found:
+            for answer in answers:
+                if isinstance(answer, Disconnected):
+                    raise answer
+        return found[:MAX_ADDRESSES]
+
+    async def _ask(self, name: str, kind: dns.rdatatype.RdataType) -> list[Any]:
+        """The records, none where there are no such. Raises NXDOMAIN, and Disconnected for no answer."""
+        try:
+            answer = await self._resolver.resolve(name, kind, raise_on_no_answer=False, search=False)
+        except dns.resolver.NXDOMAIN:
+            raise
+        except (dns.exception.DNSException, OSError, ValueError) as error:
+            raise Disconnected(f"DNS gives no answer for {name} {kind.name}: {_reason(error)}") from error
+        return list(answer.rrset or ())
+
+
+def _text(name: dns.name.Name) -> str:
+    return name.to_text(omit_final_dot=True).lower().removesuffix(".")
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def _nameserver(server: str) -> dns.nameserver.Nameserver:
+    host, separator, port = server.rpartition(":")
+    if separator and "." in host and port.isdecimal():
+        return dns.nameserver.Do53Nameserver(host, int(port))
+    return dns.nameserver.Do53Nameserver(server.strip("[]"), 53)

@@ -1,0 +1,98 @@
+"""The ways out: how each destination is found, connected to, and waited for."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+
+from mailpods.delivery.client import Connection, Disconnected, Refusal, Target, TlsFailed
+from mailpods.delivery.resolver import MailHost, Resolver, Undeliverable
+from mailpods.directory.endpoints import resolve
+from mailpods.directory.reader import DirectoryReader
+from mailpods.directory.records import Server
+
+SMTP_PORT = 25
+STORE_CONNECTIONS = 10  # more do not make Dovecot faster
+REMOTE_CONNECTIONS = 5  # what even a small server takes from one client
+MAX_ATTEMPTS = 10  # addresses of one domain that are tried in a row
+CONNECT_SECONDS = 10.0  # to one of them
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """To one destination. `connect` finds it anew at each call, for it may move.
+
+    It raises Disconnected, LookupError or ValueError where the destination cannot be reached now, Refusal
+    where it does not want us now, and Undeliverable where it never will.
+    """
+
+    name: str
+    label: str  # of metrics: remote destinations are too many to have one each
+    connect: Callable[[], Awaitable[Connection]]
+    exclusive: bool = False  # one message at a time for each recipient
+    patient: bool = False  # what it is down for waits in memory; or else it is put off
+    connections: int = REMOTE_CONNECTIONS
+
+
+def to_shard(number: int, reader: DirectoryReader) -> Way:
+    """The LMTP server of a store pod."""
+
+    async def connect() -> Connection:
+        server = _server(reader)
+        host, port = resolve(server.shards[number].lmtp)
+        return await Connection.open(Target(host, port, server.hostname, lmtp=True))
+
+    name = f"shard-{number}"
+    return Way(name, name, connect, exclusive=True, patient=True, connections=STORE_CONNECTIONS)
+
+
+def to_smarthost(reader: DirectoryReader) -> Way:
+    """The server that takes all mail for others."""
+
+    async def connect() -> Connection:
+        server = _server(reader)
+        if server.smarthost is None:
+            raise LookupError("no smarthost is set any more")
+        to = server.smarthost
+        host, port = resolve(f"{to.host}:{to.port}")
+        return await Connection.open(
+            Target(host, port, server.hostname, False, to.tls, to.username, to.password)
+        )
+
+    return Way("smarthost", "smarthost", connect, patient=True, connections=STORE_CONNECTIONS)
+
+
+def to_domain(domain: str, reader: DirectoryReader, dns: Callable[[], Resolver]) -> Way:
+    """The mail servers of a domain, the most preferred first (RFC 5321 §5.1)."""
+
+    async def connect() -> Connection:
+        hostname, resolver = _server(reader).hostname, dns()
+        if domain.startswith("["):
+            raise Undeliverable(550, f"5.1.2 {domain} is an address and no domain: mail goes by MX alone")
+        failed: Disconnected | Refusal | None = None
+        left = MAX_ATTEMPTS
+        for host in await resolver.mail_hosts(domain, hostname):
+            for address in (await resolver.addresses(host))[:left]:
+                left -= 1
+                try:
+                    return await _open(host, address, hostname)
+                except (Disconnected, Refusal) as error:
+                    failed = error
+            if not left:
+                break
+        raise failed or Disconnected(f"no mail server of {domain} has an address")
+
+    return Way(f"@{domain}", "remote", connect)
+
+
+async def _open(host: MailHost, address: str, hostname: str) -> Connection:
+    target = Target(address, SMTP_PORT, hostname, tls="opportunistic", name=host.name)
+    try:
+        return await Connection.open(target, CONNECT_SECONDS)
+    except TlsFailed:
+        # Better in clear than not at all, where nothing promises TLS (RFC 7435).
+        return await Connection.open(replace(target, tls="none"), CONNECT_SECONDS)
+
+
+def _server(reader: DirectoryReader) -> Server:
+    if reader.server is None:
+        raise LookupError("no directory")
+    return reader.server

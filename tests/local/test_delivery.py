@@ -1,0 +1,99 @@
+"""Mail leaves the house: to the servers that DNS names, past those that are down, and back as a notice."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.installation import Installation, domain, mailbox, manifest, message, server, wait
+from tests.support.world import World, world
+
+FIRST, SECOND, DOWN = "127.0.9.1", "127.0.9.2", "127.0.9.9"
+ZONES = (
+    # The better one is down, and of the others one has no address.
+    "mx-host=sink.test,down.sink.test,10",
+    "mx-host=sink.test,nowhere.sink.test,20",
+    "mx-host=sink.test,mx.sink.test,30",
+    f"host-record=down.sink.test,{DOWN}",
+    f"host-record=mx.sink.test,{FIRST}",
+    f"host-record=bare.test,{SECOND}",  # no MX: its address is its mail server
+    "mx-host=null.test,.,0",
+    # As if this installation were its backup: mail must not come back to it.
+    "mx-host=backed.test,mx.sink.test,10",
+    "mx-host=backed.test,mail.a.test,20",
+    f"host-record=mail.a.test,{DOWN}",
+    "mx-host=loop.test,mail.a.test,10",
+)
+
+
+@pytest.fixture(scope="module")
+def outside() -> Iterator[World]:
+    with world(*ZONES, sinks=(FIRST, SECOND)) as there:
+        yield there
+
+
+@pytest.fixture(scope="module")
+def house(module_installation: Installation, outside: World) -> Installation:
+    made = module_installation
+    made.apply("server", server(), domain("a.test", 7), mailbox("info"))
+    policy = {"serverRef": {"name": "main"}, "inbound": {"resolvers": [outside.resolver]}}
+    made.apply("policy", manifest("RelayPolicy", "main", policy))
+    made.start()
+    made.wait_for("Mailbox", "info")
+    return made
+
+
+def send(house: Installation, *to: str) -> None:
+    with house.submission("7/info", "pw-info") as client:
+        client.send_message(message("info@a.test", to[0], "out"), "info@a.test", list(to))
+
+
+def notice(house: Installation, address: str) -> str:
+    """The notice about an address that came back to the sender."""
+
+    def found() -> str | None:
+        return next((t for raw in house.inbox("7/info", "pw-info") if address in (t := raw.decode())), None)
+
+    return wait(found, 30, f"no notice about {address}")
+
+
+@pytest.mark.parametrize(
+    ("to", "sink"), [("x@sink.test", FIRST), ("y@bare.test", SECOND), ("z@backed.test", FIRST)]
+)
+def test_mail_goes_to_the_best_server_of_a_domain_that_answers(
+    house: Installation, outside: World, to: str, sink: str
+) -> None:
+    send(house, to)
+    (envelope,) = wait(lambda: outside.sinks[sink].to(to), 40)
+    assert envelope.mail_from == "info@a.test"
+
+
+@pytest.mark.parametrize(
+    ("to", "why"),
+    [
+        ("x@null.test", "5.1.10"),
+        ("x@never.test", "5.1.2"),
+        ("x@loop.test", "5.4.6"),
+    ],
+)
+def test_what_has_no_way_comes_back_at_once_and_says_why(house: Installation, to: str, why: str) -> None:
+    send(house, to)
+    assert why in notice(house, to)
+
+
+def test_a_refusal_of_one_recipient_comes_back_and_the_others_get_their_copy(
+    house: Installation, outside: World
+) -> None:
+    sink = outside.sinks[SECOND]
+    sink.recipient = "550 5.1.1 no such user"
+    send(house, "gone@bare.test", "there@sink.test")
+    wait(lambda: outside.sinks[FIRST].to("there@sink.test"), 40)
+    assert "no such user" in notice(house, "gone@bare.test")
+    sink.recipient = "250 2.1.5 Ok"
+
+
+@pytest.mark.req_part("R-001-37")
+def test_strangers_do_not_reach_the_world(house: Installation) -> None:
+    with house.smtp() as client:
+        client.ehlo()
+        client.mail("x@example.net")
+        assert client.rcpt("x@sink.test") == (550, b"relay not permitted")

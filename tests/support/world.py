@@ -1,0 +1,85 @@
+"""A small Internet on loopback: a DNS server that knows some zones, and mail servers at their addresses."""
+
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import dns.message
+import dns.query
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import Envelope, Session
+
+from bench.processes import free_port
+
+SMTP_PORT = 25
+SERVER = "127.0.0.1"
+
+
+@dataclass
+class Sink:
+    """A mail server of the world: keeps what it takes. `answer` is what it says to RCPT and to a message."""
+
+    address: str
+    taken: list[Envelope] = field(default_factory=list)
+    recipient: str = "250 2.1.5 Ok"
+    answer: str = "250 2.0.0 taken"
+
+    async def handle_RCPT(self, _: Any, __: Session, envelope: Envelope, address: str, ___: Any) -> str:
+        """Take a recipient, or not."""
+        if self.recipient.startswith("2"):
+            envelope.rcpt_tos.append(address)
+        return self.recipient
+
+    async def handle_DATA(self, _: Any, __: Session, envelope: Envelope) -> str:
+        """Take a message, or not."""
+        if self.answer.startswith("2"):
+            self.taken.append(envelope)
+        return self.answer
+
+    def to(self, recipient: str) -> list[Envelope]:
+        """What came for an address."""
+        return [envelope for envelope in self.taken if recipient in envelope.rcpt_tos]
+
+
+@dataclass
+class World:
+    """`resolver` is where its DNS server listens."""
+
+    resolver: str
+    sinks: dict[str, Sink] = field(default_factory=dict)
+
+
+@contextmanager
+def world(*records: str, sinks: Sequence[str]) -> Iterator[World]:
+    """`records`: options of dnsmasq, such as mx-host=a.test,mx.a.test,10; what is not in them is NXDOMAIN.
+
+    `sinks`: addresses of loopback on which a mail server listens. Needs root, for port 25.
+    """
+    port = free_port()
+    options = ["keep-in-foreground", "conf-file=/dev/null", "no-resolv", "no-hosts", "pid-file=", "user="]
+    options += ["bind-interfaces", f"listen-address={SERVER}", f"port={port}", "local=/test/", *records]
+    server = subprocess.Popen(["dnsmasq", *(f"--{option}" for option in options)])
+    made = World(f"{SERVER}:{port}", {address: Sink(address) for address in sinks})
+    with ExitStack() as stack:
+        stack.callback(server.wait)
+        stack.callback(server.terminate)
+        for address, sink in made.sinks.items():
+            controller = Controller(sink, hostname=address, port=SMTP_PORT, enable_SMTPUTF8=True)
+            controller.start()
+            stack.callback(controller.stop)
+        end = time.monotonic() + 10
+        while not _answers(port):
+            assert server.poll() is None and time.monotonic() < end, "the DNS server does not start"
+            time.sleep(0.05)
+        yield made
+
+
+def _answers(port: int) -> bool:
+    try:
+        dns.query.udp(dns.message.make_query("up.test", "A"), SERVER, 0.5, port)
+    except (OSError, dns.exception.DNSException):
+        return False
+    return True
