@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.cluster import flows
+from tests.cluster.flows import Recording
 from tests.cluster.house import NAMESPACE, ClusterHouse, kubectl
 from tests.cluster.operator import NAMESPACE as OPERATOR_NAMESPACE
 from tests.cluster.operator import Operator
@@ -24,6 +26,16 @@ def operator() -> Iterator[Operator]:
     running.install()
     yield running
     running.uninstall()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def recording() -> Iterator[Recording | None]:
+    """Who spoke to whom, from the first story on."""
+    if "MAILPODS_NETNS" not in os.environ:
+        yield None
+        return
+    with flows.recording() as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

@@ -1,16 +1,22 @@
 """Builders of what leads to the pods: Services, and NetworkPolicies that open just their paths."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from ipaddress import ip_network
 from typing import Any
 
 from mail_operator.compiler.workloads import AUTH_PORTS, SMTP_PORTS, STANDARD_PORTS, STORE_PORTS, Installation
-from mailpods.directory.records import Service
+from mailpods.directory.records import Server, Service
 
 Manifest = dict[str, Any]
 
 # Port that users know -> port name of the pod.
 SMTP_SERVICE = {number: name for name, number in STANDARD_PORTS.items() if name in SMTP_PORTS}
 STORE_SERVICE = {number: name for name, number in STANDARD_PORTS.items() if name in STORE_PORTS}
+_SMTP = 25
+_DNS_PORTS = (
+    53,
+    5353,
+)  # behind port 53 of their Service the servers of some clusters listen on the other one
 PASSED_ON: tuple[Service, ...] = ("imap", "pop3", "sieve")  # from one store pod to another, with STARTTLS
 
 
@@ -52,8 +58,11 @@ def login_endpoints(at: Installation, shard: int) -> dict[Service, str]:
     return {name: f"{host}:{STORE_PORTS[name]}" for name in PASSED_ON}
 
 
-def smtp_network_policy(at: Installation) -> Manifest:
-    """SMTP from everywhere; what believes a PROXY header only from those that are known as proxies."""
+def smtp_network_policy(at: Installation, record: Server) -> Manifest:
+    """SMTP from everywhere; what believes a PROXY header only from those that are known as proxies.
+
+    Out to the store, to the other smtp pods, and where mail for other servers goes.
+    """
     proxied = {name: number for name, number in SMTP_PORTS.items() if name.endswith("-pp")}
     public = {name: SMTP_PORTS[name] for name in SMTP_SERVICE.values()}
     rules = [
@@ -61,11 +70,20 @@ def smtp_network_policy(at: Installation) -> Manifest:
         _from_proxies(at, proxied),
         _from_pods({"admin": SMTP_PORTS["admin"], **AUTH_PORTS}),
     ]
-    return _network_policy(at, "smtp", rules)
+    outward = [
+        *_to_dns(record),
+        _to_component(at, "store", {name: STORE_PORTS[name] for name in ("lmtp", "quota")}),
+        _to_component(at, "smtp", {"admin": SMTP_PORTS["admin"]}),
+        *_to_the_world(record),
+    ]
+    return _network_policy(at, "smtp", rules, outward)
 
 
-def store_network_policy(at: Installation) -> Manifest:
-    """Mailboxes from everywhere by login; LMTP, which asks for none, only from this installation."""
+def store_network_policy(at: Installation, record: Server) -> Manifest:
+    """Mailboxes from everywhere by login; LMTP, which asks for none, only from this installation.
+
+    Out to the other store pods, for the logins that are passed on.
+    """
     public = {name: STORE_PORTS[name] for name in STORE_SERVICE.values()}
     proxied = {name: number for name, number in STORE_PORTS.items() if name.endswith("-pp")}
     inner = {name: STORE_PORTS[name] for name in ("lmtp", "quota")}
@@ -73,9 +91,10 @@ def store_network_policy(at: Installation) -> Manifest:
         _from_anywhere(public),
         _from_proxies(at, proxied),
         {"from": [{"podSelector": {"matchLabels": at.labels()}}], "ports": _policy_ports(inner)},
-        _from_pods({name: STORE_PORTS[name] for name in ("doveadm", "admin")}),
+        _from_pods({"admin": STORE_PORTS["admin"]}),
     ]
-    return _network_policy(at, "store", rules)
+    passed_on = _to_component(at, "store", {name: STORE_PORTS[name] for name in PASSED_ON})
+    return _network_policy(at, "store", rules, [*_to_dns(record), passed_on])
 
 
 def _headless_service(at: Installation, name: str, component: str, ports: Mapping[int, str]) -> Manifest:
@@ -137,14 +156,49 @@ def _from_pods(ports: Mapping[str, int]) -> Manifest:
     return {"from": [{"namespaceSelector": {}}], "ports": _policy_ports(ports)}
 
 
-def _network_policy(at: Installation, component: str, ingress: list[Manifest]) -> Manifest:
+def _to_component(at: Installation, component: str, ports: Mapping[str, int]) -> Manifest:
+    to = [{"podSelector": {"matchLabels": at.labels(component)}}]
+    return {"to": to, "ports": _policy_ports(ports)}
+
+
+def _to_dns(record: Server) -> Iterator[Manifest]:
+    """Wherever it is: a node's cache and a cluster's own servers have addresses that nobody here knows."""
+    yield {"ports": [{"port": port, "protocol": p} for port in _DNS_PORTS for p in ("UDP", "TCP")]}
+    for resolver in record.resolvers:
+        host, separator, port = resolver.rpartition(":")
+        if separator and "." in host and int(port) not in _DNS_PORTS:
+            ports = [{"port": int(port), "protocol": protocol} for protocol in ("UDP", "TCP")]
+            yield {"to": [_address(host)], "ports": ports}
+
+
+def _to_the_world(record: Server) -> Iterator[Manifest]:
+    """The smarthost alone, where there is one (R-003-28); a policy knows no names, only addresses."""
+    if record.smarthost:
+        ports = [{"port": record.smarthost.port, "protocol": "TCP"}]
+        try:
+            yield {"to": [_address(record.smarthost.host)], "ports": ports}
+        except ValueError:
+            yield {"ports": ports}
+    elif record.direct:
+        yield {"ports": [{"port": _SMTP, "protocol": "TCP"}]}
+
+
+def _address(host: str) -> Manifest:
+    """The peer with one address. Raises ValueError for a name."""
+    return {"ipBlock": {"cidr": str(ip_network(host))}}
+
+
+def _network_policy(
+    at: Installation, component: str, ingress: list[Manifest], egress: list[Manifest]
+) -> Manifest:
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
         "metadata": at.metadata(f"{at.name}-{component}", component),
         "spec": {
             "podSelector": {"matchLabels": at.labels(component)},
-            "policyTypes": ["Ingress"],
+            "policyTypes": ["Ingress", "Egress"],
             "ingress": ingress,
+            "egress": egress,
         },
     }

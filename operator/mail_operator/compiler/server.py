@@ -89,7 +89,7 @@ def build_server(
             "directory": (SERVER_FILE, encode_server(record)),
             "credentials": (STORE_FILE, encode_store(store)),
         },
-        objects=(*certificates(at, server), *server_objects(at)),
+        objects=(*certificates(at, server), *server_objects(at, record)),
         secrets=tuple(generated_secrets(at, server)),
     )
     for policy in policies:
@@ -254,14 +254,14 @@ def certificates(at: Installation, server: MailServer) -> Iterator[Manifest]:
         }
 
 
-def server_objects(at: Installation) -> Iterator[Manifest]:
+def server_objects(at: Installation, record: Server) -> Iterator[Manifest]:
     """Everything but Secrets, in the order in which to apply it."""
     yield network.smtp_service(at)
     yield network.store_service(at)
     yield network.shards_service(at)
     yield network.smtp_pods_service(at)
-    yield network.smtp_network_policy(at)
-    yield network.store_network_policy(at)
+    yield network.smtp_network_policy(at, record)
+    yield network.store_network_policy(at, record)
     yield workloads.disruption_budget(at, "smtp")
     yield workloads.disruption_budget(at, "store")
     yield workloads.store_stateful_set(at)

@@ -1,0 +1,119 @@
+"""NetworkPolicies against what really happened: each flow of the stories is allowed, and nothing else is."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiosmtpd.controller import Controller
+
+from tests.cluster.flows import Flow, Recording
+from tests.cluster.ground.places import NODE_IP, SERVICE_NETWORK
+from tests.cluster.house import ClusterHouse, kubectl
+from tests.support.installation import message, wait
+from tests.support.netpol import Direction, End, Labels, Opening, Pod, allowing, openings
+from tests.support.world import Sink
+
+pytestmark = pytest.mark.skipif("MAILPODS_NETNS" not in os.environ, reason="flows are recorded there alone")
+
+OURS = ("mailpods", "mailpods-operator")  # app.kubernetes.io/name of the pods that policies are for
+# What no story uses, and why it is open all the same.
+UNUSED = {
+    "ingress": {
+        "PROXY protocol, for those who have a proxy; told on one machine": (
+            {"TCP/3525", "TCP/3587", "TCP/3465", "TCP/3143", "TCP/3993", "TCP/3110", "TCP/3995"}
+        ),
+    },
+    "egress": {
+        "DNS servers of other clusters, and answers that are too long for UDP": (
+            {"UDP/5353", "TCP/5353", "TCP/53"}
+        ),
+    },
+}
+
+
+@contextmanager
+def elsewhere() -> Iterator[Sink]:
+    """The domain elsewhere.test, whose mail server is the node."""
+    zone = Path(os.environ["MAILPODS_ZONES"], "db.elsewhere.test")
+    zone.write_text(
+        "@ 60 IN SOA ns.elsewhere.test. root.elsewhere.test. 1 60 60 60 60\n"
+        f"@ 60 IN NS ns\n@ 60 IN MX 10 mx\nns 60 IN A {NODE_IP}\nmx 60 IN A {NODE_IP}\n"
+    )
+    sink = Sink(NODE_IP)
+    controller = Controller(sink, hostname=NODE_IP, port=25)
+    controller.start()
+    try:
+        yield sink
+    finally:
+        controller.stop()
+        zone.unlink()
+
+
+def test_mail_leaves_the_cluster_by_mx(house: ClusterHouse) -> None:
+    with elsewhere() as sink:
+
+        def arrived() -> bool:
+            with house.submission("7/info", "pw-info") as client:
+                client.send_message(message("info@a.test", "x@elsewhere.test", "out"))
+            return bool(sink.to("x@elsewhere.test"))
+
+        wait(arrived, 60, "nothing arrived")
+
+
+def judge(
+    flows: set[Flow], pods: dict[str, list[Pod]], policies: list[Any], spaces: dict[str, Labels]
+) -> tuple[set[Flow], set[Opening]]:
+    """(the flows that a policy forbids, the openings that were used)."""
+    denied: set[Flow] = set()
+    used: set[Opening] = set()
+
+    def ends(ip: str) -> list[End]:
+        return [End(ip, pod) for pod in pods.get(ip, ())] or [End(ip)]
+
+    for flow in flows:
+        sources, targets = ends(flow.source), ends(flow.destination)
+        sides: tuple[tuple[Direction, list[End], list[End]], ...] = (
+            ("ingress", targets, sources),
+            ("egress", sources, targets),
+        )
+        for direction, subjects, others in sides:
+            ours = [e.pod for e in subjects if e.pod and e.pod.labels.get("app.kubernetes.io/name") in OURS]
+            good = not ours
+            for subject in ours:
+                for other in others:
+                    found = allowing(policies, direction, subject, other, flow.port, flow.protocol, spaces)
+                    used.update(found or ())
+                    # A node and its own pods reach each other whatever policies say.
+                    good |= found is None or bool(found) or other.ip == NODE_IP
+            if not good:
+                denied.add(flow)
+    return denied, used
+
+
+def test_every_flow_is_allowed_and_every_opening_is_used(
+    house: ClusterHouse, recording: Recording, request: pytest.FixtureRequest
+) -> None:
+    house.deliver("x@example.net", "info@a.test")
+    policies = json.loads(kubectl("get", "networkpolicies", "-A", "-o", "json"))["items"]
+    namespaces = json.loads(kubectl("get", "namespaces", "-o", "json"))["items"]
+    spaces = {n["metadata"]["name"]: n["metadata"].get("labels", {}) for n in namespaces}
+    # Policies see the pod behind a Service, whose own address is a flow of its own here.
+    services = ip_network(SERVICE_NETWORK)
+    flows = {flow for flow in recording.flows() if ip_address(flow.destination) not in services}
+    pods = recording.pods()
+    denied, used = judge(flows, pods, policies, spaces)
+    assert {flow.port for flow in flows} >= {2525, 2024, 9100}  # it is no empty recording
+    assert not {(flow, *pods.get(flow.source, ()), *pods.get(flow.destination, ())) for flow in denied}
+    stories = {item.path.name for item in request.session.items}
+    if stories >= {file.name for file in Path(__file__).parent.glob("test_*.py")}:
+        idle = {
+            (each.policy, each.direction, each.port)
+            for each in set(openings(policies)) - used
+            if not any(each.port in ports for ports in UNUSED[each.direction].values())
+        }
+        assert not idle, "nobody needs these"

@@ -1,0 +1,62 @@
+"""What the NetworkPolicies of mail pods open."""
+
+from typing import Any
+
+import pytest
+from mail_operator.resources import Resource
+
+from tests.support.compiling import Compiled, domain, resource, server
+
+
+def outward(component: str, *policies: Resource) -> list[Any]:
+    """The rules of a component's way out, but for DNS and for pods of the installation."""
+    found = Compiled(server(), domain(), *policies)
+    (policy,) = (
+        o
+        for o in found.plan.objects
+        if o["kind"] == "NetworkPolicy" and o["metadata"]["name"] == f"main-{component}"
+    )
+    assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"]
+    rules = policy["spec"]["egress"]
+    dns = {"ports": [{"port": n, "protocol": p} for n in (53, 5353) for p in ("UDP", "TCP")]}
+    assert dns in rules
+    pods = [rule for rule in rules if "podSelector" in rule.get("to", [{}])[0]]
+    assert pods
+    return [rule for rule in rules if rule != dns and rule not in pods]
+
+
+def policy(**spec: Any) -> Resource:
+    """A RelayPolicy of the server."""
+    return resource("RelayPolicy", "main", serverRef={"name": "main"}, **spec)
+
+
+def smarthost(host: str) -> Resource:
+    return policy(outbound={"mode": "smarthost", "smarthost": {"host": host, "port": 2525}})
+
+
+def tcp(port: int) -> list[Any]:
+    return [{"port": port, "protocol": "TCP"}]
+
+
+def test_mail_for_others_leaves_to_port_25_of_anybody() -> None:
+    assert outward("smtp") == [{"ports": tcp(25)}]
+
+
+@pytest.mark.req_part("R-003-28")
+def test_with_a_smarthost_nothing_else_is_reached() -> None:
+    assert outward("smtp", smarthost("hub.test")) == [{"ports": tcp(2525)}]
+    only = [{"to": [{"ipBlock": {"cidr": "192.0.2.25/32"}}], "ports": tcp(2525)}]
+    assert outward("smtp", smarthost("192.0.2.25")) == only
+
+
+def test_the_store_reaches_nobody_outside() -> None:
+    assert outward("store") == []
+    assert outward("store", smarthost("hub.test")) == []
+
+
+def test_dns_servers_at_other_ports_are_reached() -> None:
+    given = policy(inbound={"resolvers": ["192.0.2.53", "192.0.2.54:5300", "2001:db8::53"]})
+    ports = [{"port": 5300, "protocol": p} for p in ("UDP", "TCP")]
+    rule = {"to": [{"ipBlock": {"cidr": "192.0.2.54/32"}}], "ports": ports}
+    assert outward("store", given) == [rule]
+    assert outward("smtp", given) == [rule, {"ports": tcp(25)}]
