@@ -150,6 +150,7 @@ def start_ours(
     (directory / file_name(0)).write_bytes(encode(bucket))
     port = free_port()
     env = {**os.environ, "BIND": "127.0.0.1", "PORT_SMTP": str(port), "PORT_ADMIN": str(free_port())}
+    env["PORT_QUEUE"] = str(free_port())
     command = [sys.executable, "-m", "mailpods.smtp", "--directory", str(directory), "--buckets", "1"]
     command += [
         "--spool",

@@ -59,7 +59,7 @@ class Server:
     direct: bool = False  # without a smarthost mail for other servers goes to theirs, by MX
     resolvers: tuple[str, ...] = ()  # DNS servers, in order; none: the system's
     shards: tuple[Shard, ...] = ()
-    peers: tuple[str, ...] = ()  # admin endpoints (host:port) of the smtp pods: they take each other's queue
+    peers: tuple[str, ...] = ()  # endpoints (host:port) at which the smtp pods take each other's queue
 
 
 @dataclass(frozen=True, slots=True)

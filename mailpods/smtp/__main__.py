@@ -140,6 +140,11 @@ class Program:
             "GET /livez": lambda _: self._health(live=True),
             "GET /readyz": lambda _: self._health(live=False),
             "GET /directory": lambda _: self._directory(),
+        }
+
+    def queue_routes(self) -> Mapping[str, Any]:
+        """What the port of those answers who may know of mail."""
+        return {
             "GET /explain": self._explain,
             "GET /queue": lambda r: Response.json([m for view in self._views() for m in view.queue(r.query)]),
             "POST /queue/retry": lambda r: self._change(r, "retry"),
@@ -260,12 +265,16 @@ def main() -> int:
             sockets,
         )
         bounds = {f"POST {handover.PATH}": handover.MAX_BODY}
-        admin = AdminServer(address, int(os.environ.get("PORT_ADMIN", "9100")), program.routes(), bounds)
+        admin = AdminServer(address, int(os.environ.get("PORT_ADMIN", "9100")), program.routes())
+        queue = AdminServer(
+            address, int(os.environ.get("PORT_QUEUE", "9102")), program.queue_routes(), bounds
+        )
         become(given.user)
     except (OSError, ValueError, KeyError) as error:
         print(f"smtp: {error}", file=sys.stderr)
         return 1
     admin.start()
+    queue.start()
     try:
         program.run()
         program.hand_over()

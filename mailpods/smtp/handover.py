@@ -23,7 +23,7 @@ _ANSWER_SECONDS = 30.0
 def hand_over(
     views: Sequence[QueueView], peers: Sequence[str], key: str, seconds: float, log: Callable[[str], None]
 ) -> tuple[int, int]:
-    """Move all messages to the first of `peers` (admin endpoints) that takes them, in at most `seconds`.
+    """Move all messages to the first of `peers` (host:port) that takes them, in at most `seconds`.
 
     Nobody else may have the spools open. Returns how many went, and how many stay.
     """

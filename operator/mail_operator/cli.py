@@ -138,18 +138,15 @@ def _running(data: Path) -> dict[str, Any]:
 
 def _asker(data: Path) -> Ask:
     def ask(path: str, method: str, query: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
-        for container, url in _running(data)["admin"].items():
-            if container.endswith("/smtp"):
-                request = urllib.request.Request(
-                    f"{url}{path}?{urllib.parse.urlencode(query)}", method=method
-                )
-                try:
-                    with urllib.request.urlopen(request, timeout=10) as answer:
-                        yield container.partition("/")[0], json.load(answer)
-                except urllib.error.HTTPError as error:
-                    raise CommandError(f"{container}: {error.read().decode().strip()}") from error
-                except OSError as error:
-                    raise CommandError(f"{container}: {error}; is `mailpods up` running?") from error
+        for container, url in _running(data)["queue"].items():
+            request = urllib.request.Request(f"{url}{path}?{urllib.parse.urlencode(query)}", method=method)
+            try:
+                with urllib.request.urlopen(request, timeout=10) as answer:
+                    yield container.partition("/")[0], json.load(answer)
+            except urllib.error.HTTPError as error:
+                raise CommandError(f"{container}: {error.read().decode().strip()}") from error
+            except OSError as error:
+                raise CommandError(f"{container}: {error}; is `mailpods up` running?") from error
 
     return ask
 

@@ -19,7 +19,7 @@ def pod_address(name: str) -> str:
 
 def queue(pod: str) -> list[dict[str, Any]]:
     """What waits in the spools of a pod."""
-    with urllib.request.urlopen(f"http://{pod_address(pod)}:9100/queue", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://{pod_address(pod)}:9102/queue", timeout=10) as answer:
         found: list[dict[str, Any]] = json.load(answer)
     return found
 
@@ -44,7 +44,7 @@ def test_smtp_scales_up_and_down_and_no_queue_is_left_behind(house: ClusterHouse
     after = wait(lambda: queue("main-smtp-0"), 20)
     assert {row["id"] for row in before} <= {row["id"] for row in after}
     request = urllib.request.Request(
-        f"http://{pod_address('main-smtp-0')}:9100/queue?domain=sink.test", method="DELETE"
+        f"http://{pod_address('main-smtp-0')}:9102/queue?domain=sink.test", method="DELETE"
     )
     urllib.request.urlopen(request, timeout=10).close()
     house.remove("nowhere")

@@ -30,9 +30,8 @@ def only_our_kubectl(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def admin(installation: Installation) -> dict[str, str]:
-    """Pod -> the URL of its admin port."""
-    ports = installation.state()["admin"].items()
-    return {name.partition("/")[0]: url for name, url in ports if name.endswith("/smtp")}
+    """Pod -> the URL of the port that it is asked at."""
+    return {name.partition("/")[0]: url for name, url in installation.state()["queue"].items()}
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from tests.support.installation import HOST, Installation, domain, mailbox, mani
 
 def queue(house: Installation, pod: str) -> list[dict[str, Any]]:
     """What waits in the spools of one pod."""
-    with urllib.request.urlopen(f"{house.state()['admin'][f'{pod}/smtp']}/queue", timeout=10) as answer:
+    with urllib.request.urlopen(f"{house.state()['queue'][f'{pod}/smtp']}/queue", timeout=10) as answer:
         found: list[dict[str, Any]] = json.load(answer)
     return found
 

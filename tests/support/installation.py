@@ -242,7 +242,7 @@ class Installation(House):
         try:
             found: dict[str, Any] = json.loads((self.data / "run" / "status.json").read_text())
         except (FileNotFoundError, ValueError):
-            return {"objects": [], "ports": {}, "admin": {}}
+            return {"objects": [], "ports": {}, "admin": {}, "queue": {}}
         return found
 
     def status(self, kind: str, name: str) -> dict[str, Any]:

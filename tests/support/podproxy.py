@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-_PROXY = re.compile(r"/api/v1/namespaces/([^/]+)/pods/([^/:]+):9100/proxy(/.*)")
+_PROXY = re.compile(r"/api/v1/namespaces/([^/]+)/pods/([^/:]+):9102/proxy(/.*)")
 _DISCOVERY: dict[str, Any] = {
     "/api": {"kind": "APIVersions", "versions": ["v1"]},
     "/apis": {"kind": "APIGroupList", "apiVersion": "v1", "groups": []},

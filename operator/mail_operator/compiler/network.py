@@ -17,6 +17,8 @@ _DNS_PORTS = (
     53,
     5353,
 )  # behind port 53 of their Service the servers of some clusters listen on the other one
+# An API server's pod proxy, over which people ask, comes from the node, or from an agent there.
+_KUBE_SYSTEM = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}}}
 PASSED_ON: tuple[Service, ...] = ("imap", "pop3", "sieve")  # from one store pod to another, with STARTTLS
 
 
@@ -38,13 +40,13 @@ def shards_service(at: Installation) -> Manifest:
 
 def smtp_pods_service(at: Installation) -> Manifest:
     """Gives every smtp pod a name of its own."""
-    return _headless_service(at, f"{at.name}-smtp-pods", "smtp", {SMTP_PORTS["admin"]: "admin"})
+    return _headless_service(at, f"{at.name}-smtp-pods", "smtp", {SMTP_PORTS["queue"]: "queue"})
 
 
 def smtp_peers(at: Installation) -> tuple[str, ...]:
-    """The admin endpoints of all smtp pods."""
+    """Where all smtp pods take each other's queue."""
     host = f"{at.name}-smtp-pods.{at.namespace}.svc"
-    return tuple(f"{at.name}-smtp-{n}.{host}:{SMTP_PORTS['admin']}" for n in range(at.smtp_replicas))
+    return tuple(f"{at.name}-smtp-{n}.{host}:{SMTP_PORTS['queue']}" for n in range(at.smtp_replicas))
 
 
 def shard_host(at: Installation, shard: int) -> str:
@@ -69,11 +71,15 @@ def smtp_network_policy(at: Installation, record: Server) -> Manifest:
         _from_anywhere(public),
         _from_proxies(at, proxied),
         _from_pods({"admin": SMTP_PORTS["admin"], **AUTH_PORTS}),
+        {
+            "from": [_KUBE_SYSTEM, _component(at, "smtp")],
+            "ports": _policy_ports({"queue": SMTP_PORTS["queue"]}),
+        },
     ]
     outward = [
         *_to_dns(record),
         _to_component(at, "store", {name: STORE_PORTS[name] for name in ("lmtp", "quota")}),
-        _to_component(at, "smtp", {"admin": SMTP_PORTS["admin"]}),
+        _to_component(at, "smtp", {"queue": SMTP_PORTS["queue"]}),
         *_to_the_world(record),
     ]
     return _network_policy(at, "smtp", rules, outward)
@@ -157,8 +163,11 @@ def _from_pods(ports: Mapping[str, int]) -> Manifest:
 
 
 def _to_component(at: Installation, component: str, ports: Mapping[str, int]) -> Manifest:
-    to = [{"podSelector": {"matchLabels": at.labels(component)}}]
-    return {"to": to, "ports": _policy_ports(ports)}
+    return {"to": [_component(at, component)], "ports": _policy_ports(ports)}
+
+
+def _component(at: Installation, component: str) -> Manifest:
+    return {"podSelector": {"matchLabels": at.labels(component)}}
 
 
 def _to_dns(record: Server) -> Iterator[Manifest]:

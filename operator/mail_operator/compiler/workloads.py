@@ -27,6 +27,7 @@ SMTP_PORTS = {
     "submission-pp": 3587,
     "submissions-pp": 3465,
     "admin": 9100,
+    "queue": 9102,  # apart from metrics and probes: a NetworkPolicy cannot tell paths from each other
 }
 # Port name -> the port that the world knows.
 STANDARD_PORTS = {

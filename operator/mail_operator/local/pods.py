@@ -29,6 +29,7 @@ class Container:
     name: str
     process: Process
     admin: str | None  # URL of its admin port
+    queue: str | None  # … and of the one at which its queue is asked about
     mounts: frozenset[str]  # names of its volumes
 
     @property
@@ -193,6 +194,7 @@ class Pods:
         if self._user:
             command += ["--user", self._user]
         admin = next((p for name, p in ports.items() if name.endswith("admin")), None)
+        queue = ports.get("queue")
         return Container(
             name=container["name"],
             process=Process(
@@ -203,6 +205,7 @@ class Pods:
                 template["spec"].get("terminationGracePeriodSeconds", 30),
             ),
             admin=f"http://{self._bind}:{admin}" if admin else None,
+            queue=f"http://{self._bind}:{queue}" if queue else None,
             mounts=frozenset(m["name"] for m in container.get("volumeMounts", ())),
         )
 

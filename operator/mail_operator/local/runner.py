@@ -188,12 +188,15 @@ class Runner:
             {"kind": ref.kind, "namespace": ref.namespace, "name": ref.name, "status": status}
             for ref, status in sorted(self.statuses.items(), key=lambda item: str(item[0]))
         ]
-        text = json.dumps({"admin": self.admin(), "ports": self._ports.offered(), "objects": rows})
-        write_atomically(self._data.path / "run" / "status.json", text.encode())
-
-    def admin(self) -> dict[str, str]:
-        """Container ("pod/container") -> URL of its admin port."""
-        return {c.process.name: c.admin for c in self._containers() if c.admin}
+        containers = self._containers()
+        status = {
+            # Container ("pod/container") -> URL of such a port.
+            "admin": {c.process.name: c.admin for c in containers},
+            "queue": {c.process.name: c.queue for c in containers if c.queue},
+            "ports": self._ports.offered(),
+            "objects": rows,
+        }
+        write_atomically(self._data.path / "run" / "status.json", json.dumps(status).encode())
 
 
 def _loaded(container: Container) -> Mapping[str, str]:

@@ -12,7 +12,7 @@ from mail_operator.compiler.workloads import SMTP_PORTS
 from mail_operator.local.questions import CommandError
 
 _SELECTOR = "app.kubernetes.io/name=mailpods,app.kubernetes.io/component=smtp"
-_PORT = SMTP_PORTS["admin"]  # by number: of pods the API server knows no port names
+_PORT = SMTP_PORTS["queue"]  # by number: of pods the API server knows no port names
 _SECONDS = 20  # for one request
 _VERBS = {"GET": ("get",), "POST": ("create", "-f", "-"), "DELETE": ("delete",)}
 _FORBIDDEN = re.compile(r'cannot (\S+) resource "([^"]+)"(?:.* in the namespace "([^"]+)")?')

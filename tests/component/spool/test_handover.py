@@ -1,4 +1,4 @@
-"""A queue moves from one spool to another through the admin port, and nothing of it changes."""
+"""A queue moves from one spool to another over HTTP, and nothing of it changes."""
 
 import asyncio
 import json
@@ -21,7 +21,7 @@ BODIES = [b"Subject: small\r\n\r\nx\r\n", b"Subject: large\r\n\r\n" + b"y" * (IN
 
 @pytest.fixture
 def peer(tmp_path: Path) -> Iterator[tuple[str, Path]]:
-    """The admin endpoint of another pod, and its spool, which is at work."""
+    """Where another pod takes a queue, and its spool, which is at work."""
     folder = tmp_path / "peer"
     spool = Spool.open(folder)
 

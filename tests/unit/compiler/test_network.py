@@ -60,3 +60,25 @@ def test_dns_servers_at_other_ports_are_reached() -> None:
     rule = {"to": [{"ipBlock": {"cidr": "192.0.2.54/32"}}], "ports": ports}
     assert outward("store", given) == [rule]
     assert outward("smtp", given) == [rule, {"ports": tcp(25)}]
+
+
+def inward(component: str, port: int) -> list[Any]:
+    """Whom a component's policy lets reach a port."""
+    found = Compiled(server(), domain())
+    policies = {o["metadata"]["name"]: o for o in found.plan.objects if o["kind"] == "NetworkPolicy"}
+    rules = policies[f"main-{component}"]["spec"]["ingress"]
+    return [rule.get("from") for rule in rules if port in {p["port"] for p in rule["ports"]}]
+
+
+def test_the_queue_is_for_the_installation_and_the_api_server() -> None:
+    ((agents, pods),) = inward("smtp", 9102)
+    assert agents == {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}}}
+    assert "namespaceSelector" not in pods
+    assert pods["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "smtp"
+
+
+def test_lmtp_is_for_the_installation_and_mail_for_everybody() -> None:
+    ((pods,),) = inward("store", 2024)
+    assert pods["podSelector"]["matchLabels"]["app.kubernetes.io/instance"] == "main"
+    assert inward("smtp", 2525) == [None]
+    assert inward("store", 2993) == [None]
