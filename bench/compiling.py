@@ -30,7 +30,7 @@ def snapshot() -> Snapshot:
             targets = [{"mailboxRef": {"name": f"{name}-user{a}"}}, {"address": f"user{a + 1}@{name}.test"}]
             alias = {"domainRef": {"name": name}, "localPart": f"alias{a}", "targets": targets}
             objects.append(_object("MailAlias", f"{name}-alias{a}", alias))
-    key = {("t", "main-doveadm"): PasswordHash("x")}
+    key = {("t", "main-key"): PasswordHash("x")}
     return Snapshot({o.ref: o for o in objects}, passwords=key)
 
 

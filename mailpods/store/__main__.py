@@ -184,7 +184,6 @@ class Store:
             tls=self._tls,
             hostname=settings.hostname,
             tls_required=settings.tls_required,
-            apikey=os.environ.get("DOVEADM_API_KEY"),
             trusted=self._trusted,
         )
         return write(self._state / "dovecot.conf", configuration(facts).encode())

@@ -31,7 +31,6 @@ class Facts:
     tls: Path | None
     hostname: str
     tls_required: bool
-    apikey: str | None = None
     trusted: tuple[str, ...] = ()  # addresses that tell the client's: other shards, which pass logins on
 
 
@@ -188,10 +187,6 @@ def _listeners(facts: Facts, new: bool) -> list[str]:
         "service quota-status {\n  executable = quota-status -p postfix\n  client_limit = 1\n"
         f"{_listener(facts, 'QUOTA')}\n}}"
     )
-    if facts.apikey:
-        port = facts.ports["DOVEADM"]
-        lines.append(f"service doveadm {{\n  inet_listener http {{\n    port = {port}\n  }}\n}}")
-        lines.append(f"doveadm_api_key = {facts.apikey}")
     return lines
 
 

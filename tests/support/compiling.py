@@ -14,7 +14,7 @@ from mailpods.directory.shards import decode, decode_credentials
 from tests.support.broken import manifest
 
 SERVER = ObjectRef("MailServer", "default", "main")
-KEY = {("default", "main-doveadm"): PasswordHash("x")}
+KEY = {("default", "main-key"): PasswordHash("x")}
 
 
 def resource(kind: str, name: str, namespace: str = "default", **spec: Any) -> Resource:

@@ -34,7 +34,7 @@ def store_service(at: Installation) -> Manifest:
 
 def shards_service(at: Installation) -> Manifest:
     """Gives every store pod a name of its own."""
-    ports = {STORE_PORTS[name]: name for name in ("lmtp", "quota", "doveadm")}
+    ports = {STORE_PORTS[name]: name for name in ("lmtp", "quota")}
     return _headless_service(at, f"{at.name}-store-shards", "store", ports)
 
 

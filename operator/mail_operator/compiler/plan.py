@@ -16,10 +16,10 @@ class GeneratedSecret:
 
     - `tls`: keys `tls.crt`, `tls.key`, `ca.crt`; the certificate holds `hosts`.
     - `password`: key `password`, made up. An administrator or the user reads it there.
-    - `apikey`: key `apikey`, made up, by which the operator speaks to doveadm.
+    - `key`: key `key`, made up, by which the pods of an installation know each other.
     """
 
-    kind: Literal["tls", "password", "apikey"]
+    kind: Literal["tls", "password", "key"]
     namespace: str
     name: str
     owner: ObjectRef

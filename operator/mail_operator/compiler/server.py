@@ -52,7 +52,7 @@ def installation(server: MailServer, image: str) -> Installation:
         mail_size=spec.storage.size,
         storage_class=spec.storage.class_name,
         tls_secret=server.certificate_secret,
-        apikey_secret=f"{name}-doveadm",
+        key_secret=f"{name}-key",
         exposure=spec.service,
         scheduling=spec.scheduling,
         smtp_resources=spec.smtp.resources,
@@ -228,10 +228,10 @@ def _smarthost(policy: RelayPolicy, snapshot: Snapshot) -> Smarthost | None:
 
 
 def generated_secrets(at: Installation, server: MailServer) -> Iterator[GeneratedSecret]:
-    """The certificate, where nobody else makes one, and the key of doveadm."""
+    """The certificate, where nobody else makes one, and the installation's key."""
     if server.spec.tls.secret_name is None and server.spec.tls.issuer_ref is None:
         yield GeneratedSecret("tls", at.namespace, at.tls_secret, at.ref, _hosts(server))
-    yield GeneratedSecret("apikey", at.namespace, at.apikey_secret, at.ref)
+    yield GeneratedSecret("key", at.namespace, at.key_secret, at.ref)
 
 
 def _hosts(server: MailServer) -> tuple[str, ...]:

@@ -53,7 +53,6 @@ STORE_PORTS = {
     "pop3s-pp": 3995,
     "lmtp": 2024,
     "quota": 2340,
-    "doveadm": 2080,
     "admin": 9100,
 }
 
@@ -72,7 +71,7 @@ class Installation:
     mail_size: str
     storage_class: str | None
     tls_secret: str
-    apikey_secret: str
+    key_secret: str
     exposure: Exposure
     scheduling: Scheduling
     smtp_resources: Resources
@@ -125,7 +124,10 @@ def smtp_stateful_set(at: Installation) -> Manifest:
     # The pod that goes gives its queue to the others.
     smtp["env"] += [
         {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
-        _installation_key(at, "INSTALLATION_KEY"),
+        {
+            "name": "INSTALLATION_KEY",
+            "valueFrom": {"secretKeyRef": {"name": at.key_secret, "key": "key"}},
+        },
     ]
     auth = _container(
         at,
@@ -169,7 +171,6 @@ def store_stateful_set(at: Installation) -> Manifest:
     )
     index = {"fieldRef": {"fieldPath": "metadata.labels['apps.kubernetes.io/pod-index']"}}
     store["env"].append({"name": "SHARD", "valueFrom": index})
-    store["env"].append(_installation_key(at, "DOVEADM_API_KEY"))
     volumes = [
         _bucket_volume(at, "credentials"),
         {"name": "tls", "secret": {"secretName": at.tls_secret}},
@@ -179,11 +180,6 @@ def store_stateful_set(at: Installation) -> Manifest:
     return _stateful_set(
         at, "store", f"{at.name}-store-shards", at.shards, [store], volumes, ("mail", at.mail_size), 60
     )
-
-
-def _installation_key(at: Installation, variable: str) -> Manifest:
-    source = {"secretKeyRef": {"name": at.apikey_secret, "key": "apikey"}}
-    return {"name": variable, "valueFrom": source}
 
 
 def disruption_budget(at: Installation, component: str) -> Manifest:

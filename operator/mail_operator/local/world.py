@@ -79,8 +79,7 @@ class World:
         passwords = tuple(s for s in plan.secrets if s.kind != "tls")
         for wanted in passwords:
             if (wanted.namespace, wanted.name) not in self.secrets:
-                key = "password" if wanted.kind == "password" else "apikey"
-                self.keep(wanted, {key: generate_password().encode()})
+                self.keep(wanted, {wanted.kind: generate_password().encode()})
                 changed = True
         if passwords != self._wanted:
             self._wanted, changed = passwords, True

@@ -276,4 +276,4 @@ def _is_files(ref: ObjectRef, server: ObjectRef) -> bool:
 
 def _of(namespace: str, name: str, servers: set[ObjectRef]) -> bool:
     """Whether a made Secret belongs to one of these servers."""
-    return any(namespace == s.namespace and name in (f"{s.name}-tls", f"{s.name}-doveadm") for s in servers)
+    return any(namespace == s.namespace and name in (f"{s.name}-tls", f"{s.name}-key") for s in servers)

@@ -18,7 +18,6 @@ from mail_operator.secrets import KeyPair, generate_password, make_ca, make_cert
 
 AUTHORITY = "mailpods-ca"
 MADE = "mailpods.io/made-for"  # label: the kind of object
-_KEYS = {"password": "password", "apikey": "apikey"}
 
 
 class Maker:
@@ -36,8 +35,7 @@ class Maker:
                 if secret.kind == "tls":
                     await self._certificate(secret, there.get(name))
                 elif name not in there:
-                    values = {_KEYS[secret.kind]: generate_password().encode()}
-                    await self._create(secret, "Opaque", values)
+                    await self._create(secret, "Opaque", {secret.kind: generate_password().encode()})
             except ApiError as error:
                 self._log(f"Secret {'/'.join(name)}: not made: {error}")
 
