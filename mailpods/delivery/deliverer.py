@@ -12,7 +12,7 @@ from mailpods.delivery.client import Reply
 from mailpods.delivery.lane import Job, Lane
 from mailpods.delivery.resolver import Resolver
 from mailpods.directory.reader import DirectoryReader
-from mailpods.directory.records import AccountId, Address
+from mailpods.directory.records import AccountId, Address, DomainName
 from mailpods.routing.router import Refused, Router
 from mailpods.spool.message import Envelope, MessageId, Recipient
 from mailpods.spool.spool import Due, Outcome, Spool, SpoolError
@@ -148,10 +148,10 @@ class Deliverer:
         if "@" not in target:
             account = self._reader.account(AccountId(target))
             return None if account is None else f"shard-{account.shard}"
-        server = self._reader.server
-        # Without either it waits: what was taken while there was a way is not bounced because it is gone.
-        direct = server is not None and server.direct
-        return f"@{target.rpartition('@')[2].lower()}" if direct else "smarthost"
+        server, domain = self._reader.server, DomainName(target.rpartition("@")[2].lower())
+        # Without any way it waits: what was taken while there was one is not bounced because it is gone.
+        direct = server is not None and (server.direct or domain in server.relayed)
+        return f"@{domain}" if direct else "smarthost"
 
     def _way(self, destination: Destination) -> ways.Way:
         if destination == "smarthost":

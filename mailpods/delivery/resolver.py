@@ -9,6 +9,7 @@ from typing import Any
 
 import dns.asyncresolver
 import dns.exception
+import dns.inet
 import dns.name
 import dns.nameserver
 import dns.rdatatype
@@ -76,6 +77,8 @@ class Resolver:
 
     async def addresses(self, host: MailHost) -> list[str]:
         """Its addresses, of both kinds in turn. Raises Disconnected where DNS gives no answer now."""
+        if dns.inet.is_address(host.name):
+            return [host.name]
         answers = await asyncio.gather(
             self._ask(host.name, dns.rdatatype.AAAA),
             self._ask(host.name, dns.rdatatype.A),

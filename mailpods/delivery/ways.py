@@ -7,7 +7,7 @@ from mailpods.delivery.client import Connection, Disconnected, Refusal, Target, 
 from mailpods.delivery.resolver import MailHost, Resolver, Undeliverable
 from mailpods.directory.endpoints import resolve
 from mailpods.directory.reader import DirectoryReader
-from mailpods.directory.records import Server
+from mailpods.directory.records import DomainName, Server
 
 SMTP_PORT = 25
 STORE_CONNECTIONS = 10  # more do not make Dovecot faster
@@ -61,15 +61,20 @@ def to_smarthost(reader: DirectoryReader) -> Way:
 
 
 def to_domain(domain: str, reader: DirectoryReader, dns: Callable[[], Resolver]) -> Way:
-    """The mail servers of a domain, the most preferred first (RFC 5321 §5.1)."""
+    """The mail servers of a domain, the best first (RFC 5321 §5.1), or the one that is set for it."""
 
     async def connect() -> Connection:
-        hostname, resolver = _server(reader).hostname, dns()
+        server, resolver = _server(reader), dns()
+        hostname = server.hostname
         if domain.startswith("["):
             raise Undeliverable(550, f"5.1.2 {domain} is an address and no domain: mail goes by MX alone")
+        if hop := server.relayed.get(DomainName(domain)):
+            hosts = [MailHost(0, hop)]
+        else:
+            hosts = await resolver.mail_hosts(domain, hostname)
         failed: Disconnected | Refusal | None = None
         left = MAX_ATTEMPTS
-        for host in await resolver.mail_hosts(domain, hostname):
+        for host in hosts:
             for address in (await resolver.addresses(host))[:left]:
                 left -= 1
                 try:

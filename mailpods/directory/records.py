@@ -58,6 +58,8 @@ class Server:
     smarthost: Smarthost | None = None
     direct: bool = False  # without a smarthost mail for other servers goes to theirs, by MX
     resolvers: tuple[str, ...] = ()  # DNS servers, in order; none: the system's
+    # Domains whose mail is taken for another server: that server, or "" for those that their MX records name.
+    relayed: Mapping[DomainName, str] = field(default_factory=dict)
     shards: tuple[Shard, ...] = ()
     peers: tuple[str, ...] = ()  # endpoints (host:port) at which the smtp pods take each other's queue
 

@@ -1,5 +1,6 @@
 """Follows an address through the directory: mailbox, alias, catch-all, smarthost, or nowhere, and why."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -61,12 +62,14 @@ class Router:
 
     def route(self, address: Address, may_relay: bool) -> Outcome:
         """Where mail to the address goes. `may_relay`: the client may send to other servers."""
-        domain = address.rpartition("@")[2]
-        if self._directory.domain(DomainName(domain.lower())) is None:
+        domain = _domain_of(address)
+        if self._directory.domain(domain) is None:
+            if domain in self._relayed:
+                return Routed((), (address,))  # from anybody: it is ours to pass on
             return self._route_elsewhere(address, may_relay)
         walk = _Walk()
         self._follow(address, walk, 0)
-        remote = tuple(walk.remote) if self._leaves else ()
+        remote = tuple(each for each in walk.remote if self._leaves or _domain_of(each) in self._relayed)
         if walk.accounts or remote:
             return Routed(tuple(walk.accounts), remote)
         if walk.remote:
@@ -91,6 +94,11 @@ class Router:
         server = self._directory.server
         return server is not None and (server.smarthost is not None or server.direct)
 
+    @property
+    def _relayed(self) -> Mapping[DomainName, str]:
+        server = self._directory.server
+        return server.relayed if server else {}
+
     def _way_out(self) -> str:
         server = self._directory.server
         if server and server.smarthost:
@@ -105,7 +113,10 @@ class Router:
 
     def explain(self, address: str) -> list[str]:
         """The path of an address, a step a line, indented by depth."""
-        domain = DomainName(address.rpartition("@")[2].lower())
+        domain = _domain_of(address)
+        if self._directory.domain(domain) is None and domain in self._relayed:
+            to = self._relayed[domain] or "the servers that its MX records name"
+            return [f"{address}: {domain} is taken for another server: goes to {to}"]
         if self._directory.domain(domain) is None:
             place = f"{domain or 'no domain'} is not served here"
             return [f"{address}: {place}; from authorised senders it {self._way_out()}"]
@@ -162,3 +173,7 @@ class Router:
         if domain and domain.catch_all:
             return AddressEntry("catch-all", targets=(domain.catch_all,)), "catch-all"
         return None, ""
+
+
+def _domain_of(address: str) -> DomainName:
+    return DomainName(address.rpartition("@")[2].lower())

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
+from mail_operator import cli
 
 from tests.support.installation import Installation, domain, mailbox, manifest, message, server, wait
 from tests.support.world import World, world
@@ -35,10 +36,17 @@ def outside() -> Iterator[World]:
 def house(module_installation: Installation, outside: World) -> Installation:
     made = module_installation
     made.apply("server", server(), domain("a.test", 7), mailbox("info"))
-    policy = {"serverRef": {"name": "main"}, "inbound": {"resolvers": [outside.resolver]}}
+    relayed = [
+        {"name": "backup", "domain": "backed.test"},
+        {"name": "fixed", "domain": "fixed.test", "nextHop": SECOND},
+        {"name": "named", "domain": "named.test", "nextHop": "mx.sink.test"},
+    ]
+    inbound = {"resolvers": [outside.resolver], "domains": relayed}
+    policy = {"serverRef": {"name": "main"}, "inbound": inbound}
     made.apply("policy", manifest("RelayPolicy", "main", policy))
     made.start()
     made.wait_for("Mailbox", "info")
+    made.wait_for("RelayPolicy", "main")
     return made
 
 
@@ -89,6 +97,52 @@ def test_a_refusal_of_one_recipient_comes_back_and_the_others_get_their_copy(
     wait(lambda: outside.sinks[FIRST].to("there@sink.test"), 40)
     assert "no such user" in notice(house, "gone@bare.test")
     sink.recipient = "250 2.1.5 Ok"
+
+
+@pytest.mark.req("R-003-11")
+@pytest.mark.parametrize(
+    ("to", "sink"), [("a@backed.test", FIRST), ("b@fixed.test", SECOND), ("c@named.test", FIRST)]
+)
+def test_mail_of_relayed_domains_is_taken_from_anybody_and_passed_on(
+    house: Installation, outside: World, to: str, sink: str
+) -> None:
+    house.deliver("x@example.net", to)
+    (envelope,) = wait(lambda: outside.sinks[sink].to(to), 40)
+    assert envelope.mail_from == "x@example.net"
+    with house.smtp() as client:
+        client.ehlo()
+        client.mail("x@example.net")
+        assert client.rcpt("y@unlisted.test")[0] == 550
+
+
+@pytest.mark.req("R-003-16")
+def test_while_the_primary_is_down_mail_waits_and_it_gets_it_once(
+    house: Installation, outside: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    primary = outside.sinks[FIRST]
+    primary.answer = "451 4.3.2 down for repairs"
+    house.deliver("x@example.net", "later@backed.test")
+
+    def queue(*words: str) -> str:
+        assert cli.main(["queue", *words, "--data", str(house.data)]) == 0
+        return capsys.readouterr().out
+
+    wait(lambda: "down for repairs" in queue())
+    primary.answer = "250 2.0.0 taken"
+    queue("retry", "--domain", "backed.test")
+    wait(lambda: primary.to("later@backed.test"), 20)
+    wait(lambda: "0 recipients wait" in queue())
+    assert len(primary.to("later@backed.test")) == 1
+
+
+def test_explain_names_the_way_out(house: Installation, capsys: pytest.CaptureFixture[str]) -> None:
+    for address, way in (
+        ("x@sink.test", "goes to the servers of its domain"),
+        ("x@backed.test", "goes to the servers that its MX records name"),
+        ("x@fixed.test", f"goes to {SECOND}"),
+    ):
+        assert cli.main(["explain", address, "--data", str(house.data)]) == 0
+        assert way in capsys.readouterr().out
 
 
 @pytest.mark.req_part("R-001-37")

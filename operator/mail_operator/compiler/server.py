@@ -18,7 +18,7 @@ from mail_operator.policies.verdict import Verdict, first
 from mail_operator.resources.mailserver import MailServer
 from mail_operator.resources.meta import ObjectRef, ServerRef, quantity_bytes
 from mail_operator.resources.relaypolicy import RelayPolicy, RelayPolicySpec
-from mailpods.directory.records import Address, Server, Shard, Smarthost, StoreSettings
+from mailpods.directory.records import Address, DomainName, Server, Shard, Smarthost, StoreSettings
 from mailpods.directory.shards import SERVER_FILE, STORE_FILE, encode_server, encode_store
 
 CONFIRM_REMOVAL = "mailpods.io/confirm-removal"  # annotation: the sudden removal that was meant
@@ -204,6 +204,11 @@ def server_record(
         # Where a smarthost is wanted and has a fault, mail must not take another way.
         direct=all(spec.outbound.mode == "direct" for spec in specs),
         resolvers=tuple(dict.fromkeys(r for spec in specs for r in spec.inbound.resolvers)),
+        relayed={  # of two policies with one domain the older one's next hop holds
+            DomainName(relayed.domain): relayed.next_hop or ""
+            for spec in reversed(specs)
+            for relayed in spec.inbound.domains
+        },
         shards=tuple(
             Shard(f"{host}:{STORE_PORTS['lmtp']}", f"{host}:{STORE_PORTS['quota']}")
             for n in range(at.shards)

@@ -145,9 +145,7 @@ class RelayDomain(Part):
 class Inbound(Part):
     """Mail taken for other servers."""
 
-    domains: list[RelayDomain] = Field(
-        [], max_length=1000, description="Their domains.", json_schema_extra=later("R-003-11")
-    )
+    domains: list[RelayDomain] = Field([], max_length=1000, description="Their domains.")
     resolvers: list[Resolver] = Field(
         [], max_length=3, description="DNS servers, in order, e.g. 192.0.2.53; blank: the system's."
     )
