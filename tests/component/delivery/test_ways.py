@@ -14,8 +14,9 @@ from mailpods.delivery.lane import Job, Lane
 from mailpods.delivery.resolver import MailHost, Resolver, Undeliverable
 from mailpods.delivery.ways import Way
 from mailpods.directory.reader import DirectoryReader
+from mailpods.directory.records import Server
 
-READER = cast(DirectoryReader, SimpleNamespace(server=SimpleNamespace(hostname="mail.a.test")))
+READER = cast(DirectoryReader, SimpleNamespace(server=Server("mail.a.test")))
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
