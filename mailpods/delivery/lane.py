@@ -40,9 +40,7 @@ class Job:
     eight_bit: bool = False
     utf8: bool = False
     breaks: int = field(default=0)
-    heir: "Job | None" = field(
-        default=None
-    )  # goes behind it, on the same connection, for the same recipients
+    heir: "Job | None" = field(default=None)  # goes right behind it, to its recipients
 
     def mail(self) -> Mail:
         """What a connection takes. Raises Gone."""
@@ -183,7 +181,8 @@ class Lane:
             return connection, None
         except Disconnected as error:
             connection.abort()
-            self._give_back(job, following)
+            if following:
+                self._give_back(job, following[0])
             # A connection that was idle may have been closed meanwhile: no fault of the message.
             job.breaks += 0 if reused else 1
             if job.breaks >= MAX_BREAKS:
@@ -196,7 +195,8 @@ class Lane:
             raise
         except Exception as error:  # a fault of ours: the message is put off, and the lane goes on
             connection.abort()
-            self._give_back(job, following)
+            if following:
+                self._give_back(job, following[0])
             self._log(f"lane={self._way.name} {error!r}")
             self._end(job, job.replies(Reply(UNREACHABLE, f"4.3.0 {error!r}")))
             return None, None
@@ -214,6 +214,9 @@ class Lane:
                     after.done(after.replies(GONE))  # what it would have held, the job still holds
                 else:
                     self._end(after, after.replies(GONE))
+            except Exception:
+                self._give_back(job, after)  # when it is its own turn, the fault is its own
+                return None
         return None
 
     def _behind(self, job: Job) -> Job | None:
@@ -225,15 +228,13 @@ class Lane:
         # As long as more connections may be opened, it goes out sooner on one of those.
         return self._jobs.popleft() if self._jobs and len(self._workers) >= self._way.connections else None
 
-    def _give_back(self, job: Job, following: _Begun | None) -> None:
-        """The connection broke: what was to follow waits where it waited."""
-        if following is None:
-            return
-        if following[0] is job.heir:
+    def _give_back(self, job: Job, after: Job) -> None:
+        """What was to follow a job waits where it waited."""
+        if after is job.heir:
             job.heir = None
-            self._held[following[0].recipients[0]].appendleft(following[0])
+            self._held[after.recipients[0]].appendleft(after)
         else:
-            self._jobs.appendleft(following[0])
+            self._jobs.appendleft(after)
 
     async def _connect(self) -> Connection:
         """Raises Refusal, Undeliverable, and, where mail does not wait here, Disconnected."""
