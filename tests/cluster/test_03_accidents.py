@@ -192,7 +192,8 @@ def test_a_kind_deleted_by_accident_wipes_no_mail_that_would_go_with_its_domain(
     assert held["metadata"]["deletionTimestamp"] and held["metadata"]["finalizers"]
     assert fetched("Mailbox", "taken"), "the accident took the accounts along"
     keep = '{"spec":{"deletionPolicy":"Retain"}}'
-    kubectl("patch", "maildomain", "taken-test", "-n", NAMESPACE, "--type=merge", "-p", keep)
+    for name in kubectl("get", "maildomains", "-n", NAMESPACE, "-o", "name").split():
+        kubectl("patch", name, "-n", NAMESPACE, "--type=merge", "-p", keep)
     kubectl("wait", "crd/maildomains.mailpods.io", "--for=delete", "--timeout=60s")
     operator.install()
     kubectl("apply", "-f", "-", stdin=objects)
