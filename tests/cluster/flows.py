@@ -48,10 +48,17 @@ class Recording:
         """Address -> the pods that had it."""
         found: dict[str, dict[tuple[str, str], Pod]] = {}
         for line in (self.folder / "pods").read_text().splitlines():
-            namespace, name, ip, labels = line.split(" ", 3)
+            namespace, name, ip, labels, *ports = line.split(" ")
             if ip:
-                pod = Pod(namespace, name, json.loads(labels or "{}"))
-                found.setdefault(ip, {})[namespace, name] = pod
+                named = {
+                    port["name"]: port["containerPort"]
+                    for container in ports
+                    for port in json.loads(container or "[]")
+                    if "name" in port
+                }
+                found.setdefault(ip, {})[namespace, name] = Pod(
+                    namespace, name, json.loads(labels or "{}"), named
+                )
         return {ip: list(pods.values()) for ip, pods in found.items()}
 
 
@@ -84,7 +91,8 @@ def recording() -> Iterator[Recording]:
     """Until the end of the stories."""
     with tempfile.TemporaryDirectory(prefix="mp-flows-") as name:
         folder = Path(name)
-        columns = "{.metadata.namespace} {.metadata.name} {.status.podIP} {.metadata.labels}{'\\n'}"
+        columns = "{.metadata.namespace} {.metadata.name} {.status.podIP} {.metadata.labels}"
+        columns += " {.spec.containers[*].ports}{'\\n'}"
         watch = ("kubectl", "get", "pods", "-A", "--watch", "-o", f"jsonpath={columns}")
         running = [
             _Repeated(folder / "packets", "tcpdump", "--immediate-mode", "-l", "-n", "-i", "any", _FILTER),
