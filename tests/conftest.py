@@ -68,8 +68,8 @@ def behind(module_installation: Installation, hub: tuple[Hub, int]) -> Iterator[
     """An installation whose mail for others goes to the smarthost."""
     smarthost = {"host": HOST, "port": hub[1], "tls": "none", "authSecretRef": {"name": "hub"}}
     outbound = {"mode": "smarthost", "smarthost": smarthost}
-    policy = manifest("RelayPolicy", "main", {"serverRef": {"name": "main"}, "outbound": outbound})
-    module_installation.apply("server", server(), domain("a.test", 7), policy)
+    module_installation.govern({"serverRef": {"name": "main"}, "outbound": outbound})
+    module_installation.apply("server", server(), domain("a.test", 7))
     module_installation.apply("info", secret("hub", username="global", password="secret"), mailbox("info"))
     module_installation.start()
     module_installation.wait_for("Mailbox", "info")

@@ -13,6 +13,7 @@ from mailpods.delivery.lane import Job, Lane
 from mailpods.delivery.resolver import Resolver
 from mailpods.directory.reader import DirectoryReader
 from mailpods.directory.records import AccountId, Address, DomainName
+from mailpods.routing import routes
 from mailpods.routing.router import Refused, Router
 from mailpods.spool.message import Envelope, MessageId, Recipient
 from mailpods.spool.spool import Due, Outcome, Spool, SpoolError
@@ -25,7 +26,7 @@ MAX_BODIES = 64 << 20  # bytes of bodies kept in memory; others are read again w
 POLL_SECONDS = 1.0
 
 Log = Callable[[str], None]
-Destination = str  # shard-0, smarthost, @example.org
+Destination = str  # shard-0, smarthost, smarthost 7/info, rule NAME, @example.org
 
 
 def backoff(attempts: int) -> float:
@@ -47,8 +48,9 @@ class _Message:
 class Deliverer:
     """Call `start()` within a running loop."""
 
-    def __init__(self, reader: DirectoryReader, spool: Spool, log: Log) -> None:
+    def __init__(self, reader: DirectoryReader, spool: Spool, dns: Callable[[], Resolver], log: Log) -> None:
         self._reader = reader
+        self._dns = dns
         self._router = Router(reader)
         self._spool = spool
         self._log = log
@@ -57,7 +59,6 @@ class Deliverer:
         self._known: set[MessageId] = set()  # in either of them
         self._bodies = 0
         self._lanes: dict[Destination, Lane] = {}
-        self._resolver: Resolver | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
 
@@ -119,7 +120,7 @@ class Deliverer:
             targets = self._targets(recipient.address, message)
             message.targets[recipient.address] = targets
             for target in targets:
-                destination = self._destination(target)
+                destination = self._destination(target, due.envelope)
                 if target in message.replies:
                     continue
                 if destination is None:
@@ -143,29 +144,33 @@ class Deliverer:
             return [address]
         return [*outcome.accounts, *outcome.remote]
 
-    def _destination(self, target: str) -> Destination | None:
+    def _destination(self, target: str, envelope: Envelope) -> Destination | None:
         """Of a copy; None where nobody takes it."""
         if "@" not in target:
             account = self._reader.account(AccountId(target))
             return None if account is None else f"shard-{account.shard}"
         server, domain = self._reader.server, DomainName(target.rpartition("@")[2].lower())
         # Without any way it waits: what was taken while there was one is not bounced because it is gone.
-        direct = server is not None and (server.direct or domain in server.relayed)
-        return f"@{domain}" if direct else "smarthost"
+        if server is None:
+            return "smarthost"
+        if domain not in server.relayed:
+            if route := routes.of(server, envelope.sender, target):
+                return f"@{domain}" if route.via is None else f"rule {route.name}"
+            if not server.direct:
+                own = server.smarthost and server.smarthost.per_account and envelope.account
+                account = self._reader.account(own) if own else None
+                return f"smarthost {own}" if account and account.smarthost else "smarthost"
+        return f"@{domain}"
 
     def _way(self, destination: Destination) -> ways.Way:
-        if destination == "smarthost":
-            return ways.to_smarthost(self._reader)
+        kind, _, name = destination.partition(" ")
+        if kind == "smarthost":
+            return ways.to_smarthost(self._reader, AccountId(name) if name else None)
+        if kind == "rule":
+            return ways.by_rule(name, self._reader)
         if destination.startswith("@"):
-            return ways.to_domain(destination[1:], self._reader, self._ask)
+            return ways.to_domain(destination[1:], self._reader, self._dns)
         return ways.to_shard(int(destination.removeprefix("shard-")), self._reader)
-
-    def _ask(self) -> Resolver:
-        """The resolver that the directory names now."""
-        servers = self._reader.server.resolvers if self._reader.server else ()
-        if self._resolver is None or self._resolver.servers != servers:
-            self._resolver = Resolver(servers)
-        return self._resolver
 
     def _send(self, destination: Destination, targets: list[str], message: _Message) -> None:
         lane = self._lanes.get(destination)

@@ -14,8 +14,10 @@ import dns.name
 import dns.nameserver
 import dns.rdatatype
 import dns.resolver
+import dns.reversename
 
 from mailpods.delivery.client import Disconnected, Reply
+from mailpods.directory.reader import DirectoryReader
 
 LIFETIME_SECONDS = 10.0  # of one question, all servers and tries together
 MAX_HOSTS = 20  # of one domain; a zone may name hundreds
@@ -75,13 +77,34 @@ class Resolver:
         random.shuffle(better)
         return sorted(better, key=lambda host: host.preference)[:MAX_HOSTS]
 
-    async def addresses(self, host: MailHost) -> list[str]:
-        """Its addresses, of both kinds in turn. Raises Disconnected where DNS gives no answer now."""
-        if dns.inet.is_address(host.name):
-            return [host.name]
+    async def names(self, ip: str) -> list[str]:
+        """The names that an address has, for its reverse zone. Raises Disconnected where DNS is silent."""
+        try:
+            records = await self._ask(dns.reversename.from_address(ip).to_text(), dns.rdatatype.PTR)
+        except (dns.resolver.NXDOMAIN, ValueError, dns.exception.SyntaxError):
+            return []
+        return [_text(record.target) for record in records][:MAX_HOSTS]
+
+    async def exists(self, name: str) -> bool:
+        """Whether a name has MX records or an address. Raises Disconnected where DNS is silent."""
+        try:
+            dns.name.from_text(name)
+        except dns.exception.DNSException:
+            return False  # such a name cannot be
+        try:
+            if await self._ask(name, dns.rdatatype.MX):
+                return True
+        except dns.resolver.NXDOMAIN:
+            return False
+        return bool(await self.addresses(name))
+
+    async def addresses(self, name: str) -> list[str]:
+        """A host's addresses, of both kinds in turn. Raises Disconnected where DNS gives no answer now."""
+        if dns.inet.is_address(name):
+            return [name]
         answers = await asyncio.gather(
-            self._ask(host.name, dns.rdatatype.AAAA),
-            self._ask(host.name, dns.rdatatype.A),
+            self._ask(name, dns.rdatatype.AAAA),
+            self._ask(name, dns.rdatatype.A),
             return_exceptions=True,
         )
         kinds = []
@@ -108,6 +131,20 @@ class Resolver:
         except (dns.exception.DNSException, OSError, ValueError) as error:
             raise Disconnected(f"DNS gives no answer for {name} {kind.name}: {_reason(error)}") from error
         return list(answer.rrset or ())
+
+
+class Resolvers:
+    """Gives the resolver that the directory names now. One for each worker."""
+
+    def __init__(self, reader: DirectoryReader) -> None:
+        self._reader = reader
+        self._resolver: Resolver | None = None
+
+    def __call__(self) -> Resolver:
+        servers = self._reader.server.resolvers if self._reader.server else ()
+        if self._resolver is None or self._resolver.servers != servers:
+            self._resolver = Resolver(servers)
+        return self._resolver
 
 
 def _text(name: dns.name.Name) -> str:

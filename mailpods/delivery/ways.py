@@ -7,7 +7,7 @@ from mailpods.delivery.client import Connection, Disconnected, Refusal, Target, 
 from mailpods.delivery.resolver import MailHost, Resolver, Undeliverable
 from mailpods.directory.endpoints import resolve
 from mailpods.directory.reader import DirectoryReader
-from mailpods.directory.records import DomainName, Server
+from mailpods.directory.records import AccountId, DomainName, Server, Smarthost
 
 SMTP_PORT = 25
 STORE_CONNECTIONS = 10  # more do not make Dovecot faster
@@ -44,20 +44,39 @@ def to_shard(number: int, reader: DirectoryReader) -> Way:
     return Way(name, name, connect, exclusive=True, patient=True, connections=STORE_CONNECTIONS)
 
 
-def to_smarthost(reader: DirectoryReader) -> Way:
-    """The server that takes all mail for others."""
+def to_smarthost(reader: DirectoryReader, account: AccountId | None = None) -> Way:
+    """The server that takes all mail for others. `account`: who logs in there by itself (R-004-10)."""
 
     async def connect() -> Connection:
         server = _server(reader)
         if server.smarthost is None:
             raise LookupError("no smarthost is set any more")
+        own = reader.account(account) if account else None
         to = server.smarthost
-        host, port = resolve(f"{to.host}:{to.port}")
-        return await Connection.open(
-            Target(host, port, server.hostname, False, to.tls, to.username, to.password)
-        )
+        if own and own.smarthost:
+            to = replace(to, username=own.smarthost[0], password=own.smarthost[1])
+        return await _over(to, server.hostname)
 
-    return Way("smarthost", "smarthost", connect, patient=True, connections=STORE_CONNECTIONS)
+    name = f"smarthost {account}" if account else "smarthost"
+    return Way(name, "smarthost", connect, patient=not account, connections=STORE_CONNECTIONS)
+
+
+def by_rule(name: str, reader: DirectoryReader) -> Way:
+    """The host that a delivery rule names."""
+
+    async def connect() -> Connection:
+        server = _server(reader)
+        route = next((route for route in server.routes if route.name == name), None)
+        if route is None or route.via is None:
+            raise LookupError(f"the delivery rule {name!r} names no host any more")
+        return await _over(route.via, server.hostname)
+
+    return Way(f"rule {name}", "rule", connect, connections=STORE_CONNECTIONS)
+
+
+async def _over(to: Smarthost, hello: str) -> Connection:
+    host, port = resolve(f"{to.host}:{to.port}")
+    return await Connection.open(Target(host, port, hello, False, to.tls, to.username, to.password))
 
 
 def to_domain(domain: str, reader: DirectoryReader, dns: Callable[[], Resolver]) -> Way:
@@ -75,7 +94,7 @@ def to_domain(domain: str, reader: DirectoryReader, dns: Callable[[], Resolver])
         failed: Disconnected | Refusal | None = None
         left = MAX_ATTEMPTS
         for host in hosts:
-            for address in (await resolver.addresses(host))[:left]:
+            for address in (await resolver.addresses(host.name))[:left]:
                 left -= 1
                 try:
                     return await _open(host, address, hostname)

@@ -16,17 +16,70 @@ DomainName = NewType("DomainName", str)  # lower case, A-labels
 Access = Literal["everywhere", "lan", "off"]
 Service = Literal["imap", "pop3", "sieve", "smtp", "portal"]
 TlsMode = Literal["none", "opportunistic", "starttls", "tls"]
+ListAction = Literal["allow", "reject", "discard"]
 
 
 @dataclass(frozen=True, slots=True)
 class Smarthost:
-    """The host that takes all mail for other servers; credentials are None where it asks for none."""
+    """A host that takes mail for other servers; credentials are None where it asks for none.
+
+    `per_account`: accounts that have credentials of their own there log in with those (R-004-09).
+    """
 
     host: str
     port: int = 587
     tls: TlsMode = "starttls"
     username: str | None = None
     password: str | None = None
+    per_account: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A delivery rule: mail that matches all that is given goes over `via`, or by MX where that is None.
+
+    `sender` and `recipient` are patterns of addresses or domains, see mailpods.routing.patterns.
+    """
+
+    name: str
+    sender: str | None = None
+    recipient: str | None = None
+    via: Smarthost | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ListRule:
+    """A rule of the lists: what is given must match, all of it. Patterns as in Route; `client` is a CIDR.
+
+    `scope`: the recipients' domains it is about, for a rule of a tenant's; all where it is empty.
+    """
+
+    name: str
+    action: ListAction
+    sender: str | None = None
+    recipient: str | None = None
+    domain: str | None = None  # of sender or recipient, or one below it
+    client: str | None = None
+    host_name: str | None = None
+    helo: str | None = None
+    scope: tuple[DomainName, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Screening:
+    """What clients must pass that may not relay; the lists hold for everybody (R-003-18 to R-003-27)."""
+
+    lists: tuple[ListRule, ...] = ()  # in the order in which they are tried; the first match wins
+    sender_fqdn: bool = False
+    sender_known: bool = False  # its domain has MX or address
+    client_named: bool = False  # its address has a name in DNS
+    early_talkers: bool = False  # are refused
+    rate_per_minute: int = 0  # new connections of one client; 0: unlimited
+    helo_required: bool = True
+    helo_fqdn: bool = False
+    helo_known: bool = False  # the name has MX or address
+    vrfy_off: bool = False
+    early_pipelining: bool = False  # is refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +110,8 @@ class Server:
     postmasters: tuple[Address, ...] = ()  # R-003-07
     smarthost: Smarthost | None = None
     direct: bool = False  # without a smarthost mail for other servers goes to theirs, by MX
+    routes: tuple[Route, ...] = ()  # exceptions from both; the first that matches holds
+    screening: Screening = field(default_factory=Screening)
     resolvers: tuple[str, ...] = ()  # DNS servers, in order; none: the system's
     # Domains whose mail is taken for another server: that server, or "" for those that their MX records name.
     relayed: Mapping[DomainName, str] = field(default_factory=dict)
@@ -89,6 +144,7 @@ class Account:
     address: Address
     shard: int
     quota: int | None = None
+    smarthost: tuple[str, str] | None = None  # its own user name and password there
 
 
 @dataclass(frozen=True)

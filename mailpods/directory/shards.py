@@ -7,7 +7,7 @@ import hashlib
 import json
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, asdict, fields
+from dataclasses import MISSING, fields
 from typing import Any, TypeVar
 
 from mailpods.directory.records import (
@@ -17,6 +17,9 @@ from mailpods.directory.records import (
     Credential,
     Credentials,
     Domain,
+    ListRule,
+    Route,
+    Screening,
     Server,
     Shard,
     Smarthost,
@@ -62,9 +65,9 @@ def _lean(record: Any) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """A value as JSON has it: the records within a Server become objects."""
-    if isinstance(value, (Smarthost, Shard)):
-        return asdict(value)
+    """A value as JSON has it: the records within a record become objects."""
+    if type(value) in _DEFAULTS:
+        return _lean(value)
     return [_plain(each) for each in value] if isinstance(value, tuple) else value
 
 
@@ -89,7 +92,14 @@ def _load(data: bytes, build: Callable[[dict[str, Any]], R]) -> R:
 
 def _record(kind: type[R], raw: Mapping[str, Any]) -> R:
     """A record from its JSON object; JSON's arrays become the tuples that frozen records hold."""
-    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()})
+    inner = _RECORDS_WITHIN.get(kind, {})
+    return kind(**{name: _value(inner.get(name), value) for name, value in raw.items()})
+
+
+def _value(inner: type | None, value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(_value(inner, each) for each in value)
+    return value if inner is None or value is None else _record(inner, value)
 
 
 def _table(records: Mapping[Any, Any]) -> dict[str, Any]:
@@ -100,8 +110,17 @@ def _records(kind: type[R], table: Mapping[str, Any]) -> dict[Any, R]:
     return {key: _record(kind, raw) for key, raw in table.items()}
 
 
+_RECORDS_WITHIN: Mapping[type, Mapping[str, type]] = {
+    Server: {"smarthost": Smarthost, "shards": Shard, "routes": Route, "screening": Screening},
+    Screening: {"lists": ListRule},
+    Route: {"via": Smarthost},
+}
 _DEFAULTS = {
-    kind: _defaults(kind) for kind in (Account, AddressEntry, Credential, Domain, Server, StoreSettings)
+    kind: _defaults(kind)
+    for kind in (
+        *(Account, AddressEntry, Credential, Domain, Server, StoreSettings),
+        *(Shard, Smarthost, Route, ListRule, Screening),
+    )
 }
 
 
@@ -146,14 +165,7 @@ def encode_server(server: Server) -> bytes:
 def decode_server(data: bytes) -> Server:
     """The inverse of encode_server(). Raises MalformedShard."""
 
-    def build(tables: dict[str, Any]) -> Server:
-        raw = dict(tables["server"])
-        if "smarthost" in raw:
-            raw["smarthost"] = _record(Smarthost, raw["smarthost"])
-        raw["shards"] = [_record(Shard, shard) for shard in raw.get("shards", ())]
-        return _record(Server, raw)
-
-    return _load(data, build)
+    return _load(data, lambda tables: _record(Server, tables["server"]))
 
 
 def encode_store(settings: StoreSettings) -> bytes:

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from mailpods.directory.records import AccountId, Address, AddressEntry, Domain, DomainName, Server
+from mailpods.routing import routes
+from mailpods.routing.patterns import matches_address
 
 MAX_DEPTH = 20  # aliases in a row
 MAX_RESULTS = 1000  # places that one address may lead to
@@ -83,7 +85,7 @@ class Router:
             server = self._directory.server
             help_url = f" {server.help_url}" if server and server.help_url else ""
             return Refused(550, "", f"relay not permitted{help_url}", "relay_not_permitted")
-        if not self._leaves:
+        if not (self._leaves or self._by_rule(address)):
             return Refused(
                 550, "5.7.1", "mail to other servers has no way: the smarthost is not set", "no_route"
             )
@@ -94,13 +96,25 @@ class Router:
         server = self._directory.server
         return server is not None and (server.smarthost is not None or server.direct)
 
+    def _by_rule(self, address: Address) -> bool:
+        """Whether a delivery rule may take the recipient's mail, whoever sends it."""
+        server = self._directory.server
+        rules = server.routes if server else ()
+        return any(rule.recipient is None or matches_address(rule.recipient, address) for rule in rules)
+
     @property
     def _relayed(self) -> Mapping[DomainName, str]:
         server = self._directory.server
         return server.relayed if server else {}
 
-    def _way_out(self) -> str:
+    def way_out(self, sender: str, address: str) -> str:
+        """Where mail for another server goes, in words."""
         server = self._directory.server
+        if server and (to := server.relayed.get(_domain_of(address))) is not None:
+            return f"goes to {to or 'the servers that its MX records name'}"
+        if server and (rule := routes.of(server, sender, address)):
+            to = rule.via.host if rule.via else "the servers of its domain"
+            return f"goes to {to}, by delivery rule {rule.name}"
         if server and server.smarthost:
             return f"goes to the smarthost {server.smarthost.host}"
         return "goes to the servers of its domain" if self._leaves else "is refused: no smarthost is set"
@@ -111,17 +125,17 @@ class Router:
         self._follow(Address(sender), walk, 0)
         return account in walk.accounts
 
-    def explain(self, address: str) -> list[str]:
+    def explain(self, address: str, sender: str = "") -> list[str]:
         """The path of an address, a step a line, indented by depth."""
-        domain = _domain_of(address)
+        domain, way = _domain_of(address), self.way_out(sender, address)
         if self._directory.domain(domain) is None and domain in self._relayed:
-            to = self._relayed[domain] or "the servers that its MX records name"
-            return [f"{address}: {domain} is taken for another server: goes to {to}"]
+            return [f"{address}: {domain} is taken for another server: {way}"]
         if self._directory.domain(domain) is None:
             place = f"{domain or 'no domain'} is not served here"
-            return [f"{address}: {place}; from authorised senders it {self._way_out()}"]
+            return [f"{address}: {place}; from authorised senders it {way}"]
         walk = _Walk()
         self._follow(Address(address), walk, 0)
+        walk.lines += [f"{remote} {self.way_out(sender, remote)}" for remote in walk.remote]
         outcome = self.route(Address(address.lower()), may_relay=True)
         if isinstance(outcome, Refused):
             walk.lines.append(f"refused: {outcome.code} {outcome.enhanced} {outcome.text}")

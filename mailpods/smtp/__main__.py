@@ -1,6 +1,7 @@
 """The smtp program: binds the ports, gives up root, and keeps one worker process for each core alive."""
 
 import argparse
+import asyncio
 import json
 import os
 import resource
@@ -26,10 +27,11 @@ from prometheus_client.core import GaugeMetricFamily
 from mailpods.admin.certificate import EXPIRY_HELP, EXPIRY_NAME, expiry
 from mailpods.admin.privileges import become
 from mailpods.admin.server import AdminServer, Request, Response
+from mailpods.delivery.resolver import Resolvers
 from mailpods.directory.reader import DirectoryReader
-from mailpods.routing.router import Router
 from mailpods.smtp import handover, worker
 from mailpods.smtp.clients import ClientCounts
+from mailpods.smtp.explain import explain
 from mailpods.smtp.hub import log
 from mailpods.smtp.listeners import Bound, bind, ports
 from mailpods.smtp.tls import CERTIFICATE
@@ -60,6 +62,7 @@ class Program:
         self._clients = ClientCounts(len(sockets))
         self._workers: dict[int, _Worker] = {}
         self._reader = DirectoryReader(options.directory, options.buckets)
+        self._dns = Resolvers(self._reader)
         self._stopping = False
 
     def run(self) -> None:
@@ -228,11 +231,11 @@ class Program:
         return Response.json({"hashes": common, "problems": problems})
 
     def _explain(self, request: Request) -> Response:
-        address = request.query.get("address", "")
-        if not address:
-            return Response.text("say which: ?address=", 400)
         self._reader.refresh()
-        return Response.json(Router(self._reader).explain(address))
+        try:
+            return Response.json(asyncio.run(explain(self._reader, self._dns, request.query)))
+        except ValueError as error:
+            return Response.text(str(error), 400)
 
 
 def main() -> int:

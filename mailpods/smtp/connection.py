@@ -47,6 +47,7 @@ class Connection(SMTP):
         self._closing = False
         self._half_closed = False
         self._discard = False  # what is at hand was sent in clear, before TLS
+        self.more = False  # the client sent further bytes behind the command that is handled
         self._overlong = False  # the rest of a line that is too long is yet to come
         self._content: Content | None = None
         self._expected: Callable[[bytes], None] | None = None  # takes the next line, instead of a command
@@ -118,6 +119,11 @@ class Connection(SMTP):
         self._reading = True
 
     @property
+    def spoke(self) -> bool:
+        """Whether the client sent something while the connection was suspended."""
+        return bool(self._inbox)
+
+    @property
     def suspended(self) -> bool:
         """Whether a command is being worked on."""
         return self._suspended
@@ -186,6 +192,7 @@ class Connection(SMTP):
                 break
             line = data[position : newline + 1]
             position = newline + 1
+            self.more = position < end
             self._line(line)
             turn -= 1
             if not turn and position < end and not self._suspended:

@@ -37,8 +37,8 @@ def protocol(esmtp: bool, tls: bool, authenticated: bool, utf8: bool) -> str:
 def received(helo: str, ip: str, host: str, protocol: str, to: str | None, now: float) -> bytes:
     """The trace field of RFC 5321 §4.4. `to` is named only when it is the sole recipient, so that no copy
     tells of another. `now` is in seconds since the epoch."""
-    greeting = _SAFE.sub("?", helo)[:255]
     literal = f"IPv6:{ip}" if ":" in ip else ip
+    greeting = _SAFE.sub("?", helo)[:255] or f"[{literal}]"
     recipient = f"\r\n\tfor <{to}>" if to and to.isascii() else ""
     return (
         f"Received: from {greeting} ([{literal}])\r\n"

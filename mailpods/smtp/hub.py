@@ -11,6 +11,7 @@ from mailpods.routing.router import Router
 from mailpods.smtp import metrics
 from mailpods.smtp.clients import ClientCounts
 from mailpods.smtp.dovecot_auth import DovecotAuth
+from mailpods.smtp.names import Names
 from mailpods.smtp.quota import QuotaStatus
 from mailpods.smtp.settings import Settings
 from mailpods.smtp.tls import Certificate
@@ -30,6 +31,7 @@ class Patience:
     data: float = 300  # between two pieces of a message
     refused: float = 10  # the same, once it is clear that the message is refused
     handshake: float = 20  # TLS
+    greeting: float = 2  # that clients wait for it where those that speak first are refused
     drain: float = 20  # for transactions under way when the program is told to stop
 
     def message(self, limit: int) -> float:
@@ -47,6 +49,7 @@ class Hub:
         auth: DovecotAuth,
         certificate: Certificate,
         clients: ClientCounts,
+        names: Names,
         patience: Patience | None = None,
     ) -> None:
         self.loop = asyncio.get_running_loop()
@@ -57,6 +60,7 @@ class Hub:
         self.quota = QuotaStatus()
         self.certificate = certificate
         self.clients = clients
+        self.names = names
         self.patience = patience or Patience()
         self.sessions: dict[Session, None] = {}  # in the order of their arrival
         self.receiving = 0  # bytes of messages that are not in the spool yet

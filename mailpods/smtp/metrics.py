@@ -9,6 +9,9 @@ REJECTS = Counter(
     "Refusals given to clients: commands, recipients, logins, messages and connections, by reason.",
     ["reason"],
 )
+DISCARDED = Counter(
+    "mail_smtp_discarded", "Recipients that were taken and thrown away, as a rule of the lists says."
+)
 ACCEPTED = Counter("mail_smtp_accepted", "Messages that got their 250: they are on disk, synced.")
 ACCEPTED_BYTES = Counter("mail_smtp_accepted_bytes", "Size of the messages that got their 250, as they came.")
 LOGINS = Counter("mail_smtp_logins", "Attempts to log in, by result: ok, wrong, unavailable.", ["result"])

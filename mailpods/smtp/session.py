@@ -1,11 +1,13 @@
 """One client's dialogue: what each command means, in which order, and which rules it must pass."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from typing import Any
 
 from mailpods.directory.records import Address
 from mailpods.routing.router import Routed
-from mailpods.smtp import metrics, policy
+from mailpods.smtp import metrics, policy, screening
 from mailpods.smtp.connection import Connection
 from mailpods.smtp.content import Chunk, Data, Text
 from mailpods.smtp.grammar import Malformed, Path, parse
@@ -28,6 +30,10 @@ SHUTTING_DOWN = b"421 4.3.2 Shutting down, try again\r\n"
 BUSY = Refusal(452, "4.3.1", "Too much mail at once, try again", "busy")
 NO_RECIPIENTS = b"554 5.5.1 No valid recipients\r\n"
 NO_TRANSACTION = b"503 5.5.1 MAIL first\r\n"
+EARLY_TALKER = Refusal(554, "5.5.1", "You spoke before the greeting", "early-talker", True)
+EARLY_PIPELINING = Refusal(503, "5.5.1", "Wait for the answer to your command", "early-pipelining", True)
+# The last commands of a group (RFC 2920 §3.1): what stands behind them was sent before its turn.
+LAST = frozenset(("HELO", "EHLO", "DATA", "VRFY", "AUTH", "STARTTLS", "NOOP", "QUIT"))
 
 
 @dataclass(slots=True)
@@ -38,6 +44,7 @@ class Transaction:
     utf8: bool = False
     eight_bit: bool = False
     recipients: list[Recipient] = field(default_factory=list)
+    discarded: list[tuple[Address, str]] = field(default_factory=list)  # and the name of the rule
     text: Text | None = None  # of BDAT, which comes in several commands
 
 
@@ -82,6 +89,7 @@ class Session(Connection):
             settings.is_trusted(self.ip),
             self.listener.submission,
             connections=hub.clients.enter(self.ip),
+            rate=hub.clients.arrive(self.ip) if settings.server.screening.rate_per_minute else 0,
             tls=self.tls,
         )
         self._entered = True
@@ -91,6 +99,20 @@ class Session(Connection):
             refusal = Refusal(421, "4.3.2", "Too many connections", "connections", True)
         if refusal:
             self.refuse(refusal)
+        elif self._waits_for_greeting(settings):
+            self.suspend(self._greet_late(settings))
+        else:
+            self.reply(settings.greeting)
+
+    def _waits_for_greeting(self, settings: Settings) -> bool:
+        stranger = not (self.listener.submission or self.facts.may_relay)
+        return stranger and settings.server.screening.early_talkers
+
+    async def _greet_late(self, settings: Settings) -> None:
+        """Greet after a pause, those that waited for it (R-003-25)."""
+        await asyncio.sleep(self.hub.patience.greeting)
+        if self.spoke:
+            self.refuse(EARLY_TALKER)
         else:
             self.reply(settings.greeting)
 
@@ -152,7 +174,9 @@ class Session(Connection):
         metrics.REJECTS.labels(refusal.reason).inc()
         self._refusals += 1
         sender = f" from=<{self.transaction.sender}>" if self.transaction else ""
-        log(f"refused client={self.ip}{sender} reason={refusal.reason} code={refusal.code}")
+        to = f" to=<{self.facts.recipient}>" if self.transaction and self.facts.recipient else ""
+        rule = f" rule={refusal.rule!r}" if refusal.rule else ""
+        log(f"refused client={self.ip}{sender}{to} reason={refusal.reason}{rule} code={refusal.code}")
         self.reply(refusal.line)
 
     def misuse(self, reply: bytes, reason: str) -> None:
@@ -170,10 +194,18 @@ class Session(Connection):
     def command(self, verb: str, argument: str) -> None:
         """Dispatch."""
         handler = COMMANDS.get(verb)
-        if handler:
+        if self.more and self._speaks_too_early(verb):
+            self.refuse(EARLY_PIPELINING)
+        elif handler:
             handler(self, argument)
         else:
             self.misuse(b"500 5.5.1 Command unknown\r\n", "unknown-command")
+
+    def _speaks_too_early(self, verb: str) -> bool:
+        """R-003-27: without ESMTP each command waits for the answer to the one before."""
+        facts = self.facts
+        refused = facts.settings.server.screening.early_pipelining and not facts.may_relay
+        return refused and (verb in LAST or not self.esmtp)
 
     def _helo(self, argument: str) -> None:
         self._hello(argument, esmtp=False)
@@ -188,7 +220,7 @@ class Session(Connection):
         self._reset()
         settings = self.hub.settings or self.facts.settings
         self.esmtp = esmtp
-        self.facts.helo = argument
+        self.facts.helo, self.facts.helo_known = argument, "unasked"
         self._adopt(settings)
         if not esmtp:
             self.reply(f"250 {settings.server.hostname}\r\n".encode())
@@ -197,9 +229,6 @@ class Session(Connection):
             self.reply(settings.ehlo(starttls, auth=self.tls or not settings.server.tls_required))
 
     def _mail(self, argument: str) -> None:
-        if not self.facts.helo:
-            self.misuse(b"503 5.5.1 EHLO first\r\n", "sequence")
-            return
         if self.transaction:
             self.misuse(b"503 5.5.1 MAIL was said already\r\n", "sequence")
             return
@@ -215,8 +244,8 @@ class Session(Connection):
             self.misuse(f"{error}\r\n".encode(), "syntax")
             return
         facts = self.facts
-        facts.sender = path.address
-        facts.recipients = 0
+        facts.sender, facts.sender_known = path.address, "unasked"
+        facts.recipient, facts.recipients = "", 0
         if facts.account and path.address and facts.settings.server.sender_must_match:
             facts.sender_is_own = self.hub.router.owns(facts.account, Address(path.address.lower()))
         else:
@@ -271,13 +300,33 @@ class Session(Connection):
         facts = self.facts
         given = path.address if "@" in path.address else f"postmaster@{facts.settings.server.hostname}"
         address = Address(given.lower())
+        facts.recipient = address
+        if not screening.is_complete(facts):
+            self.suspend(self._rcpt_with_names(transaction, address))
+        elif asking := self._judge(transaction, address):
+            self.suspend(asking)
+
+    async def _rcpt_with_names(self, transaction: Transaction, address: Address) -> None:
+        await screening.look_up(self.facts, self.hub.names)
+        if asking := self._judge(transaction, address):
+            await asking
+
+    def _judge(self, transaction: Transaction, address: Address) -> Coroutine[Any, Any, None] | None:
+        """Take a recipient, or not; returns what must still be asked before that is decided."""
+        facts = self.facts
+        screening.consult_lists(facts)
         outcome = facts.outcome = self.hub.router.route(address, facts.may_relay)
         if refusal := policy.first(policy.RECIPIENT, facts):
             self.refuse(refusal)
+        elif facts.listed and facts.listed.action == "discard":
+            transaction.discarded.append((address, facts.listed.name))
+            facts.recipients += 1
+            self.reply(RECIPIENT_OK)
         elif isinstance(outcome, Routed) and self._has_quota(outcome):
-            self.suspend(self._rcpt_with_quota(transaction, address, outcome))
+            return self._rcpt_with_quota(transaction, address, outcome)
         else:
             self._take(transaction, address)
+        return None
 
     def _take(self, transaction: Transaction, address: Address) -> None:
         transaction.recipients.append(Recipient(address))
@@ -314,7 +363,7 @@ class Session(Connection):
             self.misuse(NO_TRANSACTION, "sequence")
         elif argument:
             self.misuse(b"501 5.5.4 DATA takes no argument\r\n", "syntax")
-        elif not transaction.recipients:
+        elif not (transaction.recipients or transaction.discarded):
             self.misuse(NO_RECIPIENTS, "sequence")
         elif self.hub.receiving > self.hub.max_receiving:
             self.refuse(BUSY)
@@ -333,7 +382,7 @@ class Session(Connection):
             return
         transaction, octets = self.transaction, int(words[0])
         limit = self.facts.settings.server.max_message_bytes
-        if transaction and transaction.text is None and transaction.recipients:
+        if transaction and transaction.text is None and (transaction.recipients or transaction.discarded):
             transaction.text = Text(limit)
             self._began = self.active
         # A chunk that nobody wants comes all the same (RFC 3030 §2): it is read, and thrown away.
@@ -375,7 +424,7 @@ class Session(Connection):
         """All of DATA, or of one BDAT, is here."""
         text, transaction = self._text, self.transaction
         assert text is not None
-        if not transaction or not transaction.recipients:
+        if not transaction or not (transaction.recipients or transaction.discarded):
             self._drop_text()
             self.misuse(NO_RECIPIENTS if transaction else NO_TRANSACTION, "sequence")
             return
@@ -391,8 +440,16 @@ class Session(Connection):
         if refusal:
             self._drop_text()
             self.refuse(refusal)
-        else:
+            return
+        for address, rule in transaction.discarded:
+            metrics.DISCARDED.inc()
+            sender = f"from=<{transaction.sender}>"
+            log(f"discarded client={self.ip} {sender} to=<{address}> rule={rule!r} size={text.size}")
+        if transaction.recipients:
             self.suspend(submit(submitted))
+        else:
+            self._drop_text()
+            self.reply(OK)  # as if it had been taken: nobody learns of the rule
 
     def _reset(self) -> None:
         self.transaction = None
@@ -411,6 +468,9 @@ class Session(Connection):
         self.reply(f"214 2.0.0 {' '.join(sorted(COMMANDS))}\r\n".encode())
 
     def _vrfy(self, argument: str) -> None:
+        if self.facts.settings.server.screening.vrfy_off:
+            self.reply(b"502 5.5.1 VRFY is off\r\n")
+            return
         self.reply(b"252 2.5.2 Send some mail, I will try my best\r\n")
 
     def _quit(self, argument: str) -> None:

@@ -1,25 +1,10 @@
 """The directory's Server record, prepared once per change for the questions that every connection asks."""
 
 from functools import lru_cache
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 from mailpods.directory.records import Server
-
-Network = IPv4Network | IPv6Network
-
-
-def networks(cidrs: tuple[str, ...]) -> tuple[Network, ...]:
-    """The networks of a record; host bits are allowed, as people write them."""
-    return tuple(ip_network(cidr, strict=False) for cidr in cidrs)
-
-
-def contains(among: tuple[Network, ...], ip: str) -> bool:
-    """Whether a client address lies in one of the networks; what is no address lies in none."""
-    try:
-        address = ip_address(ip)
-    except ValueError:
-        return False
-    return any(address.version == network.version and address in network for network in among)
+from mailpods.routing.patterns import in_network
+from mailpods.smtp.lists import Lists
 
 
 class Settings:
@@ -27,9 +12,10 @@ class Settings:
 
     def __init__(self, server: Server) -> None:
         self.server = server
-        lan, trusted = networks(server.lan), networks(server.trusted)
-        self.is_lan = lru_cache(4096)(lambda ip: contains(lan, ip))
-        self.is_trusted = lru_cache(4096)(lambda ip: contains(trusted, ip))
+        self.is_lan = lru_cache(4096)(lambda ip: any(in_network(cidr, ip) for cidr in server.lan))
+        self.is_trusted = lru_cache(4096)(lambda ip: any(in_network(cidr, ip) for cidr in server.trusted))
+        self.lists = Lists(server.screening.lists)
+        self.lists_host_names = any(rule.host_name for rule in server.screening.lists)
         banner = server.banner or "ESMTP Mailpods"
         self.greeting = f"220 {server.hostname} {banner}\r\n".encode()
         self._ehlo = {

@@ -13,11 +13,13 @@ import uvloop
 
 from mailpods.admin.privileges import die_with_parent
 from mailpods.delivery.deliverer import Deliverer
+from mailpods.delivery.resolver import Resolvers
 from mailpods.directory.reader import DirectoryReader
 from mailpods.smtp.clients import ClientCounts
 from mailpods.smtp.dovecot_auth import DovecotAuth
 from mailpods.smtp.hub import Hub, log
 from mailpods.smtp.listeners import Acceptor, Bound
+from mailpods.smtp.names import Names
 from mailpods.smtp.session import Session
 from mailpods.smtp.tls import Certificate
 from mailpods.spool.spool import Spool
@@ -66,10 +68,11 @@ async def _run(
         log(f"spool {options.spool / str(number)} cannot be opened: {error}")
         await asyncio.sleep(2)  # the parent starts another one: not in a tight loop
         raise SystemExit(1) from error
-    hub = Hub(reader, spool, DovecotAuth(options.auth_socket, log), certificate, clients)
-    deliverers = [Deliverer(reader, spool, log)]
+    dns = Resolvers(reader)
+    hub = Hub(reader, spool, DovecotAuth(options.auth_socket, log), certificate, clients, Names(dns))
+    deliverers = [Deliverer(reader, spool, dns, log)]
     left = _left_behind(options.spool, options.workers) if number == 0 else []
-    deliverers += [Deliverer(reader, orphan, log) for orphan in left]
+    deliverers += [Deliverer(reader, orphan, dns, log) for orphan in left]
     for deliverer in deliverers:
         deliverer.start()
     acceptor = Acceptor(

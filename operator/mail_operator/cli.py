@@ -70,8 +70,10 @@ def _parser() -> argparse.ArgumentParser:
 
     quick = command("demo", _demo, "Run examples/quickstart: send and read mail, say what happened, stop.")
     quick.add_argument("paths", nargs=1, metavar="DIR")
-    explain = command("explain", _explain, "Say where an address leads, and why.")
-    explain.add_argument("address")
+    explain = command(
+        "explain", _explain, "Say where an address leads, or what becomes of a message, and why."
+    )
+    questions.add_explain(explain)
     queue = command("queue", _queue, "List, show, retry or delete what is queued.")
     questions.add_queue(queue)
     status = command("status", _status, "Show the objects and whether they are ready.")
@@ -152,7 +154,7 @@ def _asker(data: Path) -> Ask:
 
 
 def _explain(options: argparse.Namespace) -> int:
-    for _, lines in _asker(options.data)("/explain", "GET", {"address": options.address}):
+    for _, lines in _asker(options.data)("/explain", "GET", questions.explanation(options)):
         print("\n".join(lines))
         return 0
     raise CommandError("no smtp pod runs: start `mailpods up`")

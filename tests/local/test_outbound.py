@@ -4,12 +4,8 @@ import pytest
 from mail_operator import cli
 
 from tests.support.hub import Hub
-from tests.support.installation import (
-    Installation,
-    manifest,
-    message,
-    wait,
-)
+from tests.support.hub import smarthost as other_smarthost
+from tests.support.installation import HOST, Installation, mailbox, manifest, message, secret, wait
 
 
 @pytest.mark.req_part("R-003-28", "R-001-36", "R-002-02")
@@ -70,3 +66,57 @@ def test_explain_says_where_an_address_leads(
     assert "7/info" in capsys.readouterr().out
     assert cli.main(["explain", "nobody@a.test", "--data", str(behind.data)]) == 0
     assert "refused: 550 5.1.1" in capsys.readouterr().out
+
+
+def _taken(hub: Hub, recipient: str) -> tuple[str, str | None]:
+    """Who was logged in at the smarthost when it took a message, and its sender."""
+    found = wait(lambda: [(login, e.mail_from) for login, e in hub.taken if e.rcpt_tos == [recipient]])
+    assert len(found) == 1
+    return found[0]
+
+
+@pytest.mark.req("R-004-09", "R-004-10", "R-004-11")
+def test_accounts_log_in_at_the_smarthost_by_themselves_where_that_is_switched_on(
+    behind: Installation, hub: tuple[Hub, int]
+) -> None:
+    own = {"passwordSecretRef": {"name": "own"}}
+    behind.apply("anna", secret("own", password="hers"), mailbox("anna", smarthostAuth=own))
+    behind.wait_for("Mailbox", "anna")
+    hub[0].logins["anna@a.test"] = "hers"
+
+    def send(name: str, to: str) -> None:
+        with behind.submission(f"7/{name}", f"pw-{name}") as client:
+            client.send_message(message(f"{name}@a.test", to))
+
+    send("anna", "off@sink.test")
+    assert _taken(hub[0], "off@sink.test") == ("global", "anna@a.test")
+    smarthost = {"host": HOST, "port": hub[1], "tls": "none", "authSecretRef": {"name": "hub"}}
+    outbound = {"mode": "smarthost", "smarthost": {**smarthost, "perAccountAuth": True}}
+    behind.govern({"serverRef": {"name": "main"}, "outbound": outbound})
+    send("anna", "own@sink.test")
+    send("info", "global@sink.test")
+    assert _taken(hub[0], "own@sink.test") == ("anna@a.test", "anna@a.test")
+    assert _taken(hub[0], "global@sink.test") == ("global", "info@a.test")
+
+
+@pytest.mark.req("R-003-29", "R-003-30")
+def test_delivery_rules_choose_the_host_by_sender_or_recipient(
+    behind: Installation, hub: tuple[Hub, int]
+) -> None:
+    smarthost = {"host": HOST, "port": hub[1], "tls": "none", "authSecretRef": {"name": "hub"}}
+    with other_smarthost() as (second, port):
+        second.logins = {"special": "secret"}
+        via = {"host": HOST, "port": port, "tls": "none", "authSecretRef": {"name": "special"}}
+        rules = [
+            {"name": "by recipient", "recipient": "*.special.test", "smarthost": via},
+            {"name": "by sender", "sender": "info@a.test", "recipient": "both.test", "smarthost": via},
+        ]
+        behind.apply("special", secret("special", username="special", password="secret"))
+        outbound = {"mode": "smarthost", "smarthost": smarthost, "rules": rules}
+        behind.govern({"serverRef": {"name": "main"}, "outbound": outbound})
+        with behind.submission("7/info", "pw-info") as client:
+            for to in ("x@very.special.test", "x@both.test", "x@plain.test"):
+                client.send_message(message("info@a.test", to))
+        assert _taken(second, "x@very.special.test")[0] == "special"
+        assert _taken(second, "x@both.test")[0] == "special"
+        assert _taken(hub[0], "x@plain.test")[0] == "global"

@@ -114,7 +114,7 @@ BROKEN = [
     ),
     Broken(policy(outbound={"mode": "smarthost"}), "spec.outbound.smarthost", "name its host"),
     Broken(
-        policy(outbound={"rules": [{"name": "x", "host": "h.test"}]}),
+        policy(outbound={"rules": [{"name": "x", "smarthost": {"host": "h.test"}}]}),
         "spec.outbound.rules[0]",
         "matches nothing",
     ),

@@ -17,6 +17,8 @@ class Hub:
     def __init__(self) -> None:
         self.taken: list[tuple[str, Envelope]] = []
         self.refuse = False
+        self.logins = {"global": "secret"}
+        self.failures = 0  # logins that were refused
 
     async def handle_DATA(self, _: Any, session: Session, envelope: Envelope) -> str:
         """Take a message."""
@@ -27,8 +29,11 @@ class Hub:
 
     def authenticate(self, _: Any, __: Any, ___: Any, mechanism: str, data: Any) -> AuthResult:
         """Check a login."""
-        good = isinstance(data, LoginPassword) and (data.login, data.password) == (b"global", b"secret")
-        return AuthResult(success=good, auth_data="global")
+        assert isinstance(data, LoginPassword)
+        login, password = data.login.decode(), data.password.decode()
+        good = self.logins.get(login) == password
+        self.failures += not good
+        return AuthResult(success=good, auth_data=login)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import ssl
 import subprocess
 import sys
 import time
+import urllib.request
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -229,6 +230,22 @@ class Installation(House):
         with open(self._log, "ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ)
         self.wait_for("MailServer", "main", seconds=60)
+
+    def govern(self, policy: dict[str, Any]) -> None:
+        """Apply the one RelayPolicy of a server; on return all workers judge by it."""
+        before = self._settings()
+        self.apply("policy", manifest("RelayPolicy", "main", policy))
+        if self.process:
+            wait(lambda: self._settings() not in (None, before), 10, "the policy was not taken up")
+
+    def _settings(self) -> str | None:
+        """The version of the server's settings that all workers have loaded."""
+        url = self.state()["admin"].get("main-smtp-0/smtp")
+        if url is None:
+            return None
+        with urllib.request.urlopen(f"{url}/directory") as answer:
+            found: str | None = json.load(answer)["hashes"].get("server.json")
+        return found
 
     def stop(self) -> None:
         """As Ctrl-C does."""

@@ -60,7 +60,9 @@ def world(*records: str, sinks: Sequence[str]) -> Iterator[World]:
     """
     port = free_port()
     options = ["keep-in-foreground", "conf-file=/dev/null", "no-resolv", "no-hosts", "pid-file=", "user="]
-    options += ["bind-interfaces", f"listen-address={SERVER}", f"port={port}", "local=/test/", *records]
+    options += ["bind-interfaces", f"listen-address={SERVER}", f"port={port}"]
+    # All of these zones is here, and of the reverse ones of private addresses, too.
+    options += ["local=/test/", "local=/invalid/", "bogus-priv", *records]
     server = subprocess.Popen(["dnsmasq", *(f"--{option}" for option in options)])
     made = World(f"{SERVER}:{port}", {address: Sink(address) for address in sinks})
     with ExitStack() as stack:

@@ -1,6 +1,7 @@
 """compile(): decides about every object, domain by domain, and keeps what needs no new decision."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from mail_operator.compiler.fragment import BUCKETS, Fragment, Member, Records, build_fragment, claims
@@ -92,7 +93,7 @@ class _Run:
             if self.topology_changed
             else self.old.topology
         )
-        dirty = self._regroup() | self._moved_domains() | self._new_passwords()
+        dirty = self._regroup() | self._moved_domains() | self._new_passwords() | self._new_secrets()
         dirty |= self._logins(dirty)
         dirty |= self._place()
         addresses = self._build_fragments(dirty)
@@ -144,6 +145,16 @@ class _Run:
         }
         if not changed:
             return set()
+        return self._readers(changed)
+
+    def _new_secrets(self) -> set[ObjectRef]:
+        """The domains with an account whose login at the smarthost changed."""
+        old, new = self.old.snapshot.secrets, self.snapshot.secrets
+        if old is new or old == new:
+            return set()
+        return self._readers({name for name in old.keys() | new.keys() if old.get(name) != new.get(name)})
+
+    def _readers(self, changed: Collection[SecretName]) -> set[ObjectRef]:
         fragments = self.old.fragments.items()
         return {domain for domain, fragment in fragments if not fragment.secrets_read.isdisjoint(changed)}
 
@@ -350,7 +361,11 @@ class _Run:
             # A number that somebody has now is not wiped, whoever had it before.
             alive = {new.topology.domains[domain].number for domain in served}
             wiped = self.snapshot.wiped.get(ref, frozenset()) - alive
-            outcome = build_server(resource, policies, (len(served), mailboxes), wiped, self.snapshot)
+            tenants: dict[str, list[str]] = defaultdict(list)
+            for domain in served:
+                tenants[domain.namespace] += new.topology.domains[domain].names
+            counts = (len(served), mailboxes)
+            outcome = build_server(resource, policies, counts, wiped, tenants, self.snapshot)
             new.servers[ref] = outcome
             new.statuses.update(outcome.statuses)
             new.carried.update(outcome.carried)

@@ -13,6 +13,7 @@ from mail_operator.compiler.topology import DomainState, age_key
 from mail_operator.policies import alias as alias_rules
 from mail_operator.policies import mailbox as mailbox_rules
 from mail_operator.policies import password as password_rules
+from mail_operator.policies import secret as secret_rules
 from mail_operator.policies.alias import AliasFacts
 from mail_operator.policies.mailbox import MailboxFacts
 from mail_operator.policies.password import PasswordFacts
@@ -196,7 +197,6 @@ class _Builder:
             )
         accepted = logins(self.state, mailbox.local_part, login)
         records = self.out.records(address)
-        records.accounts[account] = Account(address, shard, quota)
         services: dict[Service, Any] = {
             "imap": spec.services.imap,
             "pop3": spec.services.pop3,
@@ -210,6 +210,9 @@ class _Builder:
             shard=shard,
             quota=quota,
         )
+        smarthost, smarthost_fault = self._smarthost_login(mailbox, address)
+        records.accounts[account] = Account(address, shard, quota, smarthost)
+        fault = fault or smarthost_fault
         conditions = ready(fault, f"Takes mail for {address}; login {' or '.join(accepted[:2])}.")
         if covering := self.covered.get(mailbox.local_part):
             message = f"{covering} has the address {address} and takes its mail (addressConflict AliasWins)."
@@ -226,6 +229,22 @@ class _Builder:
         }
         self.out.statuses[mailbox.ref] = status(mailbox, conditions, shown)
         self._carry(mailbox.ref, address, shards=frozenset({shard}))
+
+    def _smarthost_login(
+        self, mailbox: Mailbox, address: str
+    ) -> tuple[tuple[str, str] | None, Verdict | None]:
+        """Its own login at the smarthost, if it has one (R-004-10, R-004-11)."""
+        given = mailbox.spec.smarthost_auth
+        if given is None:
+            return None, None
+        name = (mailbox.metadata.namespace, given.password_secret_ref.name)
+        self.out.secrets_read.add(name)
+        facts = self.snapshot.secret_facts(name, ("password",))
+        if fault := secret_rules.unusable(facts):
+            return None, fault
+        assert facts.found is not None
+        password = facts.found["password"].decode("utf-8", "replace").strip()
+        return (given.username or address, password), None
 
     def _password(self, mailbox: Mailbox) -> tuple[str | None, Verdict | None]:
         if mailbox.spec.password_hash:

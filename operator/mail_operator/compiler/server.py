@@ -18,7 +18,18 @@ from mail_operator.policies.verdict import Verdict, first
 from mail_operator.resources.mailserver import MailServer
 from mail_operator.resources.meta import ObjectRef, ServerRef, quantity_bytes
 from mail_operator.resources.relaypolicy import RelayPolicy, RelayPolicySpec
-from mailpods.directory.records import Address, DomainName, Server, Shard, Smarthost, StoreSettings
+from mail_operator.resources.relaypolicy import Smarthost as GivenSmarthost
+from mailpods.directory.records import (
+    Address,
+    DomainName,
+    ListRule,
+    Route,
+    Screening,
+    Server,
+    Shard,
+    Smarthost,
+    StoreSettings,
+)
 from mailpods.directory.shards import SERVER_FILE, STORE_FILE, encode_server, encode_store
 
 CONFIRM_REMOVAL = "mailpods.io/confirm-removal"  # annotation: the sudden removal that was meant
@@ -65,16 +76,21 @@ def build_server(
     policies: Sequence[RelayPolicy],
     counts: tuple[int, int],
     wiped: Collection[int],
+    tenants: Mapping[str, Sequence[str]],
     snapshot: Snapshot,
 ) -> ServerOutcome:
     """Everything of a server but its domains.
 
-    `policies`: the oldest first; `counts`: domains, mailboxes; `wiped`: numbers of domains deleted for good.
+    `policies`: the oldest first; `counts`: domains, mailboxes; `wiped`: numbers of domains deleted for good;
+    `tenants`: namespace -> names of its domains here.
     """
     at = installation(server, snapshot.image)
-    verdicts = {policy.ref: policy_verdicts(policy, server, snapshot) for policy in policies}
+    verdicts = {
+        policy.ref: policy_verdicts(policy, server, tenants.get(policy.metadata.namespace, ()), snapshot)
+        for policy in policies
+    }
     effective = [policy for policy in policies if verdicts[policy.ref][0] is None]
-    record = server_record(at, server, effective, snapshot)
+    record = server_record(at, server, effective, tenants, snapshot)
     store = StoreSettings(
         hostname=server.spec.hostname,
         lan=record.lan,
@@ -149,37 +165,39 @@ def _tls_fault(at: Installation, server: MailServer, snapshot: Snapshot) -> Verd
 
 def lost_policy(policy: RelayPolicy, snapshot: Snapshot) -> Status:
     """The status of a policy whose server does not exist."""
-    refusal, _ = policy_verdicts(policy, None, snapshot)
+    refusal, _ = policy_verdicts(policy, None, (), snapshot)
     return status(policy, ready(refusal, ""), {})
 
 
 def policy_verdicts(
-    policy: RelayPolicy, server: MailServer | None, snapshot: Snapshot
+    policy: RelayPolicy, server: MailServer | None, domains: Sequence[str], snapshot: Snapshot
 ) -> tuple[Verdict | None, Verdict | None]:
     """(why it has no effect, what of it does not work)."""
-    smarthost = policy.spec.outbound.smarthost
-    reference = smarthost.auth_secret_ref if smarthost and policy.spec.outbound.mode == "smarthost" else None
-    found = snapshot.secrets.get((policy.metadata.namespace, reference.name)) if reference else None
-    readable = found if isinstance(found, Mapping) else None
+    namespace = policy.metadata.namespace
+    references = [s.auth_secret_ref for _, s in rules.smarthosts(policy.spec) if s.auth_secret_ref]
     facts = RelayFacts(
-        namespace=policy.metadata.namespace,
+        namespace=namespace,
+        spec=policy.spec,
         server_ref=server_of(policy),
-        server_exists=server is not None,
-        secret=f"{policy.metadata.namespace}/{reference.name}" if reference else None,
-        secret_exists=found is not None,
-        missing_keys=tuple(key for key in _KEYS if readable is not None and key not in readable),
-        secret_problem=(found.reason, found.message) if isinstance(found, SecretProblem) else None,
+        hostnames=_hosts(server) if server else (),
+        domains=domains,
+        secrets=[snapshot.secret_facts((namespace, reference.name), _KEYS) for reference in references],
     )
     return first(rules.REFUSALS, facts), first(rules.FAULTS, facts)
 
 
 def server_record(
-    at: Installation, server: MailServer, policies: Sequence[RelayPolicy], snapshot: Snapshot
+    at: Installation,
+    server: MailServer,
+    policies: Sequence[RelayPolicy],
+    tenants: Mapping[str, Sequence[str]],
+    snapshot: Snapshot,
 ) -> Server:
     """The policies of a server, added up: networks and postmasters join, of bounds the tightest holds.
 
-    Without any policy the defaults of one hold.
+    Without any policy the defaults of one hold. Of tenants' policies only the lists count, for their domains.
     """
+    everybodys, policies = policies, [p for p in policies if p.metadata.namespace == at.namespace]
     specs = [policy.spec for policy in policies] or [RelayPolicySpec(server_ref=ServerRef(name=at.name))]
     lan = [str(n.cidr) for spec in specs for n in spec.lan_networks]
     trusted = [str(n.cidr) for spec in specs for n in spec.outbound.trusted]
@@ -203,6 +221,8 @@ def server_record(
         smarthost=next((s for p in policies if (s := _smarthost(p, snapshot))), None),
         # Where a smarthost is wanted and has a fault, mail must not take another way.
         direct=all(spec.outbound.mode == "direct" for spec in specs),
+        routes=tuple(route for policy in policies for route in _routes(policy, snapshot)),
+        screening=_screening(specs, _lists(everybodys, at, tenants)),
         resolvers=tuple(dict.fromkeys(r for spec in specs for r in spec.inbound.resolvers)),
         relayed={  # of two policies with one domain the older one's next hop holds
             DomainName(relayed.domain): relayed.next_hop or ""
@@ -223,13 +243,61 @@ def _smarthost(policy: RelayPolicy, snapshot: Snapshot) -> Smarthost | None:
     given = policy.spec.outbound.smarthost
     if policy.spec.outbound.mode != "smarthost" or given is None:
         return None
+    return _with_credentials(given, policy, snapshot)
+
+
+def _routes(policy: RelayPolicy, snapshot: Snapshot) -> Iterator[Route]:
+    """Its delivery rules. Where credentials are not there, mail waits for a host that cannot be."""
+    for rule in policy.spec.outbound.rules:
+        via = _with_credentials(rule.smarthost, policy, snapshot) if rule.smarthost else None
+        if rule.smarthost and via is None:
+            via = Smarthost("credentials-missing.invalid")
+        yield Route(f"{policy.metadata.name}/{rule.name}", rule.sender, rule.recipient, via)
+
+
+def _lists(
+    policies: Sequence[RelayPolicy], at: Installation, tenants: Mapping[str, Sequence[str]]
+) -> tuple[ListRule, ...]:
+    """Allow first, then deny; of several policies the older one's first."""
+    found: list[ListRule] = []
+    for part in ("allow", "deny"):
+        for policy in policies:
+            namespace = policy.metadata.namespace
+            scope = () if namespace == at.namespace else tuple(map(DomainName, tenants.get(namespace, ())))
+            if namespace != at.namespace and not scope:
+                continue
+            for rule in getattr(policy.spec.lists, part):
+                given = rule.criteria.model_dump(exclude_none=True)
+                found.append(ListRule(rule.name, rule.action, **given, scope=scope))
+    return tuple(found)
+
+
+def _screening(specs: Sequence[RelayPolicySpec], lists: tuple[ListRule, ...]) -> Screening:
+    rates = [n for spec in specs if (n := spec.connection_policy.rate_per_minute)]
+    return Screening(
+        lists=lists,
+        sender_fqdn=any(spec.sender_policy.reject_non_fqdn for spec in specs),
+        sender_known=any(spec.sender_policy.reject_unknown_domain for spec in specs),
+        client_named=any(spec.connection_policy.require_ptr for spec in specs),
+        early_talkers=any(spec.connection_policy.reject_early_talkers for spec in specs),
+        rate_per_minute=min(rates, default=0),
+        helo_required=any(spec.helo.required for spec in specs),
+        helo_fqdn=any(spec.helo.fqdn for spec in specs),
+        helo_known=any(spec.helo.known for spec in specs),
+        vrfy_off=any(spec.advanced.disable_vrfy for spec in specs),
+        early_pipelining=any(spec.advanced.refuse_early_pipelining for spec in specs),
+    )
+
+
+def _with_credentials(given: GivenSmarthost, policy: RelayPolicy, snapshot: Snapshot) -> Smarthost | None:
+    """None where its credentials are not there."""
     username = password = None
     if given.auth_secret_ref:
         found = snapshot.secrets.get((policy.metadata.namespace, given.auth_secret_ref.name))
         if not isinstance(found, Mapping) or any(key not in found for key in _KEYS):
             return None
         username, password = (found[key].decode("utf-8", "replace").strip() for key in _KEYS)
-    return Smarthost(given.host, given.port, given.tls, username, password)
+    return Smarthost(given.host, given.port, given.tls, username, password, given.per_account_auth)
 
 
 def generated_secrets(at: Installation, server: MailServer) -> Iterator[GeneratedSecret]:

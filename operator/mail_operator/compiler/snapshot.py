@@ -1,8 +1,9 @@
 """What compile() looks at: everything that somebody gathered, frozen at one moment."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from mail_operator.policies.secret import SecretFacts
 from mail_operator.resources import Resource
 from mail_operator.resources.meta import ObjectRef
 
@@ -41,6 +42,13 @@ class Snapshot:
     image: str = "mailpods:0.1.0"  # of the mail pods
     served: frozenset[ObjectRef] = frozenset()  # mailboxes of a blank shard that had mail before: there
     wiped: Mapping[ObjectRef, frozenset[int]] = field(default_factory=dict)  # MailServer -> domains' numbers
+
+    def secret_facts(self, name: SecretName, keys: Sequence[str]) -> SecretFacts:
+        """What the rules about a Secret look at that must have these keys."""
+        found = self.secrets.get(name)
+        if isinstance(found, SecretProblem):
+            return SecretFacts("/".join(name), keys, None, (found.reason, found.message))
+        return SecretFacts("/".join(name), keys, found)
 
     def with_changes(
         self, changed: Mapping[ObjectRef, Resource], removed: Iterable[ObjectRef] = ()

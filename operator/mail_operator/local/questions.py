@@ -22,6 +22,29 @@ def add_queue(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(f"--{key}", default=None, help=f"only messages of this {key}")
 
 
+def add_explain(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `explain`."""
+    parser.add_argument("address", nargs="?", help="where does this address lead?")
+    parser.add_argument("--to", dest="to", metavar="ADDRESS", help="the same, beside the following")
+    parser.add_argument(
+        "--from", dest="from_", metavar="SENDER", help="what becomes of a message of this sender"
+    )
+    parser.add_argument("--client", metavar="IP", help="from a client with this address")
+    parser.add_argument("--helo", metavar="NAME", help="that calls itself so")
+    parser.add_argument("--login", metavar="ACCOUNT", help="and logged in, e.g. as 7/info")
+    parser.add_argument("--port", choices=("smtp", "submission"), help="on this port (default: smtp)")
+
+
+def explanation(options: argparse.Namespace) -> Mapping[str, str]:
+    """The query for /explain. Raises CommandError."""
+    address = options.address or options.to
+    if not address or (options.address and options.to):
+        raise CommandError("say one address, or --to")
+    given = {key: getattr(options, key) for key in ("client", "helo", "login", "port")}
+    given |= {"address": address, "from": options.from_}
+    return {key: value for key, value in given.items() if value is not None}
+
+
 def queue(options: argparse.Namespace, ask: Ask) -> None:
     """List, show, retry or delete what is queued. Raises CommandError."""
     given = {"id": options.id, "address": options.address, "domain": options.domain}

@@ -41,8 +41,10 @@ def _parser() -> argparse.ArgumentParser:
 
     queue = command("queue", _queue, "List, show, retry or delete what is queued.")
     questions.add_queue(queue)
-    explain = command("explain", _explain, "Say where an address leads, and why.")
-    explain.add_argument("address")
+    explain = command(
+        "explain", _explain, "Say where an address leads, or what becomes of a message, and why."
+    )
+    questions.add_explain(explain)
     check = command("check", lambda options: checking.check(options.paths), "Say what is wrong in manifests.")
     check.add_argument("paths", nargs="+", type=Path, metavar="DIR|FILE")
     return parser
@@ -64,14 +66,14 @@ def _queue(options: argparse.Namespace) -> int:
 
 def _explain(options: argparse.Namespace) -> int:
     """One pod of each MailServer is asked: the first that answers."""
-    cluster = _cluster(options)
+    cluster, question = _cluster(options), questions.explanation(options)
     pods = cluster.pods()
     servers = dict.fromkeys((pod.namespace, pod.server) for pod in pods)
     silent = 0
     for server in servers:
         heading = f"MailServer {server[0]}/{server[1]}:\n" if len(servers) > 1 else ""
         of_server = (pod for pod in pods if (pod.namespace, pod.server) == server)
-        answers = (cluster.ask_pod(pod, "/explain", "GET", {"address": options.address}) for pod in of_server)
+        answers = (cluster.ask_pod(pod, "/explain", "GET", question) for pod in of_server)
         lines = next((answer for answer in answers if answer is not None), None)
         if lines is None:
             silent += 1

@@ -9,6 +9,7 @@ from mail_operator.compiler.plan import Plan
 from mail_operator.compiler.server import CONFIRM_REMOVAL
 from mail_operator.compiler.snapshot import PasswordHash, SecretName, Snapshot
 from mail_operator.compiler.topology import server_of
+from mail_operator.policies.relay import smarthosts
 from mail_operator.reconciler.client import ApiClient
 from mail_operator.reconciler.endings import number_of
 from mail_operator.reconciler.kept import (
@@ -231,9 +232,11 @@ def _named(resource: Resource) -> Iterator[SecretName]:
     if isinstance(resource, MailServer) and (resource.spec.tls.secret_name or resource.spec.tls.issuer_ref):
         yield resource.metadata.namespace, resource.certificate_secret
     if isinstance(resource, RelayPolicy):
-        smarthost = resource.spec.outbound.smarthost
-        if smarthost and smarthost.auth_secret_ref:
-            yield resource.metadata.namespace, smarthost.auth_secret_ref.name
+        for _, smarthost in smarthosts(resource.spec):
+            if smarthost.auth_secret_ref:
+                yield resource.metadata.namespace, smarthost.auth_secret_ref.name
+    if isinstance(resource, Mailbox) and resource.spec.smarthost_auth:
+        yield resource.metadata.namespace, resource.spec.smarthost_auth.password_secret_ref.name
 
 
 def recovered(versions: bytes) -> dict[SecretName, PasswordHash]:

@@ -136,6 +136,8 @@ def _field_schema(own: Schema, inner: type[BaseModel] | None) -> Schema:
     if inner:
         return part_schema(inner)
     schema = {key: own[key] for key in _KEPT if key in own}
+    if "const" in own:  # which structural schemas lack
+        schema["enum"] = [own["const"]]
     if isinstance(values := own.get("additionalProperties"), dict):
         schema["additionalProperties"] = _field_schema(values, None)
     for key in own:

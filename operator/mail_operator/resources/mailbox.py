@@ -154,7 +154,7 @@ class MailboxSpec(Part):
         [], max_length=20, description="Accounts to fetch from.", json_schema_extra=later("R-002-25")
     )
     smarthost_auth: SmarthostAuth | None = Field(
-        None, description="Own login at the smarthost.", json_schema_extra=later("R-004-10")
+        None, description="Own login at the smarthost; counts where the RelayPolicy has perAccountAuth."
     )
     login_name: Annotated[str, Field(max_length=6, pattern=r"^[a-z][a-z0-9]{5}$")] | None = Field(
         None, description="The generated login; blank: derived from the address. Written when that is taken."

@@ -1,6 +1,6 @@
 """RelayPolicy: who may pass mail through, which way, under which rules."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -33,11 +33,9 @@ Resolver = Annotated[
         max_length=60, pattern=r"^([0-9]{1,3}(\.[0-9]{1,3}){3}(:[0-9]{1,5})?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*)$"
     ),
 ]
+# An address, a domain or a name, in which * and ? stand for others.
+Pattern = Annotated[str, Field(min_length=1, max_length=320, pattern=r"^\S+$")]
 RuleName = Annotated[str, Field(min_length=1, max_length=63)]
-
-
-def _switch(text: str, requirement: str) -> Any:
-    return Field(False, description=text, json_schema_extra=later(requirement))
 
 
 class Network(Part):
@@ -93,7 +91,9 @@ class Smarthost(Part):
     port: int = Field(587, ge=1, le=65535, description="Its port.")
     tls: Literal["none", "opportunistic", "starttls", "tls"] = Field("starttls", description="Encryption.")
     auth_secret_ref: LocalRef | None = Field(None, description="Secret with keys username and password.")
-    per_account_auth: bool = _switch("Accounts log in with their own smarthostAuth.", "R-004-09")
+    per_account_auth: bool = Field(
+        False, description="Accounts that have a smarthostAuth log in with that, the others as above."
+    )
 
 
 class DeliveryRule(Part):
@@ -109,9 +109,11 @@ class DeliveryRule(Part):
     )
 
     name: RuleName = Field(description="A name for people and logs.")
-    sender: Text | None = Field(None, description="Sender address or domain.")
-    recipient: Text | None = Field(None, description="Recipient address or domain.")
-    host: Host = Field(description="Where such mail goes.")
+    sender: Pattern | None = Field(None, description="Sender address or domain; * and ? stand for others.")
+    recipient: Pattern | None = Field(None, description="Recipient address or domain, likewise.")
+    smarthost: Smarthost | None = Field(
+        None, description="Where such mail goes; blank: directly to the servers of its domain."
+    )
 
 
 class Outbound(Part):
@@ -130,7 +132,7 @@ class Outbound(Part):
     smarthost: Smarthost | None = Field(None, description="Where it goes in mode smarthost.")
     trusted: list[Network] = Field([], max_length=1000, description="Networks that relay without a login.")
     rules: list[DeliveryRule] = Field(
-        [], max_length=1000, description="Exceptions, in order.", json_schema_extra=later("R-003-30")
+        [], max_length=1000, description="Exceptions; the first one that matches holds."
     )
 
 
@@ -164,64 +166,78 @@ class Criteria(Part):
         ),
     )
 
-    sender: Text | None = Field(None, description="Sender address.")
-    recipient: Text | None = Field(None, description="Recipient address.")
-    domain: Text | None = Field(None, description="Domain of sender or recipient.")
+    sender: Pattern | None = Field(
+        None, description="Sender address, or domain where it has no @; <> is the null sender."
+    )
+    recipient: Pattern | None = Field(None, description="Recipient address, or domain where it has no @.")
+    domain: Domain | None = Field(None, description="Domain of sender or recipient, or one above it.")
     client: Cidr | None = Field(None, description="The client's network.")
-    host_name: Text | None = Field(None, description="The client's name in DNS.")
-    helo: Text | None = Field(None, description="What the client calls itself.")
+    host_name: Pattern | None = Field(None, description="The client's name in DNS, confirmed both ways.")
+    helo: Pattern | None = Field(None, description="What the client calls itself.")
 
 
-class ListRule(Part):
-    """One rule of a list."""
+class AllowRule(Part):
+    """One rule of the allow list."""
 
     name: RuleName = Field(description="A name for people and logs.")
     criteria: Criteria = Field(description="What a message must have.")
-    action: Literal["reject", "discard", "allow"] = Field("reject", description="What is done with it.")
+    action: Literal["allow"] = Field("allow", description="It is admitted.")
+
+
+class DenyRule(Part):
+    """One rule of the deny list."""
+
+    name: RuleName = Field(description="A name for people and logs.")
+    criteria: Criteria = Field(description="What a message must have.")
+    action: Literal["reject", "discard"] = Field(
+        "reject", description="It is refused, or taken and thrown away."
+    )
 
 
 class Lists(Part):
-    """Allow first, then deny; the first match wins."""
+    """Allow first, then deny; the first match wins. What is allowed may still not relay."""
 
-    allow: list[ListRule] = Field(
-        [], max_length=1000, description="Admitted.", json_schema_extra=later("R-003-18")
+    allow: list[AllowRule] = Field(
+        [], max_length=1000, description="Admitted, past the other rules about unidentified clients."
     )
-    deny: list[ListRule] = Field(
-        [], max_length=1000, description="Refused or dropped.", json_schema_extra=later("R-003-18")
-    )
+    deny: list[DenyRule] = Field([], max_length=1000, description="Refused, or thrown away.")
 
 
 class SenderPolicy(Part):
     """Senders that cannot be identified."""
 
-    reject_non_fqdn: bool = _switch("Refuse senders without a full domain.", "R-003-22")
-    reject_unknown_domain: bool = _switch("Refuse senders whose domain has no MX or address.", "R-003-22")
+    reject_non_fqdn: bool = Field(False, description="Refuse senders without a full domain.")
+    reject_unknown_domain: bool = Field(
+        False, description="Refuse senders whose domain has no MX or address; while DNS is silent, for now."
+    )
 
 
 class ConnectionPolicy(Part):
     """Clients that cannot be identified, or could overload the server."""
 
-    require_ptr: bool = _switch("Refuse clients without a name in DNS.", "R-003-23")
-    reject_early_talkers: bool = _switch("Refuse clients that speak before the greeting.", "R-003-25")
+    require_ptr: bool = Field(False, description="Refuse clients without a name in DNS.")
+    reject_early_talkers: bool = Field(
+        False, description="Refuse clients that speak before the greeting, which comes after two seconds."
+    )
     max_concurrent: int | None = Field(None, ge=1, description="Most connections of one client.")
     rate_per_minute: int | None = Field(
-        None, ge=1, description="Most new connections of one client.", json_schema_extra=later("R-003-24")
+        None, ge=1, le=60000, description="Most new connections of one client within a minute, of each pod."
     )
 
 
 class Helo(Part):
     """What a client must call itself."""
 
-    required: bool = _switch("HELO or EHLO must come first.", "R-003-25")
-    fqdn: bool = _switch("The name must be a full one.", "R-003-25")
-    known: bool = _switch("The name must be in DNS.", "R-003-25")
+    required: bool = Field(True, description="HELO or EHLO must come first.")
+    fqdn: bool = Field(False, description="The name must be a full one, or an address literal.")
+    known: bool = Field(False, description="The name must have an MX record or an address.")
 
 
 class Advanced(Part):
     """Extended security rules."""
 
-    disable_vrfy: bool = _switch("VRFY is refused with 502 in place of a 252.", "R-003-27")
-    refuse_early_pipelining: bool = _switch("Commands sent before their turn are refused.", "R-003-27")
+    disable_vrfy: bool = Field(False, description="VRFY is refused with 502 in place of a 252.")
+    refuse_early_pipelining: bool = Field(False, description="Commands sent before their turn are refused.")
 
 
 class RelayPolicySpec(Part):

@@ -157,7 +157,7 @@ def addresses(answer: Answer) -> list[str]:
         )
         port = transport.get_extra_info("sockname")[1]
         try:
-            return await Resolver([f"127.0.0.1:{port}"]).addresses(MailHost(0, "mx.test"))
+            return await Resolver([f"127.0.0.1:{port}"]).addresses("mx.test")
         finally:
             transport.close()
 

@@ -29,8 +29,8 @@ class Zone:
     async def mail_hosts(self, domain: str, own: str) -> list[MailHost]:
         return [MailHost(n, name) for n, name in enumerate(self._addresses)]
 
-    async def addresses(self, host: MailHost) -> list[str]:
-        return self._addresses[host.name]
+    async def addresses(self, name: str) -> list[str]:
+        return self._addresses[name]
 
 
 def way(**addresses: list[str]) -> Way:

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
+from mailpods.delivery.resolver import Resolvers
 from mailpods.directory.reader import DirectoryReader
 from mailpods.directory.records import (
     Account,
@@ -21,6 +22,7 @@ from mailpods.smtp.clients import ClientCounts
 from mailpods.smtp.dovecot_auth import DovecotAuth
 from mailpods.smtp.hub import Hub, Patience
 from mailpods.smtp.listeners import Listener
+from mailpods.smtp.names import Names
 from mailpods.smtp.session import Session
 from mailpods.smtp.tls import Certificate
 from mailpods.spool.spool import Spool
@@ -48,9 +50,9 @@ async def serving(folder: Path, patience: Patience) -> AsyncIterator[int]:
     spool = Spool.open(folder / "spool")
     clients = ClientCounts(1)
     clients.take_row(0)
-    hub = Hub(
-        reader, spool, DovecotAuth("/nonexistent", print), Certificate(folder, print), clients, patience
-    )
+    names = Names(Resolvers(reader))
+    certificate = Certificate(folder, print)
+    hub = Hub(reader, spool, DovecotAuth("/nonexistent", print), certificate, clients, names, patience)
     listener = Listener("smtp")
     server = await hub.loop.create_server(lambda: Session(hub, listener), "127.0.0.1", 0)
     watch = asyncio.create_task(hub.watch())

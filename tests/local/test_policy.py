@@ -1,0 +1,288 @@
+"""Rules of a RelayPolicy about strangers: lists, senders, clients, names; each alone, and said beforehand."""
+
+import smtplib
+import socket
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from mail_operator import cli
+
+from tests.support.installation import (
+    HOST,
+    Installation,
+    domain,
+    mailbox,
+    message,
+    server,
+)
+from tests.support.world import World, world
+
+NAMED, FORGED, NAMELESS = "127.0.0.21", "127.0.0.22", "127.0.0.23"
+ZONES = (
+    f"host-record=client.good.test,{NAMED}",  # with its PTR
+    "ptr-record=22.0.0.127.in-addr.arpa,www.bank.test",  # which leads elsewhere
+    "host-record=www.bank.test,127.0.0.99",
+    "mx-host=sender.test,client.good.test,10",
+    "host-record=bad.test,127.0.0.24",
+    "host-record=worse.test,127.0.0.25",
+    "host-record=friend.test,127.0.0.26",
+)
+INFO = "info@a.test"
+
+
+@pytest.fixture(scope="module")
+def outside() -> Iterator[World]:
+    with world(*ZONES, sinks=()) as there:
+        yield there
+
+
+@pytest.fixture(scope="module")
+def house(module_installation: Installation, outside: World) -> Installation:
+    made = module_installation
+    made.apply("server", server(), domain("a.test", 7), mailbox("info"), mailbox("other"))
+    govern(made, outside)
+    made.start()
+    made.wait_for("Mailbox", "info")
+    made.wait_for("Mailbox", "other")
+    return made
+
+
+def govern(house: Installation, outside: World, **spec: Any) -> None:
+    """The one policy of the server; on return it is in force."""
+    house.govern({"serverRef": {"name": "main"}, "inbound": {"resolvers": [outside.resolver]}, **spec})
+
+
+def verdict(
+    house: Installation,
+    sender: str = "x@sender.test",
+    to: str = INFO,
+    client: str = NAMED,
+    helo: str = "client.good.test",
+) -> tuple[int, str]:
+    """What a client gets whose message would come from an address of loopback; no message is sent."""
+    with smtplib.SMTP(HOST, house.port("smtp"), helo, source_address=(client, 0), timeout=20) as smtp:
+        smtp.ehlo()
+        code, text = smtp.mail(sender)
+        if code == 250:
+            code, text = smtp.rcpt(to)
+        return code, text.decode()
+
+
+def refused(house: Installation, code: int, words: str, **who: str) -> None:
+    """This client gets this reply."""
+    found, text = verdict(house, **who)
+    assert found == code and words in text, (found, text)
+
+
+def rejects(house: Installation, reason: str) -> int:
+    """How often a reason was counted."""
+    log = house.log("main-smtp-0-smtp")
+    return log.count(f"reason={reason}")
+
+
+@pytest.mark.req("R-003-18", "R-003-19")
+@pytest.mark.req("R-003-20")
+def test_each_kind_of_criterion_refuses_names_its_rule_and_nothing_else(
+    house: Installation, outside: World
+) -> None:
+    criteria: dict[str, tuple[dict[str, str], dict[str, str]]] = {
+        "sender": ({"sender": "spam@*.test"}, {"sender": "spam@sender.test"}),
+        "sender-domain": ({"sender": "bad.test"}, {"sender": "any@bad.test"}),
+        "null-sender": ({"sender": "<>", "recipient": "other@a.test"}, {"sender": "", "to": "other@a.test"}),
+        "recipient": ({"recipient": "no-*@a.test"}, {"to": "no-more@a.test"}),
+        "domain": ({"domain": "worse.test"}, {"sender": "x@below.worse.test"}),
+        "client": ({"client": "127.0.0.48/28"}, {"client": "127.0.0.50"}),
+        "host-name": (
+            {"hostName": "client.good.test", "sender": "n@sender.test"},
+            {"sender": "n@sender.test"},
+        ),
+        "helo": ({"helo": "*.dyn.test"}, {"helo": "h7.dyn.test"}),
+    }
+    deny = [{"name": name, "criteria": has} for name, (has, _) in criteria.items()]
+    govern(house, outside, lists={"deny": deny})
+    for name, (_, who) in criteria.items():
+        refused(house, 550, f"5.7.1 Refused by rule '{name}'", **who)
+    assert verdict(house) == (250, "2.1.5 Ok")
+    # What matches but a part of the criteria passes.
+    assert verdict(house, sender="n@sender.test", client=FORGED)[0] == 250
+    assert verdict(house, sender="")[0] == 250
+    assert "reason=deny-list rule='helo' code=550" in house.log("main-smtp-0-smtp")
+
+
+@pytest.mark.req("R-003-18")
+def test_what_is_allowed_passes_what_is_discarded_is_taken_and_nowhere(
+    house: Installation, outside: World
+) -> None:
+    lists = {
+        "allow": [{"name": "friend", "criteria": {"sender": "good@bad.test"}}],
+        "deny": [
+            {"name": "bad", "criteria": {"sender": "bad.test"}},
+            {"name": "drop", "criteria": {"sender": "void@sender.test"}, "action": "discard"},
+        ],
+    }
+    govern(house, outside, lists=lists, connectionPolicy={"requirePtr": True})
+    refused(house, 550, "bad", sender="x@bad.test")
+    assert verdict(house, sender="good@bad.test") == (250, "2.1.5 Ok")
+    # Past the other rules about strangers, too; but nobody is made a relay by it.
+    assert verdict(house, client=NAMELESS)[0] == 550
+    assert verdict(house, sender="good@bad.test", client=NAMELESS)[0] == 250
+    assert verdict(house, sender="good@bad.test", to="x@sink.test") == (550, "relay not permitted")
+    assert verdict(house, sender="good@bad.test", to="nobody@a.test")[0] == 550
+    house_mail = message("void@sender.test", INFO, "void")
+    with smtplib.SMTP(HOST, house.port("smtp"), source_address=(NAMED, 0)) as smtp:
+        assert smtp.send_message(house_mail, "void@sender.test", [INFO]) == {}
+        smtp.send_message(message("x@sender.test", INFO, "kept"), "x@sender.test", [INFO])
+    (kept,) = house.wait_for_mail("7/info", "pw-info", 1)
+    assert b"Subject: kept" in kept
+    discarded = f"discarded client={NAMED} from=<void@sender.test> to=<{INFO}> rule='drop'"
+    assert discarded in house.log("main-smtp-0-smtp")
+
+
+@pytest.mark.req("R-003-21", "R-003-22")
+def test_senders_that_cannot_be_identified_are_refused_each_switch_alone(
+    house: Installation, outside: World
+) -> None:
+    govern(house, outside, senderPolicy={"rejectNonFqdn": True})
+    refused(house, 550, "5.1.8 The sender address needs a full domain", sender="x@local")
+    assert verdict(house, sender="x@nx.invalid")[0] == 250
+    assert verdict(house, sender="")[0] == 250
+    govern(house, outside, senderPolicy={"rejectUnknownDomain": True})
+    refused(house, 550, "5.1.8 The sender's domain nx.invalid", sender="x@nx.invalid")
+    assert verdict(house, sender="x@sender.test")[0] == 250  # by its MX
+    assert verdict(house, sender="x@friend.test")[0] == 250  # by its address
+    assert verdict(house, sender="")[0] == 250
+
+
+@pytest.mark.req("R-003-22")
+def test_while_dns_is_silent_senders_are_put_off_and_not_refused(house: Installation, outside: World) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as mute:
+        mute.bind((HOST, 0))
+        inbound = {"resolvers": [f"{HOST}:{mute.getsockname()[1]}"]}
+        strict = {"senderPolicy": {"rejectUnknownDomain": True}}
+        house.govern({"serverRef": {"name": "main"}, "inbound": inbound, **strict})
+        refused(house, 451, "4.4.3", sender="x@another.test")
+    govern(house, outside)
+    assert verdict(house, sender="x@nx.invalid")[0] == 250
+
+
+@pytest.mark.req("R-003-23")
+def test_clients_without_a_name_are_refused(house: Installation, outside: World) -> None:
+    govern(house, outside, connectionPolicy={"requirePtr": True})
+    refused(house, 550, f"5.7.1 Your address {NAMELESS} has no name in DNS", client=NAMELESS)
+    assert verdict(house, client=NAMED)[0] == 250
+    with house.submission("7/info", "pw-info") as client:  # whoever logged in is known
+        assert client.mail(INFO)[0] == client.rcpt("other@a.test")[0] == 250
+
+
+@pytest.mark.req("R-003-24")
+def test_too_many_connections_within_a_minute_are_sent_away(house: Installation, outside: World) -> None:
+    govern(house, outside, connectionPolicy={"ratePerMinute": 5})
+
+    def greeted(client: str) -> bool:
+        with socket.create_connection((HOST, house.port("smtp")), 10, (client, 0)) as there:
+            return there.recv(200).startswith(b"220")
+
+    assert [greeted("127.0.0.32") for _ in range(6)] == [True] * 5 + [False]
+    assert greeted("127.0.0.33")
+    govern(house, outside)
+    assert greeted("127.0.0.32")
+
+
+@pytest.mark.req("R-003-25")
+def test_names_in_ehlo_each_switch_alone(house: Installation, outside: World) -> None:
+    govern(house, outside, helo={"fqdn": True})
+    refused(house, 550, "5.7.1 Say your full host name", helo="laptop")
+    assert verdict(house, helo="nx.invalid")[0] == 250
+    assert verdict(house, helo="[127.0.0.21]")[0] == 250
+    govern(house, outside, helo={"known": True})
+    refused(house, 550, "nx.invalid that you gave in EHLO is not in DNS", helo="nx.invalid")
+    assert verdict(house, helo="client.good.test")[0] == 250
+    govern(house, outside, helo={"required": False})
+
+    def without_hello() -> int:
+        with smtplib.SMTP(HOST, house.port("smtp")) as smtp:
+            return smtp.docmd("MAIL FROM:<x@sender.test>")[0]
+
+    assert without_hello() == 250
+    govern(house, outside)
+    assert without_hello() == 503
+
+
+@pytest.mark.req("R-003-25")
+def test_early_talkers_are_sent_away(house: Installation, outside: World) -> None:
+    govern(house, outside, connectionPolicy={"rejectEarlyTalkers": True})
+
+    def first_reply(early: bool) -> bytes:
+        with socket.create_connection((HOST, house.port("smtp")), 10) as client:
+            if early:
+                client.sendall(b"EHLO client.good.test\r\n")
+            return client.recv(200)
+
+    assert first_reply(early=True).startswith(b"554 5.5.1")
+    began = time.monotonic()
+    assert first_reply(early=False).startswith(b"220")
+    assert time.monotonic() - began > 1  # it was given time to betray itself
+    assert rejects(house, "early-talker") >= 1
+
+
+@pytest.mark.req("R-003-26", "R-003-27")
+def test_extended_rules_each_alone(house: Installation, outside: World) -> None:
+    def vrfy() -> int:
+        with smtplib.SMTP(HOST, house.port("smtp")) as smtp:
+            return smtp.docmd("VRFY", "info")[0]
+
+    def pipelined(commands: bytes) -> bytes:
+        with socket.create_connection((HOST, house.port("smtp")), 10) as client:
+            client.recv(200)
+            client.sendall(commands)
+            client.shutdown(socket.SHUT_WR)
+            answer = b""
+            while piece := client.recv(4096):
+                answer += piece
+            return answer
+
+    premature = b"EHLO a.test\r\nMAIL FROM:<x@sender.test>\r\n"
+    govern(house, outside)
+    assert vrfy() == 252
+    assert b"250 2.1.0" in pipelined(premature)
+    govern(house, outside, advanced={"disableVrfy": True})
+    assert vrfy() == 502
+    assert b"250 2.1.0" in pipelined(premature)
+    govern(house, outside, advanced={"refuseEarlyPipelining": True})
+    assert b"503 5.5.1" in pipelined(premature)
+    assert vrfy() == 252
+    with house.smtp() as smtp:  # PIPELINING as it was offered stays
+        smtp.ehlo()
+        smtp.send("MAIL FROM:<x@sender.test>\r\nRCPT TO:<info@a.test>\r\nRCPT TO:<other@a.test>\r\n")
+        assert [smtp.getreply()[0] for _ in range(3)] == [250, 250, 250]
+    with house.smtp("submission") as smtp:  # no AUTH without TLS
+        smtp.ehlo()
+        assert not smtp.has_extn("auth")
+        assert smtp.docmd("AUTH", "PLAIN AGEAYg==")[0] in (530, 538, 504)
+
+
+def test_explain_says_beforehand_what_would_happen(
+    house: Installation, outside: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lists = {"deny": [{"name": "no bad", "criteria": {"sender": "bad.test"}}]}
+    govern(house, outside, lists=lists, outbound={"trusted": [{"name": "t", "cidr": "127.0.0.64/28"}]})
+    assert verdict(house, sender="x@bad.test")[0] == 550
+
+    def explained(*words: str) -> str:
+        assert cli.main(["explain", *words, "--data", str(house.data)]) == 0
+        return capsys.readouterr().out
+
+    stranger = ("--client", NAMED, "--to", INFO, "--from")
+    denied = explained(*stranger, "x@bad.test")
+    assert "RCPT TO: refused, deny-list (rule 'no bad'): 550 5.7.1" in denied
+    assert "accepted" in explained(*stranger, "x@sender.test")
+    relay = explained("--client", NAMED, "--from", "x@sender.test", "--to", "y@sink.test")
+    assert "relay_not_permitted: 550 relay not permitted" in relay
+    trusted = explained("--client", "127.0.0.70", "--from", "x@sender.test", "--to", "y@sink.test")
+    assert "trusted" in trusted and "goes to the servers of its domain" in trusted
+    foreign = explained("--login", "7/info", "--from", "other@a.test", "--to", INFO)
+    assert "MAIL FROM: refused, sender-mismatch" in foreign
+    assert cli.main(["explain", INFO, "--login", "9/nobody", "--data", str(house.data)]) == 1
+    assert "no account" in capsys.readouterr().err

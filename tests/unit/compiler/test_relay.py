@@ -1,0 +1,119 @@
+"""RelayPolicies: what they add up to, what of them contradicts itself, and how far a tenant's reaches."""
+
+from typing import Any
+
+import pytest
+from mail_operator.resources import Resource
+
+from mailpods.directory.records import ListRule, Route, Server, Smarthost
+from mailpods.directory.shards import decode_server
+from tests.support.compiling import SERVER, Compiled, domain, mailbox, resource, server
+
+
+def policy(name: str = "main", namespace: str = "default", **spec: Any) -> Resource:
+    at = {"name": "main", "namespace": "default"}
+    return resource("RelayPolicy", name, namespace, serverRef=at, **spec)
+
+
+def record(compiled: Compiled) -> Server:
+    return decode_server(compiled.plan.directory[SERVER]["server.json"])
+
+
+OPEN = server(allowedNamespaces={"from": "All"})
+DENY: dict[str, Any] = {"lists": {"deny": [{"name": "no spam", "criteria": {"sender": "spam.test"}}]}}
+ALLOW: dict[str, Any] = {"lists": {"allow": [{"name": "friends", "criteria": {"client": "192.0.2.0/24"}}]}}
+
+
+def test_allow_rules_come_first_and_policies_add_up() -> None:
+    compiled = Compiled(server(), policy("one", **DENY), policy("two", **ALLOW))
+    assert record(compiled).screening.lists == (
+        ListRule("friends", "allow", client="192.0.2.0/24"),
+        ListRule("no spam", "reject", sender="spam.test"),
+    )
+
+
+def test_a_tenants_lists_are_about_its_own_domains() -> None:
+    theirs = policy("theirs", "tenant", **DENY)
+    compiled = Compiled(OPEN, domain(), domain("b.test", "tenant"), theirs)
+    (rule,) = record(compiled).screening.lists
+    assert (rule.name, rule.scope) == ("no spam", ("b.test",))
+    assert compiled.ready(theirs)[0] == "True"
+
+
+def test_a_tenant_cannot_widen_what_the_platform_allows() -> None:
+    wide = {"outbound": {"trusted": [{"name": "all", "cidr": "0.0.0.0/0"}]}, "auth": {"skipLan": True}}
+    theirs = policy("theirs", "tenant", **DENY, **wide)
+    compiled = Compiled(OPEN, domain("b.test", "tenant"), theirs)
+    made = record(compiled)
+    assert made.trusted == () and not made.skip_lan and len(made.screening.lists) == 1
+    status, reason, text = compiled.ready(theirs)
+    assert (status, reason) == ("False", "PlatformOnly") and "spec.auth" in text
+
+
+def test_a_tenant_without_a_domain_is_told_so() -> None:
+    theirs = policy("theirs", "tenant", **DENY)
+    compiled = Compiled(server(), theirs)
+    assert compiled.ready(theirs)[1] == "NoDomain"
+    assert record(compiled).screening.lists == ()
+
+
+@pytest.mark.parametrize(
+    ("spec", "reason", "words"),
+    [
+        (
+            {
+                "lists": {
+                    "allow": [{"name": "a", "criteria": {"helo": "x"}}],
+                    "deny": [{"name": "b", "criteria": {"helo": "x"}}],
+                }
+            },
+            "Contradiction",
+            "'a' and spec.lists.deny 'b'",
+        ),
+        (
+            {"outbound": {"rules": [{"name": "a", "sender": "x"}, {"name": "b", "sender": "x"}]}},
+            "Contradiction",
+            "'b' matches the mail of 'a'",
+        ),
+        ({"outbound": {"mode": "smarthost", "smarthost": {"host": "mail.a.test"}}}, "Loop", "come back"),
+        ({"auth": {"skipLan": True}}, "NoLan", "lanNetworks"),
+    ],
+)
+def test_what_contradicts_itself_is_said_and_the_rest_is_in_force(
+    spec: dict[str, Any], reason: str, words: str
+) -> None:
+    faulty = policy(**spec, limits={"recipients": 7})
+    compiled = Compiled(server(), faulty)
+    status, found, text = compiled.ready(faulty)
+    assert (status, found) == ("False", reason) and words in text
+    assert record(compiled).max_recipients == 7
+
+
+def test_delivery_rules_keep_their_order_and_wait_for_their_credentials() -> None:
+    hub = {"host": "hub.test", "tls": "none", "authSecretRef": {"name": "hub"}}
+    rules = [
+        {"name": "boss", "sender": "boss@a.test", "smarthost": hub},
+        {"name": "near", "recipient": "near.test"},
+    ]
+    given = policy(outbound={"rules": rules})
+    missing = Compiled(server(), given)
+    assert missing.ready(given)[1] == "SecretMissing"
+    first, second = record(missing).routes
+    assert first.via and first.via.host.endswith(".invalid")  # mail waits; it does not go another way
+    assert second == Route("main/near", recipient="near.test")
+    there = Compiled(server(), given, secrets={("default", "hub"): {"username": b"u", "password": b"p\n"}})
+    assert record(there).routes[0].via == Smarthost("hub.test", 587, "none", "u", "p")
+    assert there.ready(given)[0] == "True"
+
+
+def test_an_account_has_its_own_login_at_the_smarthost() -> None:
+    own = {"passwordSecretRef": {"name": "own"}}
+    info, named = mailbox("info", smarthostAuth=own), mailbox("anna", smarthostAuth={**own, "username": "u"})
+    without = Compiled(server(), domain(number=7), info)
+    assert without.ready(info)[1] == "SecretMissing"
+    assert without.accounts["7/info"].smarthost is None  # type: ignore[index]
+    there = Compiled(
+        server(), domain(number=7), info, named, secrets={("default", "own"): {"password": b"p"}}
+    )
+    found = {id: account.smarthost for id, account in there.accounts.items()}
+    assert found == {"7/info": ("info@a.test", "p"), "7/anna": ("u", "p")}
