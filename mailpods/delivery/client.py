@@ -33,10 +33,11 @@ class TlsFailed(Disconnected):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A reply: its code, and its text with the lines joined by spaces."""
+    """A reply: its code, and its text with the lines joined by spaces. `urgent`: senders should know now."""
 
     code: int
     text: str
+    urgent: bool = False
 
     @property
     def ok(self) -> bool:
@@ -86,6 +87,10 @@ class Refusal(Exception):
     def __init__(self, reply: Reply) -> None:
         super().__init__(str(reply))
         self.reply = reply
+
+
+class LoginRefused(Refusal):
+    """It does not take our user name and password."""
 
 
 _DOT = re.compile(rb"(?m)^\.")
@@ -150,7 +155,9 @@ class Connection(asyncio.Protocol):
                 )
         if self._target.username is not None:
             secret = f"\0{self._target.username}\0{self._target.password or ''}".encode()
-            _expect(await self._command("AUTH PLAIN " + base64.b64encode(secret).decode()))
+            answer = await self._command("AUTH PLAIN " + base64.b64encode(secret).decode())
+            if not answer.ok:
+                raise LoginRefused(answer)
 
     async def _start_tls(self) -> None:
         if self._inbox or self._lines or self._replies:

@@ -1,64 +1,104 @@
-"""Delivers what a spool holds: recipients to lanes, replies to outcomes, failures to notifications."""
+"""Delivers what a spool holds: recipients to destinations, replies to outcomes, failures to notifications.
+
+What waits stays in the spool; here are names of messages, sorted by destination and, within one, by tenant:
+
+spool ─▶ Turns of a destination ─▶ its Lane, as much as it has room for ─▶ replies ─▶ outcomes ─▶ spool
+
+So one that takes nothing, or has very much to take, holds up nobody else.
+"""
 
 import asyncio
 import random
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from mailpods.delivery import dsn, metrics, ways
+from mailpods.delivery import dsn, metrics, verdicts, ways
 from mailpods.delivery.client import Reply
 from mailpods.delivery.lane import Job, Lane
 from mailpods.delivery.resolver import Resolver
+from mailpods.delivery.turns import Tenant, Turns
 from mailpods.directory.reader import DirectoryReader
 from mailpods.directory.records import AccountId, Address, DomainName
 from mailpods.routing import routes
 from mailpods.routing.router import Refused, Router
+from mailpods.routing.srs import Srs
 from mailpods.spool.message import Envelope, MessageId, Recipient
-from mailpods.spool.spool import Due, Outcome, Spool, SpoolError
+from mailpods.spool.spool import Cursor, Due, Outcome, Spool, SpoolError
 
 LIFETIME = 5 * 86400.0  # seconds, RFC 5321 §4.5.4.1
+WARNED_AFTER = 4 * 3600.0  # seconds, until a sender hears that a message waits (RFC 3461 §5.2.5)
 FIRST_RETRY, LONGEST_RETRY = 30.0, 3600.0  # seconds
-MAX_ACTIVE = 2000  # messages whose delivery is under way or waits for its destination
-MAX_BACKLOG = 100_000  # fresh messages remembered beside those; further ones are found in the spool
+MAX_REMOTE = 2000  # messages on their way to other servers at a time
+MAX_KEPT = 2000  # fresh messages remembered whole while they wait; others are read when it is their turn
 MAX_BODIES = 64 << 20  # bytes of bodies kept in memory; others are read again when it is their turn
 POLL_SECONDS = 1.0
+RECENT_SECONDS, MAX_RECENT = 10.0, 100_000  # that what was found is remembered: longer than a commit takes
+READ_AT_ONCE = 2000  # messages, when the spool is read
+SWEEP_SECONDS = 60.0  # between looks at what is too old, and at what may have been overlooked
 
 Log = Callable[[str], None]
 Destination = str  # shard-0, smarthost, smarthost 7/info, rule NAME, @example.org
+NOWHERE: Destination = ""
+WAITS = "4.4.1 the destination takes no mail now"
 
 
 def backoff(attempts: int) -> float:
     """Seconds until the next attempt: twice as long each time, with jitter, an hour at most."""
-    return float(min(FIRST_RETRY * 2**attempts, LONGEST_RETRY) * random.uniform(0.8, 1.2))
+    return float(min(FIRST_RETRY * 2 ** min(attempts, 20), LONGEST_RETRY) * random.uniform(0.8, 1.2))
 
 
 @dataclass
-class _Message:
-    """A message under way: which recipient waits for which targets, and what they said."""
+class _Parcel:
+    """Those recipients of a message that go to one destination, and what it said about each copy."""
 
     due: Due
-    body: bytes | None
+    destination: Destination
     targets: dict[Address, list[str]] = field(default_factory=dict)  # recipient -> accounts, addresses
-    replies: dict[str, Reply] = field(default_factory=dict)  # target -> its last reply
-    open: int = 0  # jobs that are not done
+    replies: dict[str, Reply] = field(default_factory=dict)  # target -> reply
+    body: bytes | None = None
+
+    @property
+    def recipients(self) -> list[Recipient]:
+        """Of the message, those that it is about."""
+        return [recipient for recipient in self.due.recipients if recipient.address in self.targets]
+
+
+@dataclass
+class _Line:
+    """A destination: what waits for it, and how it goes there."""
+
+    lane: Lane
+    remote: bool
+    turns: Turns = field(default_factory=Turns)
 
 
 class Deliverer:
     """Call `start()` within a running loop."""
 
-    def __init__(self, reader: DirectoryReader, spool: Spool, dns: Callable[[], Resolver], log: Log) -> None:
+    def __init__(
+        self,
+        reader: DirectoryReader,
+        spool: Spool,
+        dns: Callable[[], Resolver],
+        log: Log,
+        srs: Srs | None = None,
+    ) -> None:
         self._reader = reader
         self._dns = dns
-        self._router = Router(reader)
+        self._srs = srs
+        self._router = Router(reader, srs)
         self._spool = spool
         self._log = log
-        self._active: dict[MessageId, _Message] = {}
-        self._backlog: deque[tuple[Due, bytes | None]] = deque()
-        self._known: set[MessageId] = set()  # in either of them
+        self._lines: dict[Destination, _Line] = {}
+        self._active: set[tuple[MessageId, Destination]] = set()  # under way, until their outcome is on disk
+        self._again: set[tuple[MessageId, Destination]] = set()  # of those: there is more of it to do
+        self._remote = 0  # how many of those go to other servers
+        # Fresh ones that wait, whole, and where they are still to go.
+        self._kept: OrderedDict[MessageId, tuple[Due, bytes | None, set[Destination]]] = OrderedDict()
+        self._recent: OrderedDict[MessageId, float] = OrderedDict()  # found a moment ago, and when
         self._bodies = 0
-        self._lanes: dict[Destination, Lane] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
 
@@ -75,80 +115,154 @@ class Deliverer:
             await asyncio.sleep(0.02)
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*(lane.close() for lane in self._lanes.values()))
+        await asyncio.gather(*(line.lane.close() for line in self._lines.values()))
 
     def _spawn(self, work: "asyncio._CoroutineLike[None]") -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    # --- what is due
+
     def _fresh(self, due: Due, body: bytes) -> None:
-        if self._stopping or due.id in self._known or len(self._backlog) >= MAX_BACKLOG:
-            return  # known: _poll() found it between its commit and now
-        kept = body if self._bodies + len(body) <= MAX_BODIES else None
-        self._bodies += len(kept or b"")
-        self._known.add(due.id)
-        self._backlog.append((due, kept))
-        self._fill()
+        """A message was taken a moment ago."""
+        if self._stopping or not self._ready() or due.id in self._recent:
+            return  # the reading of the spool finds it, or has found it between its commit and now
+        self._recent[due.id] = due.envelope.received_at
+        parcels = self._parcels(due)
+        waiting: set[Destination] = set()
+        for parcel in parcels:
+            line = self._line(parcel.destination)
+            if line is None or (not line.turns and self._has_room(line)):
+                parcel.body = self._keep(body)
+                self._send(parcel, line)
+            else:
+                line.turns.add(self._tenant(parcel), due.id)
+                waiting.add(parcel.destination)
+        if waiting and len(self._kept) < MAX_KEPT:
+            # Half of the room is for those that are on their way, however long others wait.
+            self._kept[due.id] = (due, self._keep(body, MAX_BODIES // 2), waiting)
+
+    def _keep(self, body: bytes, limit: int = MAX_BODIES) -> bytes | None:
+        """The body, if there is room for it in memory."""
+        if self._bodies + len(body) > limit:
+            return None
+        self._bodies += len(body)
+        return body
 
     async def _poll(self) -> None:
-        """Find what is due: after a start, after a put-off, after an overflow."""
+        """Find what is due: after a start, after a put-off, what others wrote into the spool."""
+        seen = 0.0  # what was due until then is known
+        sweep = time.time() + SWEEP_SECONDS
         while True:
-            room = MAX_ACTIVE // 2 - len(self._known)
-            if room > 0 and self._ready():
-                for due in self._spool.due(time.time(), room, frozenset(self._known)):
-                    self._known.add(due.id)
-                    self._backlog.append((due, None))
-            self._fill()
-            for destination in [d for d, lane in self._lanes.items() if lane.is_idle]:
-                del self._lanes[destination]
-            metrics.ACTIVE.set(len(self._known))
+            if self._ready() and not self._stopping:
+                now = time.time()
+                # A clock that was set back must not keep anything from being found.
+                seen = await self._read(min(seen, now), now)
+                self._forget_recent(now)
+                if now >= sweep:
+                    sweep = now + SWEEP_SECONDS
+                    await self._sweep(now)
+                for line in list(self._lines.values()):
+                    self._pump(line)
+            for destination in [d for d, line in self._lines.items() if not line.turns and line.lane.is_idle]:
+                del self._lines[destination]
+            metrics.ACTIVE.set(len(self._active))
             await asyncio.sleep(POLL_SECONDS)
+
+    async def _read(self, after: float, until: float) -> float:
+        """Note what came due in this time; returns `until`. Other work goes on meanwhile."""
+        start: Cursor | None = None
+        while True:
+            found, start = self._spool.due(after, until, READ_AT_ONCE, start)
+            self._note(found, until)
+            if start is None:
+                return until
+            for line in list(self._lines.values()):
+                self._pump(line)
+            await asyncio.sleep(0)
+
+    def _note(self, found: Iterable[Due], now: float) -> None:
+        for due in found:
+            if self._recent.get(due.id, -1.0) >= due.next_try:
+                continue
+            if due.next_try > now - RECENT_SECONDS:
+                self._recent[due.id] = due.next_try
+            for parcel in self._parcels(due):
+                line = self._line(parcel.destination)
+                if line is None:
+                    self._send(parcel, None)
+                else:
+                    line.turns.add(self._tenant(parcel), due.id)
+
+    def _forget_recent(self, now: float) -> None:
+        """What was found is remembered until the reading of the spool has passed it."""
+        while self._recent:
+            id, since = next(iter(self._recent.items()))
+            if since > now - RECENT_SECONDS and len(self._recent) < MAX_RECENT:
+                break
+            del self._recent[id]
 
     def _ready(self) -> bool:
         return self._reader.server is not None and bool(self._reader.server.shards)
 
-    def _fill(self) -> None:
-        while self._backlog and len(self._active) < MAX_ACTIVE and self._ready() and not self._stopping:
-            due, body = self._backlog.popleft()
-            self._begin(due, body)
+    # --- where it goes
 
-    def _begin(self, due: Due, body: bytes | None) -> None:
-        message = self._active[due.id] = _Message(due, body)
-        lanes: dict[Destination, list[str]] = {}
+    def _parcels(self, due: Due) -> list[_Parcel]:
+        """A message's recipients by destination. One with several is replaced by what it leads to."""
+        parcels: dict[Destination, _Parcel] = {}
         for recipient in due.recipients:
-            targets = self._targets(recipient.address, message)
-            message.targets[recipient.address] = targets
-            for target in targets:
-                destination = self._destination(target, due.envelope)
-                if target in message.replies:
-                    continue
-                if destination is None:
-                    message.replies[target] = Reply(550, f"5.1.1 <{target}> is unknown here")
-                elif target not in lanes.setdefault(destination, []):
-                    lanes[destination].append(target)
-        message.open = len(lanes)
-        for destination, targets in lanes.items():
-            self._send(destination, targets, message)
-        if not lanes:
-            self._finish(message)
+            refusal, targets = self._targets(recipient.address)
+            destinations = {self._destination(t, due.envelope) for t in targets} if not refusal else {NOWHERE}
+            if len(destinations) > 1:
+                self._spread(due.id, recipient, targets)
+                continue
+            destination = destinations.pop()
+            if (due.id, destination) in self._active:
+                self._again.add((due.id, destination))
+                continue
+            parcel = parcels.get(destination)
+            if parcel is None:
+                parcel = parcels[destination] = _Parcel(due, destination)
+            parcel.targets[recipient.address] = targets
+            if destination == NOWHERE:
+                unknown = Reply(550, f"5.1.1 <{recipient.address}> is unknown here")
+                parcel.replies.update(dict.fromkeys(targets, refusal or unknown))
+        return list(parcels.values())
 
-    def _targets(self, address: Address, message: _Message) -> list[str]:
-        """Where a recipient's copies go. One that holds no @ is an account already."""
+    def _targets(self, address: Address) -> tuple[Reply | None, list[str]]:
+        """Where a recipient's copies go, or why nowhere. One that holds no @ is an account already."""
         if "@" not in address:
-            return [address]
+            return None, [address]
         outcome = self._router.route(address, may_relay=True)
         if isinstance(outcome, Refused):
-            text = f"{outcome.enhanced} {outcome.text}".strip()
-            message.replies[address] = Reply(outcome.code, text)
-            return [address]
-        return [*outcome.accounts, *outcome.remote]
+            return Reply(outcome.code, f"{outcome.enhanced} {outcome.text}".strip()), [address]
+        return None, [*outcome.accounts, *outcome.remote]
 
-    def _destination(self, target: str, envelope: Envelope) -> Destination | None:
-        """Of a copy; None where nobody takes it."""
+    def _spread(self, id: MessageId, recipient: Recipient, targets: Sequence[str]) -> None:
+        """Note that a recipient is several, each with its destination."""
+        instead = tuple(Address(target) for target in targets)
+        self._spool.report(Outcome(id, recipient.address, time.time(), instead=instead, tried=False))
+        self._spool.settled(id, self._spread_on)
+
+    def _spread_on(self, id: MessageId) -> None:
+        """They are on disk."""
+        now = time.time()
+        if (due := self._spool.message(id, now)) is None:
+            return
+        self._recent[id] = now
+        for parcel in self._parcels(due):
+            if line := self._line(parcel.destination):
+                line.turns.add(self._tenant(parcel), id)
+                self._pump(line)
+            else:
+                self._send(parcel, None)
+
+    def _destination(self, target: str, envelope: Envelope) -> Destination:
+        """Of a copy; NOWHERE if nobody takes it."""
         if "@" not in target:
             account = self._reader.account(AccountId(target))
-            return None if account is None else f"shard-{account.shard}"
+            return NOWHERE if account is None else f"shard-{account.shard}"
         server, domain = self._reader.server, DomainName(target.rpartition("@")[2].lower())
         # Without any way it waits: what was taken while there was one is not bounced because it is gone.
         if server is None:
@@ -162,6 +276,23 @@ class Deliverer:
                 return f"smarthost {own}" if account and account.smarthost else "smarthost"
         return f"@{domain}"
 
+    def _tenant(self, parcel: _Parcel) -> Tenant:
+        """Whose message it is: who sends it to others, or who gets it."""
+        account: str | None = parcel.due.envelope.account
+        if parcel.destination.startswith("shard-"):
+            account = next(iter(parcel.targets.values()))[0]
+        return account.partition("/")[0] if account else ""
+
+    def _line(self, destination: Destination) -> _Line | None:
+        if destination == NOWHERE:
+            return None
+        line = self._lines.get(destination)
+        if line is None:
+            remote = not destination.startswith("shard-")
+            lane = Lane(self._way(destination), self._log)
+            line = self._lines[destination] = _Line(lane, remote)
+        return line
+
     def _way(self, destination: Destination) -> ways.Way:
         kind, _, name = destination.partition(" ")
         if kind == "smarthost":
@@ -172,28 +303,78 @@ class Deliverer:
             return ways.to_domain(destination[1:], self._reader, self._dns)
         return ways.to_shard(int(destination.removeprefix("shard-")), self._reader)
 
-    def _send(self, destination: Destination, targets: list[str], message: _Message) -> None:
-        lane = self._lanes.get(destination)
-        if lane is None:
-            lane = self._lanes[destination] = Lane(self._way(destination), self._log)
-        envelope, id, kept = message.due.envelope, message.due.id, message.body
+    # --- on the way
+
+    def _has_room(self, line: _Line) -> bool:
+        return line.lane.has_room and (not line.remote or self._remote < MAX_REMOTE)
+
+    def _pump(self, line: _Line) -> None:
+        """Send what waits for a destination, as much as it takes."""
+        while line.turns and self._has_room(line) and not self._stopping:
+            id = line.turns.next()
+            destination = line.lane.destination
+            if (id, destination) in self._active:
+                self._again.add((id, destination))
+                continue
+            parcel = self._taken_out(id, destination)
+            if parcel is not None:
+                self._send(parcel, line)
+
+    def _taken_out(self, id: MessageId, destination: Destination) -> _Parcel | None:
+        """A message whose turn it is; None if there is nothing left of it to do here."""
+        body: bytes | None = None
+        due: Due | None
+        if id in self._kept and destination in self._kept[id][2]:
+            due, body, waiting = self._kept[id]
+            waiting.discard(destination)
+            if not waiting:
+                del self._kept[id]
+            elif body is not None:
+                self._bodies += len(body)  # as each of them gives it back
+        else:
+            due = self._spool.message(id, time.time())
+        if due is None:
+            return None
+        parcels = self._parcels(due)
+        mine = next((p for p in parcels if p.destination == destination), None)
+        if mine is None:  # the directory says otherwise by now
+            self._bodies -= len(body or b"")
+            for parcel in parcels:
+                if line := self._line(parcel.destination):
+                    line.turns.add(self._tenant(parcel), id)
+                else:
+                    self._send(parcel, None)
+            return None
+        mine.body = body
+        return mine
+
+    def _send(self, parcel: _Parcel, line: _Line | None) -> None:
+        """Give a parcel to its lane; without a line it leads nowhere, and that is its outcome."""
+        id = parcel.due.id
+        self._active.add((id, parcel.destination))
+        if line is None:
+            self._finish(parcel)
+            return
+        self._remote += line.remote
+        envelope, kept = parcel.due.envelope, parcel.body
+        targets = list(dict.fromkeys(target for each in parcel.targets.values() for target in each))
 
         def done(replies: list[Reply]) -> None:
-            message.replies.update(zip(targets, replies, strict=True))
+            self._remote -= line.remote
+            parcel.replies.update(zip(targets, replies, strict=True))
             taken = sum(reply.ok for reply in replies)
             if taken:
-                metrics.DELIVERED.labels(lane.label).inc(taken)
-            message.open -= 1
-            if not message.open:
-                self._finish(message)
+                metrics.DELIVERED.labels(line.lane.label).inc(taken)
+            self._finish(parcel)
+            self._pump(line)
 
         def body() -> bytes:
             return kept if kept is not None else self._spool.body(id)
 
         remote = "@" in targets[0]
-        lane.put(
+        line.lane.put(
             Job(
-                envelope.sender,
+                self._sender(parcel) if remote else envelope.sender,
                 targets,
                 body,
                 done,
@@ -202,82 +383,158 @@ class Deliverer:
             )
         )
 
-    def _finish(self, message: _Message) -> None:
+    def _sender(self, parcel: _Parcel) -> str:
+        """For another server: what is forwarded for somebody else leaves under an address of ours (SRS)."""
+        sender = parcel.due.envelope.sender
+        own = self._reader.domain(DomainName(sender.rpartition("@")[2].lower()))
+        if self._srs is None or not sender or own or parcel.due.envelope.account:
+            return sender
+        for recipient in parcel.recipients:
+            domain = DomainName(recipient.original.rpartition("@")[2].lower())
+            if self._reader.domain(domain):
+                return self._srs.forward(sender, domain, time.time())
+        return sender
+
+    # --- what became of it
+
+    def _finish(self, parcel: _Parcel, expired: bool = False) -> None:
         """All replies are there: note the outcome of every recipient, and tell the sender of failures."""
-        due, now = message.due, time.time()
-        expired = now - due.envelope.received_at > LIFETIME
+        due, now = parcel.due, time.time()
+        expired = expired or now - due.envelope.received_at > LIFETIME
         outcomes: list[Outcome] = []
         failures: list[dsn.Failure] = []
-        for recipient in due.recipients:
+        held: list[dsn.Failure] = []
+        for recipient in parcel.recipients:
             later: list[str] = []
-            for target in message.targets[recipient.address]:
-                reply = message.replies[target]
+            for target in parcel.targets[recipient.address]:
+                reply = parcel.replies[target]
                 self._record(due, recipient, target, reply, expired)
                 if reply.ok:
                     metrics.SECONDS.observe(now - due.envelope.received_at)
                 elif reply.permanent or expired:
+                    metrics.FAILED.labels(verdicts.of(reply)).inc()
                     failures.append(dsn.Failure(recipient, str(reply)))
                 else:
+                    metrics.DEFERRED.labels(verdicts.of(reply)).inc()
+                    if reply.urgent and not due.warned:
+                        held.append(dsn.Failure(recipient, str(reply)))
                     later.append(target)
-            outcomes.append(self._outcome(message, recipient, later, now))
-        if failures:
-            self._spawn(self._notify(message, failures, outcomes))
+            outcomes.append(self._outcome(parcel, recipient, later, now))
+        if failures or held:
+            self._spawn(self._notify(parcel, failures, held, outcomes))
         else:
-            self._close(message, outcomes)
+            self._close(parcel, outcomes)
 
-    def _outcome(self, message: _Message, recipient: Recipient, later: Sequence[str], now: float) -> Outcome:
-        id, address = message.due.id, recipient.address
+    def _outcome(self, parcel: _Parcel, recipient: Recipient, later: Sequence[str], now: float) -> Outcome:
+        id, address = parcel.due.id, recipient.address
         if not later:
             return Outcome(id, address, None)
-        metrics.DEFERRED.inc()
-        reply = str(message.replies[later[0]])
-        again = now + backoff(message.due.attempts)
+        reply = str(parcel.replies[later[0]])
+        again = now + backoff(parcel.due.attempts)
         # Those that took their copy get none again: the others take the recipient's place.
-        instead = tuple(Address(t) for t in later) if len(later) < len(message.targets[address]) else ()
+        instead = tuple(Address(t) for t in later) if len(later) < len(parcel.targets[address]) else ()
         return Outcome(id, address, again, reply, instead)
 
     def _record(self, due: Due, recipient: Recipient, target: str, reply: Reply, expired: bool) -> None:
         word = "delivered" if reply.ok else "failed" if reply.permanent or expired else "deferred"
-        self._log(f"{word} id={due.id} to=<{recipient.address}> target={target} reply={str(reply)!r}")
+        kind = "" if reply.ok else f" class={verdicts.of(reply)}"
+        self._log(f"{word} id={due.id} to=<{recipient.address}> target={target}{kind} reply={str(reply)!r}")
 
-    async def _notify(self, message: _Message, failures: list[dsn.Failure], outcomes: list[Outcome]) -> None:
+    async def _notify(
+        self,
+        parcel: _Parcel,
+        failures: Sequence[dsn.Failure],
+        held: Sequence[dsn.Failure],
+        outcomes: list[Outcome],
+    ) -> None:
         """The notification is on disk before the failed recipient leaves it."""
-        envelope: Envelope = message.due.envelope
-        metrics.FAILED.inc(len(failures))
-        told = [f for f in failures if dsn.wants_notification(envelope, f.recipient)]
-        if told and self._reader.server:
-            try:
-                original = message.body if message.body is not None else self._spool.body(message.due.id)
-                now = time.time()
-                report = dsn.build(
-                    message.due.id, envelope, original, told, self._reader.server.hostname, now
-                )
-                back = Envelope("", (Recipient(Address(envelope.sender)),), now)
-                id = await self._spool.accept(back, report)
-            except KeyError:
-                pass  # an administrator deleted it
-            except Exception as error:  # whatever it is: the recipient is not given up without a word
-                what = error if isinstance(error, SpoolError) else repr(error)
-                self._log(f"no notification id={message.due.id} {what}")
-                failed = {f.recipient.address for f in told}
-                outcomes = [
-                    Outcome(o.id, o.address, time.time() + FIRST_RETRY, str(error))
-                    if o.address in failed and o.next_try is None
-                    else o
-                    for o in outcomes
-                ]
-            else:
-                metrics.NOTIFICATIONS.inc()
-                self._log(f"notified id={message.due.id} sender=<{envelope.sender}> as={id}")
-        self._close(message, outcomes)
+        due, body = parcel.due, parcel.body
+        failed = await self._tell(due, body, failures, "failed") if failures else True
+        if held and await self._tell(due, body, held, "delayed"):
+            self._spool.warned(due.id)
+        if not failed:  # the recipient is not given up without a word
+            told = {f.recipient.address for f in failures}
+            outcomes = [
+                Outcome(o.id, o.address, time.time() + FIRST_RETRY, "4.3.0 no notification could be stored")
+                if o.address in told and o.next_try is None
+                else o
+                for o in outcomes
+            ]
+        self._close(parcel, outcomes)
 
-    def _close(self, message: _Message, outcomes: list[Outcome]) -> None:
+    async def _tell(
+        self, due: Due, body: bytes | None, about: Sequence[dsn.Failure], action: dsn.Action
+    ) -> bool:
+        """Send the sender a notification, if one is wanted. False if that could not be stored."""
+        told = [f for f in about if dsn.wants_notification(due.envelope, f.recipient, action)]
+        if not told or self._reader.server is None:
+            return True
+        try:
+            original = body if body is not None else self._spool.body(due.id)
+            now = time.time()
+            host = self._reader.server.hostname
+            report = dsn.build(due.id, due.envelope, original, told, host, now, action)
+            back = Envelope("", (Recipient(Address(due.envelope.sender)),), now)
+            id = await self._spool.accept(back, report)
+        except KeyError:
+            return True  # an administrator deleted it
+        except Exception as error:
+            what = error if isinstance(error, SpoolError) else repr(error)
+            self._log(f"no notification id={due.id} {what}")
+            return False
+        metrics.NOTIFICATIONS.inc()
+        self._log(f"notified id={due.id} sender=<{due.envelope.sender}> action={action} as={id}")
+        return True
+
+    def _close(self, parcel: _Parcel, outcomes: list[Outcome]) -> None:
         for outcome in outcomes:
             self._spool.report(outcome)
-        self._bodies -= len(message.body or b"")
-        del self._active[message.due.id]
-        self._spool.settled(message.due.id, self._forget)
+        self._bodies -= len(parcel.body or b"")
+        self._spool.settled(parcel.due.id, lambda _: self._settled(parcel))
 
-    def _forget(self, id: MessageId) -> None:
-        self._known.discard(id)
-        self._fill()
+    def _settled(self, parcel: _Parcel) -> None:
+        key = (parcel.due.id, parcel.destination)
+        self._active.discard(key)
+        if key in self._again:
+            self._again.discard(key)
+            if line := self._line(parcel.destination):
+                line.turns.add(self._tenant(parcel), parcel.due.id)
+                self._pump(line)
+
+    # --- what takes too long
+
+    async def _sweep(self, now: float) -> None:
+        """Give up what is too old, warn of what is old, and look again at what is overdue."""
+        async for due in self._older(now - LIFETIME):
+            self._give_up(due)
+        async for due in self._older(now - WARNED_AFTER):
+            if not due.warned:
+                waits = [dsn.Failure(r, due.replies.get(r.address) or WAITS) for r in due.recipients]
+                if await self._tell(due, None, waits, "delayed"):
+                    self._spool.warned(due.id)
+        overlooked, _ = self._spool.due(0, now - SWEEP_SECONDS, READ_AT_ONCE)
+        self._note(overlooked, now)
+
+    async def _older(self, received: float) -> AsyncIterator[Due]:
+        """All messages of before then."""
+        start = 0
+        while True:
+            found, end = self._spool.older(received, READ_AT_ONCE // 10, start)
+            for due in found:
+                yield due
+            if end == start:
+                return
+            start = end
+            await asyncio.sleep(0)
+
+    def _give_up(self, due: Due) -> None:
+        busy = {destination for id, destination in self._active if id == due.id}
+        if busy:
+            return  # the next sweep sees to what is left
+        parcel = _Parcel(due, NOWHERE)
+        for recipient in due.recipients:
+            last = due.replies.get(recipient.address) or "it could not be delivered in time"
+            parcel.targets[recipient.address] = [recipient.address]
+            parcel.replies[recipient.address] = Reply(554, f"5.4.7 delivery time expired: {last}")
+        self._active.add((due.id, NOWHERE))
+        self._finish(parcel, expired=True)

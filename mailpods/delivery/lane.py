@@ -11,13 +11,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from mailpods.delivery import metrics
-from mailpods.delivery.client import Connection, Disconnected, Mail, Refusal, Reply
+from mailpods.delivery.client import Connection, Disconnected, LoginRefused, Mail, Refusal, Reply
 from mailpods.delivery.resolver import Undeliverable
 from mailpods.delivery.ways import Way
 
 IDLE_SECONDS = 20.0  # until an unused connection is closed
 PROBE_SECONDS = 1.0  # between attempts to reach a destination that is down, for which mail waits here
 FIRST_PAUSE, LONGEST_PAUSE = 30.0, 900.0  # seconds that another one is left alone once it is down
+PATIENT_LOAD = 400  # messages that wait in a lane whose recipients take theirs one after another
 MAX_BREAKS = 3  # connections that one message may break before it is put off
 UNREACHABLE = 441  # our own code, for a destination that cannot be reached: always temporary
 
@@ -63,7 +64,10 @@ class Lane:
 
     def __init__(self, way: Way, log: Callable[[str], None]) -> None:
         self._way = way
-        self.label = way.label
+        self.label, self.destination = way.label, way.name
+        # Connections at a time: to servers of the world one at first, and more as they prove to take them.
+        self._limit = way.connections if way.patient else 1
+        self._load = 0  # jobs that are not done
         self._held: dict[str, deque[Job]] = {}  # recipients under way, and the jobs that wait for them
         self._log = log
         self._jobs: deque[Job] = deque()
@@ -73,11 +77,24 @@ class Lane:
         self._down = False
         self._pause = FIRST_PAUSE
         self._until = 0.0  # nothing is tried before, in the loop's time
+        self._why: Disconnected | Refusal = Disconnected("")  # not
         if way.patient:  # others come and go, and are too many
             metrics.UNREACHABLE.labels(way.label).set(0)
 
+    @property
+    def has_room(self) -> bool:
+        """Whether another job would soon have its turn."""
+        if asyncio.get_running_loop().time() < self._until:
+            return False
+        # Of two for each connection, one goes out right behind the other.
+        return self._load < (PATIENT_LOAD if self._way.patient else 2 * self._limit)
+
     def put(self, job: Job) -> None:
         """Take a job; another connection is opened when all are busy."""
+        self._load += 1
+        self._admit(job)
+
+    def _admit(self, job: Job) -> None:
         if self._way.exclusive:
             for recipient in job.recipients:
                 if recipient in self._held:
@@ -90,14 +107,14 @@ class Lane:
                 waiting.set_result(job)
                 return
         self._jobs.append(job)
-        if len(self._workers) < self._way.connections and (not self._down or not self._workers):
+        if len(self._workers) < self._limit and (not self._down or not self._workers):
             task = asyncio.get_running_loop().create_task(self._work())
             self._workers.add(task)
             task.add_done_callback(self._workers.discard)
 
     def _end(self, job: Job, replies: list[Reply]) -> None:
         """A job is over; the next ones for its recipients may go."""
-        job.done(replies)
+        self._load -= 1
         if self._way.exclusive:
             kept = job.heir.recipients if job.heir else ()
             for recipient in job.recipients:
@@ -105,9 +122,10 @@ class Lane:
                     continue
                 waiting = self._held.pop(recipient)
                 while waiting and recipient not in self._held:  # one of several recipients may wait elsewhere
-                    self.put(waiting.popleft())
+                    self._admit(waiting.popleft())
                 if waiting:
                     self._held[recipient] = waiting
+        job.done(replies)  # at last: it may put the next one
 
     @property
     def is_idle(self) -> bool:
@@ -121,7 +139,9 @@ class Lane:
         await asyncio.gather(*self._workers, return_exceptions=True)
 
     async def _next(self) -> Job | None:
-        """The next job, or None when none came for a while."""
+        """The next job, or None when none came for a while, or when there are too many connections."""
+        if len(self._workers) > self._limit:
+            return None
         if self._jobs:
             return self._jobs.popleft()
         loop = asyncio.get_running_loop()
@@ -161,8 +181,12 @@ class Lane:
             self._end(job, job.replies(error.reply))
             return None, None
         except Refusal as error:
-            code = error.reply.code if not error.reply.permanent else UNREACHABLE
-            self._end(job, job.replies(Reply(code, error.reply.text)))
+            paused = asyncio.get_running_loop().time() < self._until
+            if len(self._workers) > 1 and not paused:  # it takes no further connection
+                self._limit = len(self._workers) - 1
+                self._jobs.appendleft(job)
+            else:
+                self._end(job, job.replies(_put_off_by(error)))
             return None, None
         except Disconnected as error:
             self._end(job, job.replies(Reply(UNREACHABLE, f"4.4.1 {error}")))
@@ -185,6 +209,8 @@ class Lane:
                 self._give_back(job, following[0])
             # A connection that was idle may have been closed meanwhile: no fault of the message.
             job.breaks += 0 if reused else 1
+            if not (reused or self._way.patient):
+                self._limit = max(1, self._limit // 2)
             if job.breaks >= MAX_BREAKS:
                 self._end(job, job.replies(Reply(UNREACHABLE, f"4.4.2 {error}")))
             else:
@@ -200,6 +226,8 @@ class Lane:
             self._log(f"lane={self._way.name} {error!r}")
             self._end(job, job.replies(Reply(UNREACHABLE, f"4.3.0 {error!r}")))
             return None, None
+        if self._limit < self._way.connections and self._load >= self._limit:
+            self._limit += 1  # it takes what it gets, and there is more
         self._end(job, replies)
         return connection, following
 
@@ -211,6 +239,7 @@ class Lane:
             except Gone:
                 if after is job.heir:
                     job.heir = None
+                    self._load -= 1
                     after.done(after.replies(GONE))  # what it would have held, the job still holds
                 else:
                     self._end(after, after.replies(GONE))
@@ -226,7 +255,7 @@ class Lane:
                 job.heir = waiting.popleft()
                 return job.heir
         # As long as more connections may be opened, it goes out sooner on one of those.
-        return self._jobs.popleft() if self._jobs and len(self._workers) >= self._way.connections else None
+        return self._jobs.popleft() if self._jobs and len(self._workers) >= self._limit else None
 
     def _give_back(self, job: Job, after: Job) -> None:
         """What was to follow a job waits where it waited."""
@@ -237,47 +266,53 @@ class Lane:
             self._jobs.appendleft(after)
 
     async def _connect(self) -> Connection:
-        """Raises Refusal, Undeliverable, and, where mail does not wait here, Disconnected."""
-        if not self._way.patient:
-            return await self._connect_or_pause()
+        """Raises Undeliverable, Refusal, and, where mail does not wait here, Disconnected."""
         while True:
-            if self._down:
-                async with self._connecting:  # one at a time while it is down
-                    connection = await self._attempt()
-            else:
-                connection = await self._attempt()
-            if connection:
-                return connection
-            await asyncio.sleep(PROBE_SECONDS)
-
-    async def _connect_or_pause(self) -> Connection:
-        loop = asyncio.get_running_loop()
-        if loop.time() < self._until:
-            raise Disconnected("the destination is down, and was tried a moment ago")
-        try:
-            connection = await self._way.connect()
-        except (Disconnected, Refusal, LookupError, ValueError) as error:
-            if loop.time() >= self._until:  # or else somebody who tried at the same time has said so
-                self._until = loop.time() + self._pause
-                self._pause = min(2 * self._pause, LONGEST_PAUSE)
-                self._log(f"unreachable lane={self._way.name} {error}")
-            if isinstance(error, Disconnected | Refusal):
+            if asyncio.get_running_loop().time() < self._until:
+                raise self._why.with_traceback(None)
+            try:
+                if self._down:
+                    async with self._connecting:  # one at a time while it is down
+                        connection = await self._way.connect()
+                else:
+                    connection = await self._way.connect()
+            except Refusal as error:
+                if len(self._workers) == 1 or isinstance(error, LoginRefused):
+                    self._leave_alone(error)
                 raise
-            raise Disconnected(str(error)) from error
-        self._until, self._pause = 0.0, FIRST_PAUSE
-        return connection
+            except (Disconnected, LookupError, ValueError) as error:
+                if not self._way.patient:
+                    why = error if isinstance(error, Disconnected) else Disconnected(str(error))
+                    self._leave_alone(why)
+                    raise why from error
+                self._tell(down=True, why=str(error))
+                await asyncio.sleep(PROBE_SECONDS)
+            else:
+                self._until, self._pause = 0.0, FIRST_PAUSE
+                self._tell(down=False)
+                return connection
 
-    async def _attempt(self) -> Connection | None:
-        try:
-            connection = await self._way.connect()
-        except (Disconnected, LookupError, ValueError) as error:
-            if not self._down:
-                self._down = True
-                metrics.UNREACHABLE.labels(self._way.label).set(1)
-                self._log(f"unreachable lane={self._way.name} {error}")
-            return None
-        if self._down:
-            self._down = False
-            metrics.UNREACHABLE.labels(self._way.label).set(0)
-            self._log(f"reachable again lane={self._way.name}")
-        return connection
+    def _leave_alone(self, why: Disconnected | Refusal) -> None:
+        """Nothing is tried for a while, which grows."""
+        now = asyncio.get_running_loop().time()
+        if now >= self._until:  # or else somebody who tried at the same time has said so
+            self._why, self._limit = why, self._limit if self._way.patient else 1
+            self._until = now + self._pause
+            self._pause = min(2 * self._pause, LONGEST_PAUSE)
+            self._log(f"unreachable lane={self._way.name} {why}")
+
+    def _tell(self, down: bool, why: str = "") -> None:
+        """Whether a destination for which mail waits here can be reached."""
+        if self._way.patient and down is not self._down:
+            self._down = down
+            metrics.UNREACHABLE.labels(self._way.label).set(down)
+            self._log(f"{'unreachable' if down else 'reachable again'} lane={self._way.name} {why}".strip())
+
+
+def _put_off_by(refusal: Refusal) -> Reply:
+    """What a message is told that was not even asked for. Never permanent: it is no fault of the message."""
+    reply = refusal.reply
+    code = reply.code if not reply.permanent else UNREACHABLE
+    if isinstance(refusal, LoginRefused):
+        return Reply(code, f"4.7.8 our login was refused: {reply}", urgent=True)
+    return Reply(code, reply.text)

@@ -2,9 +2,20 @@
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from mailpods.delivery import verdicts
+
 DELIVERED = Counter("mail_delivery_delivered", "Copies that a destination took, by lane.", ["lane"])
-DEFERRED = Counter("mail_delivery_deferred", "Recipients put off to be tried again.")
-FAILED = Counter("mail_delivery_failed", "Recipients given up for good; their senders are told.")
+DEFERRED = Counter(
+    "mail_delivery_deferred", "Recipients put off to be tried again, by what the reply means.", ["class"]
+)
+FAILED = Counter(
+    "mail_delivery_failed",
+    "Recipients given up for good, whose senders are told, by what the reply means.",
+    ["class"],
+)
+for _name in verdicts.NAMES:  # there from the start, or the first of its class would be no rise
+    DEFERRED.labels(_name)
+    FAILED.labels(_name)
 NOTIFICATIONS = Counter("mail_delivery_notifications", "Delivery status notifications made (RFC 3464).")
 ACTIVE = Gauge(
     "mail_delivery_active", "Messages in memory, under way or waiting.", multiprocess_mode="livesum"

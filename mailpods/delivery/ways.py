@@ -11,7 +11,7 @@ from mailpods.directory.records import AccountId, DomainName, Server, Smarthost
 
 SMTP_PORT = 25
 STORE_CONNECTIONS = 10  # more do not make Dovecot faster
-REMOTE_CONNECTIONS = 5  # what even a small server takes from one client
+REMOTE_CONNECTIONS = 20  # at a time, where a server takes so many
 MAX_ATTEMPTS = 10  # addresses of one domain that are tried in a row
 CONNECT_SECONDS = 10.0  # to one of them
 

@@ -1,5 +1,6 @@
 """Follows an address through the directory: mailbox, alias, catch-all, smarthost, or nowhere, and why."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -7,6 +8,7 @@ from typing import Protocol
 from mailpods.directory.records import AccountId, Address, AddressEntry, Domain, DomainName, Server
 from mailpods.routing import routes
 from mailpods.routing.patterns import matches_address
+from mailpods.routing.srs import Srs
 
 MAX_DEPTH = 20  # aliases in a row
 MAX_RESULTS = 1000  # places that one address may lead to
@@ -59,8 +61,9 @@ class _Walk:
 class Router:
     """Routes by the directory as it is at each call."""
 
-    def __init__(self, directory: Directory) -> None:
+    def __init__(self, directory: Directory, srs: Srs | None = None) -> None:
         self._directory = directory
+        self._srs = srs
 
     def route(self, address: Address, may_relay: bool) -> Outcome:
         """Where mail to the address goes. `may_relay`: the client may send to other servers."""
@@ -184,6 +187,8 @@ class Router:
         server = self._directory.server
         if local in POSTMASTERS and server and server.postmasters:
             return AddressEntry("postmasters", targets=server.postmasters), "external postmasters"
+        if self._srs and (sender := self._srs.reverse(local, time.time())):
+            return AddressEntry("SRS", targets=(Address(sender),)), "the bounce of a forward"
         if domain and domain.catch_all:
             return AddressEntry("catch-all", targets=(domain.catch_all,)), "catch-all"
         return None, ""

@@ -8,6 +8,7 @@ from mailpods.directory.reader import DirectoryReader
 from mailpods.directory.records import AccountId, Address
 from mailpods.routing.router import Refused, Router
 from mailpods.smtp import policy, screening
+from mailpods.smtp.hub import srs
 from mailpods.smtp.names import Names
 from mailpods.smtp.policy import Facts
 from mailpods.smtp.settings import Settings
@@ -25,7 +26,7 @@ async def explain(
     address = query.get("address", "")
     if not address:
         raise ValueError("say which: ?address=")
-    router = Router(reader)
+    router = Router(reader, srs())
     if not any(query.get(key) for key in QUESTION):
         return router.explain(address)
     server = reader.server

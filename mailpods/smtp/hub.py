@@ -1,6 +1,7 @@
 """What the sessions of one worker share, and what it may cost: connections, bytes in memory, time."""
 
 import asyncio
+import os
 import resource
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING
 from mailpods.admin.log import logger
 from mailpods.directory.reader import DirectoryReader
 from mailpods.routing.router import Router
+from mailpods.routing.srs import Srs
 from mailpods.smtp import metrics
 from mailpods.smtp.clients import ClientCounts
 from mailpods.smtp.dovecot_auth import DovecotAuth
@@ -21,6 +23,12 @@ if TYPE_CHECKING:
     from mailpods.smtp.session import Session
 
 log = logger("smtp")
+
+
+def srs() -> Srs | None:
+    """By the installation's key, which is in the environment; None on a machine that has none."""
+    key = os.environ.get("INSTALLATION_KEY")
+    return Srs(key) if key else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +62,8 @@ class Hub:
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self.reader = reader
-        self.router = Router(reader)
+        self.srs = srs()
+        self.router = Router(reader, self.srs)
         self.spool = spool
         self.auth = auth
         self.quota = QuotaStatus()

@@ -70,9 +70,9 @@ async def _run(
         raise SystemExit(1) from error
     dns = Resolvers(reader)
     hub = Hub(reader, spool, DovecotAuth(options.auth_socket, log), certificate, clients, Names(dns))
-    deliverers = [Deliverer(reader, spool, dns, log)]
+    deliverers = [Deliverer(reader, spool, dns, log, hub.srs)]
     left = _left_behind(options.spool, options.workers) if number == 0 else []
-    deliverers += [Deliverer(reader, orphan, dns, log) for orphan in left]
+    deliverers += [Deliverer(reader, orphan, dns, log, hub.srs) for orphan in left]
     for deliverer in deliverers:
         deliverer.start()
     acceptor = Acceptor(

@@ -16,6 +16,12 @@ class Recipient:
     notify: str | None = None
     orcpt: str | None = None
 
+    @property
+    def original(self) -> str:
+        """The address before anything was forwarded."""
+        kind, _, address = (self.orcpt or "").partition(";")
+        return address if kind.lower() == "rfc822" else self.address
+
 
 @dataclass(frozen=True, slots=True)
 class Envelope:

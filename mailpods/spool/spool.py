@@ -21,9 +21,9 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ LOG = logging.getLogger(__name__)
 
 INLINE_BYTES = 128 * 1024  # bodies up to this lie in the database: one sync instead of three
 MAX_WAITING_BYTES = 256 * 1024 * 1024  # in the queue of the writer: beyond, 452
+HELD = 1e12  # as next_try: an administrator holds the recipient back; seconds since the epoch
 RESERVE_BYTES = 64 * 1024 * 1024  # left free on the disk, for delivery's own writes
 BALLAST_BYTES = 1024 * 1024  # in a file that is given up when others filled the disk to the last byte
 CHECK_SECONDS = 1.0  # between looks at the free space
@@ -48,7 +49,8 @@ CREATE TABLE IF NOT EXISTS message (
     client_ip TEXT NOT NULL, helo TEXT NOT NULL, protocol TEXT NOT NULL,
     account TEXT, smtputf8 INTEGER NOT NULL, body_8bit INTEGER NOT NULL,
     size INTEGER NOT NULL,
-    body BLOB  -- NULL: in the file named by id
+    body BLOB,  -- NULL: in the file named by id
+    warned INTEGER NOT NULL DEFAULT 0  -- 1: its sender knows that it waits
 );
 CREATE TABLE IF NOT EXISTS recipient (
     message INTEGER NOT NULL REFERENCES message(number) ON DELETE CASCADE,
@@ -87,19 +89,26 @@ class SpoolClosed(SpoolError):
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """A message with those of its recipients whose time has come."""
+    """A message with some of its recipients: those whose time has come, unless something else is said."""
 
     id: MessageId
     envelope: Envelope
     recipients: tuple[Recipient, ...]
     attempts: int  # of the recipient that was tried most often
+    next_try: float = 0.0  # when the first of them was to be tried, seconds since the epoch
+    warned: bool = False  # its sender knows that it waits
+    replies: Mapping[Address, str] = field(default_factory=dict)  # the last one about each
+
+
+Cursor = tuple[float, int]  # how far due() has read
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What became of one recipient: done (`next_try` None), or to be tried again then.
 
-    `instead`: these take its place, as when some of an alias' targets have their copy already.
+    `instead`: these take its place, as when some of an alias' targets have their copy already; it stays their
+    `orcpt`. `tried`: this was an attempt.
     """
 
     id: MessageId
@@ -107,6 +116,14 @@ class Outcome:
     next_try: float | None
     reply: str = ""
     instead: tuple[Address, ...] = ()
+    tried: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class _Warned:
+    """The sender of a message knows that it waits."""
+
+    id: MessageId
 
 
 @dataclass
@@ -129,7 +146,7 @@ class _Settled:
             self.loop.call_soon_threadsafe(self.then, self.id)
 
 
-_Report = Outcome | _Settled
+_Report = Outcome | _Warned | _Settled
 _AWAKE = object()  # in the queue of the writer: there are reports again
 
 
@@ -167,6 +184,8 @@ class Spool:
         fcntl.flock(spool._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         database = spool._connect()
         database.executescript(_SCHEMA)
+        if "warned" not in {row[1] for row in database.execute("PRAGMA table_info(message)")}:
+            database.execute("ALTER TABLE message ADD COLUMN warned INTEGER NOT NULL DEFAULT 0")
         spool._take_ballast()
         named = {row[0] for row in database.execute("SELECT id FROM message WHERE body IS NULL")}
         for file in spool._bodies.iterdir():
@@ -231,6 +250,10 @@ class Spool:
     def report(self, outcome: Outcome) -> None:
         """Note what became of a recipient, soon. The last one of a message removes it."""
         self._report(outcome)
+
+    def warned(self, message: MessageId) -> None:
+        """Note, soon, that the sender knows that the message waits."""
+        self._report(_Warned(message))
 
     def settled(self, message: MessageId, then: Callable[[MessageId], None]) -> None:
         """Call `then` on the running loop once all that was reported so far is committed."""
@@ -310,6 +333,9 @@ class Spool:
             database.execute("BEGIN IMMEDIATE")
             _insert(database, accepts)
             files = _note(database, [report for report in reports if isinstance(report, Outcome)])
+            told = [(report.id,) for report in reports if isinstance(report, _Warned)]
+            if told:
+                database.executemany("UPDATE message SET warned = 1 WHERE id = ?", told)
             database.execute("COMMIT")
         except (OSError, sqlite3.DatabaseError) as error:
             self._roll_back(database, accepts)
@@ -363,30 +389,63 @@ class Spool:
 
     # ---- what delivery reads ----
 
-    def due(self, now: float, limit: int, skip: frozenset[MessageId] = frozenset()) -> list[Due]:
-        """At most `limit` messages with recipients to be tried by `now`, the longest due first."""
+    def due(
+        self, after: float, until: float, limit: int, start: Cursor | None = None
+    ) -> tuple[list[Due], Cursor | None]:
+        """At most `limit` messages with recipients whose time came after `after` and by `until`, in order.
+
+        Returns where to go on, None at the end. Times are seconds since the epoch.
+        """
         rows = self._reader.execute(
-            "SELECT m.id, m.sender, m.received_at, m.client_ip, m.helo, m.protocol, m.account, m.smtputf8, "
-            "m.body_8bit, r.address, r.notify, r.orcpt, r.attempts FROM recipient r "
-            "JOIN message m ON m.number = r.message WHERE r.next_try <= ? ORDER BY r.next_try",
-            (now,),
+            f"SELECT {_DUE}, m.number FROM recipient r JOIN message m ON m.number = r.message "
+            "WHERE r.next_try > ? AND r.next_try <= ? AND (r.next_try, r.message) > (?, ?) "
+            "ORDER BY r.next_try, r.message",
+            (after, until, *(start or (after, 0))),
         )
-        found: dict[MessageId, tuple[Any, list[Recipient], int]] = {}
+        groups: list[list[tuple[Any, ...]]] = []
+        end: Cursor | None = None
         for row in rows:
-            message = MessageId(row[0])
-            if message in skip:
-                continue
-            recipients, attempts = found[message][1:] if message in found else ([], 0)
-            recipients.append(Recipient(*row[9:12]))
-            found[message] = (row, recipients, max(attempts, row[12]))
-            if len(found) > limit:
-                del found[message]
+            if groups and groups[-1][0][-1] == row[-1] and groups[-1][0][_NEXT_TRY] == row[_NEXT_TRY]:
+                groups[-1].append(row)
+            elif len(groups) == limit:
+                end = (groups[-1][0][_NEXT_TRY], groups[-1][0][-1])
                 break
+            else:
+                groups.append([row])
         rows.close()  # a statement that is not at its end would hold back the checkpoints of the WAL
-        return [
-            Due(message, _envelope(row, recipients), tuple(recipients), attempts)
-            for message, (row, recipients, attempts) in found.items()
-        ]
+        return [_due(group) for group in groups], end
+
+    def message(self, id: MessageId, now: float) -> Due | None:
+        """A message with the recipients that are due now; None if there are none."""
+        rows = self._reader.execute(
+            f"SELECT {_DUE} FROM message m JOIN recipient r ON r.message = m.number "
+            "WHERE m.id = ? AND r.next_try <= ?",
+            (id, now),
+        ).fetchall()
+        return _due(rows) if rows else None
+
+    def older(self, received: float, limit: int, start: int = 0) -> tuple[list[Due], int]:
+        """At most `limit` messages of before `received`, the oldest first, with all recipients not held.
+
+        Begins behind the message of number `start`; returns that of the last one. Those that came from
+        another spool are found when they are the oldest here.
+        """
+        found: list[Due] = []
+        rows = self._reader.execute(
+            "SELECT number, received_at FROM message WHERE number > ? ORDER BY number LIMIT ?", (start, limit)
+        ).fetchall()
+        for number, received_at in rows:
+            if received_at >= received:
+                break
+            start = number
+            recipients = self._reader.execute(
+                f"SELECT {_DUE} FROM message m JOIN recipient r ON r.message = m.number "
+                "WHERE m.number = ? AND r.next_try < ?",
+                (number, HELD),
+            ).fetchall()
+            if recipients:
+                found.append(_due(recipients))
+        return found, start
 
     def body(self, message: MessageId) -> bytes:
         """The message as it was accepted. Raises KeyError when it is done."""
@@ -416,7 +475,7 @@ def _insert(database: sqlite3.Connection, accepts: Sequence[_Accept]) -> None:
     for accept in accepts:
         envelope, body = accept.envelope, accept.body
         number = database.execute(
-            "INSERT INTO message VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO message VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)",
             (
                 accept.id,
                 envelope.sender,
@@ -467,25 +526,43 @@ def _put_off(database: sqlite3.Connection, outcome: Outcome) -> None:
     if row is None:
         return
     database.execute(
-        "UPDATE recipient SET attempts = attempts + 1, next_try = ?, reply = ? "
-        "WHERE message = ? AND address = ?",
-        (outcome.next_try, outcome.reply, row[0], outcome.address),
+        "UPDATE recipient SET attempts = attempts + ?, next_try = ?, reply = ? "
+        "WHERE message = ? AND address = ? AND next_try < ?",  # what an administrator holds stays so
+        (outcome.tried, outcome.next_try, outcome.reply, row[0], outcome.address, HELD),
     )
     if outcome.instead:
         copy = (
             "INSERT OR IGNORE INTO recipient "
             "(message, address, notify, orcpt, next_try, attempts, reply) "
-            "SELECT message, ?, notify, orcpt, next_try, attempts, reply FROM recipient "
+            "SELECT message, ?, notify, coalesce(orcpt, 'rfc822;' || address), next_try, attempts, reply "
+            "FROM recipient "
             "WHERE message = ? AND address = ?"
         )
         database.executemany(copy, [(to, row[0], outcome.address) for to in outcome.instead])
         database.execute("DELETE FROM recipient WHERE message = ? AND address = ?", (row[0], outcome.address))
 
 
-def _envelope(row: tuple[Any, ...], recipients: list[Recipient]) -> Envelope:
-    fields = dict(zip(_ENVELOPE, row[1:9], strict=True))
-    fields["smtputf8"], fields["body_8bit"] = bool(fields["smtputf8"]), bool(fields["body_8bit"])
-    return Envelope(recipients=tuple(recipients), **fields)
-
-
 _ENVELOPE = ("sender", "received_at", "client_ip", "helo", "protocol", "account", "smtputf8", "body_8bit")
+_DUE = ", ".join(
+    [
+        *(f"m.{name}" for name in ("id", *_ENVELOPE, "warned")),
+        *(f"r.{name}" for name in ("address", "notify", "orcpt", "attempts", "next_try", "reply")),
+    ]
+)
+_NEXT_TRY = 14  # its column
+
+
+def _due(rows: Sequence[tuple[Any, ...]]) -> Due:
+    """Of the rows of one message, with the columns of _DUE."""
+    recipients = tuple(Recipient(*row[10:13]) for row in rows)
+    fields = dict(zip(_ENVELOPE, rows[0][1:9], strict=True))
+    fields["smtputf8"], fields["body_8bit"] = bool(fields["smtputf8"]), bool(fields["body_8bit"])
+    return Due(
+        MessageId(rows[0][0]),
+        Envelope(recipients=recipients, **fields),
+        recipients,
+        attempts=max(row[13] for row in rows),
+        next_try=rows[0][_NEXT_TRY],
+        warned=bool(rows[0][9]),
+        replies={row[10]: row[15] for row in rows if row[15]},
+    )

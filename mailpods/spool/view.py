@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ _CONDITIONS = {
 _MESSAGE = (
     "id",
     *("sender", "received_at", "client_ip", "helo", "protocol", "account", "smtputf8", "body_8bit", "size"),
+    "warned",
 )
 _RECIPIENT = ("address", "notify", "orcpt", "attempts", "next_try", "reply")
 
@@ -60,7 +62,9 @@ class QueueView:
         """Try the chosen recipients now. Returns how many. Raises ValueError if nothing is chosen."""
         where, values = _where(which)
         with self._open() as database:
-            return database.execute(f"UPDATE recipient SET next_try = 0 WHERE {where}", values).rowcount
+            return database.execute(
+                f"UPDATE recipient SET next_try = ? WHERE {where}", (time.time(), *values)
+            ).rowcount
 
     def delete(self, which: Mapping[str, str]) -> int:
         """Remove the chosen recipients, without a word to their senders. Returns how many."""
@@ -103,7 +107,9 @@ class QueueView:
         if disk.f_bavail * disk.f_frsize < RESERVE_BYTES + len(body):
             raise OSError("no space is left for mail")
         values = [record[name] for name in _MESSAGE]
-        recipients = [[each[name] for name in _RECIPIENT] for each in record["recipients"]]
+        # What was due there is due here from now on: the spool's reader looks no further back.
+        due = [{**each, "next_try": max(each["next_try"], time.time())} for each in record["recipients"]]
+        recipients = [[each[name] for name in _RECIPIENT] for each in due]
         with self._open() as database:
             database.execute("PRAGMA synchronous=FULL")
             # Its body lies in the database whatever its size: files are its owner's to write and to remove.

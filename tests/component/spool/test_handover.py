@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,7 +37,7 @@ def peer(tmp_path: Path) -> Iterator[tuple[str, Path]]:
     spool.close()
 
 
-def fill(folder: Path) -> list[dict[str, object]]:
+def fill(folder: Path) -> list[dict[str, Any]]:
     """Two messages, one of which was tried before; the spool is closed then. Returns its queue."""
 
     async def run() -> None:
@@ -55,6 +56,11 @@ def fill(folder: Path) -> list[dict[str, object]]:
     return QueueView(folder).queue({})
 
 
+def state(queue: list[dict[str, Any]], now: float) -> list[tuple[Any, ...]]:
+    """All of a queue, but when exactly what is due came due."""
+    return sorted(tuple({**each, "next_try": max(each["next_try"], now)}.values()) for each in queue)
+
+
 def test_everything_of_a_message_moves(tmp_path: Path, peer: tuple[str, Path]) -> None:
     before = fill(tmp_path / "ours")
     view = QueueView(tmp_path / "ours")
@@ -63,7 +69,10 @@ def test_everything_of_a_message_moves(tmp_path: Path, peer: tuple[str, Path]) -
     assert handover.hand_over([view], [dead, peer[0]], KEY, 20, said.append) == (2, 0)
     assert said[0].startswith(dead) and view.queue({}) == [] and view.ids() == []
     assert not list((tmp_path / "ours" / "bodies").iterdir())
-    assert QueueView(peer[1]).queue({}) == before
+    after = QueueView(peer[1]).queue({})
+    now = time.time()
+    assert all(now - 60 < each["next_try"] for each in after)  # what was due is due now
+    assert state(after, now) == state(before, now)
     other = QueueView(peer[1])
     assert [other.whole(id)[1] for id in other.ids()] == BODIES
     record, _ = other.whole(other.ids()[0])

@@ -44,7 +44,7 @@ def test_a_message_comes_back_byte_for_byte(spool: Spool, size: int) -> None:
     body = random.Random(size).randbytes(size)
     given = envelope("info@a.test", "anna@a.test")
     message = asyncio.run(spool.accept(given, body))
-    (due,) = spool.due(time.time(), 10)
+    (due,), _ = spool.due(0, time.time(), 10)
     assert (due.id, due.attempts) == (message, 0)
     assert due.envelope.sender == given.sender and set(due.recipients) == set(given.recipients)
     assert spool.body(message) == body
@@ -58,8 +58,8 @@ def test_a_recipient_is_tried_again_when_it_is_time_and_the_last_one_ends_the_me
     spool.report(Outcome(message, Address("anna@a.test"), later, "451 busy"))
     spool.report(Outcome(message, Address("info@a.test"), None))
     wait_for(tmp_path, 1)
-    assert spool.due(time.time(), 10) == []
-    (due,) = spool.due(later, 10)
+    assert spool.due(0, time.time(), 10) == ([], None)
+    (due,), _ = spool.due(0, later, 10)
     assert [r.address for r in due.recipients] == ["anna@a.test"] and due.attempts == 1
     (waiting,) = QueueView(tmp_path).queue({})
     assert (waiting["reply"], waiting["next_try"]) == ("451 busy", later)
@@ -77,9 +77,9 @@ def test_an_administrator_may_retry_or_delete_what_waits(spool: Spool, tmp_path:
     wait_for(tmp_path, 1)
     assert QueueView(tmp_path).retry({"address": "info@a.test"}) == 1
     deadline = time.monotonic() + 10
-    while not spool.due(time.time(), 10) and time.monotonic() < deadline:
+    while not spool.due(0, time.time(), 10)[0] and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert spool.due(time.time(), 10)[0].id == first
+    assert spool.due(0, time.time(), 10)[0][0].id == first
     assert QueueView(tmp_path).delete({"id": first}) == 1
     wait_for(tmp_path, 0)
 
@@ -93,7 +93,7 @@ def test_a_message_that_cannot_be_written_does_not_take_others_with_it(spool: Sp
 
     bad, good = asyncio.run(both())
     assert isinstance(bad, SpoolError) and isinstance(good, str)
-    assert [due.id for due in spool.due(time.time(), 10)] == [good]
+    assert [due.id for due in spool.due(0, time.time(), 10)[0]] == [good]
 
 
 def test_a_closed_spool_takes_nothing(tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_kill_at_any_moment_loses_nothing_that_was_acknowledged(tmp_path: Path) 
         process.wait()
         acknowledged.update(line.decode().split() for line in lines if line.endswith(b"\n"))  # type: ignore[misc]
         spool = Spool.open(tmp_path)
-        there = {due.id for due in spool.due(time.time(), 1_000_000)}
+        there = {due.id for due in spool.due(0, time.time(), 1_000_000)[0]}
         assert acknowledged.keys() <= there
         files = {file.name for file in (tmp_path / "bodies").iterdir()}
         assert files <= there

@@ -1,0 +1,42 @@
+"""What waits for one destination: a queue for each tenant, and turns among them."""
+
+from collections import OrderedDict, deque
+
+from mailpods.spool.message import MessageId
+
+Tenant = str  # number of a domain that is served here, or "" for the rest of the world
+
+
+class Turns:
+    """Each tenant gives one message in turn, its oldest: ten of one are not behind 100,000 of another.
+
+    Messages are named, not held: a million of them are some 80 MiB.
+    """
+
+    def __init__(self) -> None:
+        self._queues: OrderedDict[Tenant, deque[MessageId]] = OrderedDict()  # the next one's turn first
+        self._count = 0
+
+    def add(self, tenant: Tenant, message: MessageId) -> None:
+        """At the end of the tenant's queue."""
+        queue = self._queues.get(tenant)
+        if queue is None:
+            queue = self._queues[tenant] = deque()
+        queue.append(message)
+        self._count += 1
+
+    def next(self) -> MessageId:
+        """Take the next one. Raises KeyError if nothing waits."""
+        tenant, queue = self._queues.popitem(last=False)
+        message = queue.popleft()
+        if queue:
+            self._queues[tenant] = queue
+        self._count -= 1
+        return message
+
+    def __len__(self) -> int:
+        return self._count
+
+    def tenants(self) -> dict[Tenant, int]:
+        """How many messages of each tenant wait."""
+        return {tenant: len(queue) for tenant, queue in self._queues.items()}

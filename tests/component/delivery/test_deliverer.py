@@ -1,0 +1,286 @@
+"""What waits is sent in turn: by destination, by tenant, again after a start, or back to its sender."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from mailpods.delivery import deliverer, lane
+from mailpods.delivery.deliverer import Deliverer
+from mailpods.delivery.resolver import Resolvers
+from mailpods.directory.reader import DirectoryReader
+from mailpods.directory.records import (
+    Account,
+    AccountId,
+    Address,
+    AddressEntry,
+    Bucket,
+    Domain,
+    DomainName,
+    Route,
+    Server,
+    Shard,
+    Smarthost,
+)
+from mailpods.directory.shards import SERVER_FILE, encode, encode_server, file_name
+from mailpods.routing.srs import Srs
+from mailpods.spool.message import Envelope, MessageId, Recipient
+from mailpods.spool.spool import Spool
+from mailpods.spool.view import QueueView
+from tests.support.peer import HANG, Peer, peer
+
+Behaviour = dict[str, Any]  # fields of a Peer
+INFO = AccountId("7/info")
+ENTRIES = {
+    Address("info@a.test"): AddressEntry("Mailbox t/info", INFO),
+    Address("both@a.test"): AddressEntry(
+        "MailAlias t/both", targets=(Address("info@a.test"), Address("x@far.test"))
+    ),
+}
+
+
+def directory(folder: Path, peers: dict[str, Peer], store: Peer, **server: object) -> DirectoryReader:
+    """A directory whose delivery rules lead the domains to the peers."""
+    routes = tuple(
+        Route(domain, recipient=domain, via=Smarthost("127.0.0.1", each.port, "none", *credentials))
+        for domain, each in peers.items()
+        for credentials in [("user", "wrong") if "AUTH" in each.says else ()]
+    )
+    shard = Shard(f"127.0.0.1:{store.port}", "127.0.0.1:1")
+    record = Server("mx.a.test", routes=routes, shards=(shard,), direct=True)
+    accounts = {INFO: Account(Address("info@a.test"), 0)}
+    bucket = Bucket({DomainName("a.test"): Domain(7)}, ENTRIES, accounts)
+    folder.mkdir(exist_ok=True)
+    (folder / SERVER_FILE).write_bytes(encode_server(record))
+    (folder / file_name(0)).write_bytes(encode(bucket))
+    reader = DirectoryReader(folder, 1)
+    reader.refresh()
+    return reader
+
+
+class House:
+    """A spool and its deliverer, which may be started again."""
+
+    def __init__(self, folder: Path, reader: DirectoryReader) -> None:
+        self._folder, self._reader = folder / "spool", reader
+        self.log: list[str] = []
+        self.spool = Spool.open(self._folder)
+        self._deliverer: Deliverer | None = None
+
+    def start(self) -> None:
+        dns = Resolvers(self._reader)
+        self._deliverer = Deliverer(self._reader, self.spool, dns, self.log.append, Srs("key"))
+        self._deliverer.start()
+
+    async def stop(self) -> None:
+        if self._deliverer:
+            await self._deliverer.stop(0)
+            self._deliverer = None
+        self.spool.close()
+
+    async def take(
+        self,
+        *to: str,
+        account: str | None = "7/info",
+        sender: str = "info@a.test",
+        at: float | None = None,
+    ) -> MessageId:
+        envelope = Envelope(
+            sender,
+            tuple(Recipient(Address(each)) for each in to),
+            at or time.time(),
+            account=AccountId(account) if account else None,
+        )
+        return await self.spool.accept(envelope, f"Subject: to {to[0]}\r\n\r\nhello\r\n".encode())
+
+    @property
+    def queue(self) -> list[dict[str, object]]:
+        return QueueView(self._folder).queue({})
+
+
+@asynccontextmanager
+async def house(tmp_path: Path, peers: dict[str, Peer], store: Peer) -> AsyncIterator[House]:
+    made = House(tmp_path, directory(tmp_path / "directory", peers, store))
+    try:
+        yield made
+    finally:
+        await made.stop()
+
+
+async def until(what: Callable[[], object], seconds: float = 20) -> None:
+    async with asyncio.timeout(seconds):
+        while not what():
+            await asyncio.sleep(0.01)
+
+
+def run(
+    tmp_path: Path,
+    use: Callable[[House, dict[str, Peer], Peer], Awaitable[None]],
+    domains: Sequence[str] = ("far.test",),
+    **behaviour: Behaviour,
+) -> None:
+    """Run a story with a peer for each domain, one of which may behave in its own way, and a store."""
+
+    async def story() -> None:
+        async with AsyncExitStack() as stack:
+            peers = {
+                name: await stack.enter_async_context(peer(**behaviour.get(name.partition(".")[0], {})))
+                for name in domains
+            }
+            store = await stack.enter_async_context(peer())
+            async with house(tmp_path, peers, store) as made:
+                await use(made, peers, store)
+
+    asyncio.run(story())
+
+
+def test_ten_messages_of_one_tenant_are_not_behind_the_thousands_of_another(tmp_path: Path) -> None:
+    async def story(house: House, peers: dict[str, Peer], store: Peer) -> None:
+        for n in range(1500):
+            await house.take(f"many{n}@far.test", account="7/info")
+        for n in range(10):
+            await house.take(f"few{n}@far.test", account="8/anna", sender="anna@b.test")
+        house.start()
+        there = peers["far.test"]
+        await until(lambda: len(there.taken) == 1510)
+        last = max(n for n, address in enumerate(there.recipients()) if address.startswith("few"))
+        assert last < 100
+        await until(lambda: house.queue == [])
+        assert len(set(there.recipients())) == 1510
+
+    run(tmp_path, story)
+
+
+def test_destinations_that_hang_or_defer_hold_up_nobody(tmp_path: Path) -> None:
+    async def story(house: House, peers: dict[str, Peer], store: Peer) -> None:
+        house.start()
+        for n in range(300):
+            for domain in ("hangs.test", "defers.test"):
+                await house.take(f"x{n}@{domain}")
+        for n in range(50):
+            await house.take(f"x{n}@far.test", "info@a.test")
+        await until(lambda: len(peers["far.test"].taken) == len(store.taken) == 50)
+        assert peers["hangs.test"].open == 1  # nobody waits there in numbers
+        assert peers["hangs.test"].taken == peers["defers.test"].taken == []
+
+    hangs: Behaviour = {"says": {"CONNECT": HANG}}
+    defers: Behaviour = {"says": {"RCPT": "450 4.2.0 later"}}
+    run(tmp_path, story, ("far.test", "hangs.test", "defers.test"), hangs=hangs, defers=defers)
+
+
+def test_a_server_gets_more_connections_as_it_proves_to_take_them(tmp_path: Path) -> None:
+    async def story(house: House, peers: dict[str, Peer], store: Peer) -> None:
+        for n in range(400):
+            await house.take(f"x{n}@far.test")
+        house.start()
+        await until(lambda: len(peers["far.test"].taken) == 400)
+        assert 3 < peers["far.test"].most <= 20
+
+    run(tmp_path, story)
+
+
+def test_what_leads_to_several_places_reaches_each_once(tmp_path: Path) -> None:
+    async def story(house: House, peers: dict[str, Peer], store: Peer) -> None:
+        house.start()
+        for _ in range(20):
+            await house.take("both@a.test", "info@a.test", account=None)
+        await until(lambda: house.queue == [])
+        assert peers["far.test"].recipients() == ["x@far.test"] * 20
+        assert store.recipients().count("7/info") == 40  # as a target of both@, and by itself
+
+    run(tmp_path, story)
+
+
+def test_a_start_finds_what_was_left_and_what_is_put_off_comes_again(tmp_path: Path) -> None:
+    async def story(house: House, peers: dict[str, Peer], store: Peer) -> None:
+        there = peers["far.test"]
+        there.says["RCPT"] = "450 4.2.0 later"
+        with patch.object(deliverer, "FIRST_RETRY", 2.0):
+            await house.take("left@far.test")
+            house.start()
+            await until(lambda: house.queue[0]["attempts"] == 1)
+            assert house.queue[0]["reply"] == "450 4.2.0 later"
+            del there.says["RCPT"]
+            await until(lambda: there.recipients() == ["left@far.test"])
+            await until(lambda: house.queue == [])
+
+    run(tmp_path, story)
+
+
+def test_after_five_days_the_sender_gets_it_back_with_the_last_reply(tmp_path: Path) -> None:
+    async def story(house: House, peers: dict[str, Peer], store: Peer) -> None:
+        with patch.object(deliverer, "SWEEP_SECONDS", 1.0), patch.object(deliverer, "LIFETIME", 3.0):
+            house.start()
+            await house.take("old@far.test")
+            await until(lambda: any("reply='450 4.2.0 later'" in line for line in house.log))
+            await until(lambda: store.recipients() == ["7/info"])
+        (_, _, text) = store.taken[0]
+        assert b"Action: failed" in text and b"delivery time expired: 450 4.2.0 later" in text
+        await until(lambda: house.queue == [])
+
+    run(tmp_path, story, far={"says": {"RCPT": "450 4.2.0 later"}})
+
+
+def test_a_sender_hears_once_that_a_message_waits(tmp_path: Path) -> None:
+    async def story(house: House, peers: dict[str, Peer], store: Peer) -> None:
+        with patch.object(deliverer, "SWEEP_SECONDS", 0.5):
+            house.start()
+            await house.take("slow@far.test", at=time.time() - 5 * 3600)
+            await until(lambda: store.taken)
+            await asyncio.sleep(3)
+        assert len(store.taken) == 1 and b"Action: delayed" in store.taken[0][2]
+        assert [each["recipient"] for each in house.queue] == ["slow@far.test"]
+
+    run(tmp_path, story, far={"says": {"RCPT": "450 4.2.0 later"}})
+
+
+def test_where_our_login_is_refused_mail_is_held_its_sender_told_and_nothing_hammered(tmp_path: Path) -> None:
+    async def story(house: House, peers: dict[str, Peer], store: Peer) -> None:
+        house.start()
+        for n in range(30):
+            await house.take(f"x{n}@far.test")
+        await until(lambda: len(store.taken) >= 1)
+        await asyncio.sleep(2)
+        assert len(house.queue) == 30  # nothing came back, nothing went
+        assert b"our login was refused: 535 5.7.8 wrong" in store.taken[0][2]
+        assert b"Action: delayed" in store.taken[0][2]
+        assert len(store.taken) <= 2
+        assert peers["far.test"].commands["AUTH"] <= 2
+
+    far: Behaviour = {"says": {"AUTH": "535 5.7.8 wrong"}, "extensions": ("PIPELINING", "AUTH PLAIN")}
+    run(tmp_path, story, far=far)
+
+
+def test_while_a_destination_is_down_its_mail_waits_and_is_not_tried_one_by_one(tmp_path: Path) -> None:
+    async def story(house: House, peers: dict[str, Peer], store: Peer) -> None:
+        with patch.object(lane, "FIRST_PAUSE", 1.0):
+            house.start()
+            for n in range(200):
+                await house.take(f"x{n}@far.test")
+            await asyncio.sleep(3)
+            tried = sum(bool(each["attempts"]) for each in house.queue)
+            assert 0 < tried < 20
+            del peers["far.test"].says["CONNECT"]
+            await until(lambda: len(set(peers["far.test"].recipients())) >= 180)
+
+    run(tmp_path, story, far={"says": {"CONNECT": "421 4.3.2 closed"}})
+
+
+def test_a_forward_leaves_under_an_address_of_ours_and_its_bounce_finds_back(tmp_path: Path) -> None:
+    async def story(house: House, peers: dict[str, Peer], store: Peer) -> None:
+        house.start()
+        await house.take("both@a.test", account=None, sender="x@sender.test")
+        await house.take("y@far.test", account="7/info")  # an own user's is no forward
+        await until(lambda: len(peers["far.test"].taken) == 2)
+        senders = {to[0]: sender for sender, to, _ in peers["far.test"].taken}
+        assert senders["y@far.test"] == "info@a.test"
+        assert senders["x@far.test"].startswith("SRS0=") and senders["x@far.test"].endswith("@a.test")
+        await house.take(senders["x@far.test"].lower(), account=None, sender="")
+        await until(lambda: peers["sender.test"].taken)
+        assert peers["sender.test"].recipients() == ["x@sender.test"]
+        assert [sender for sender, _, _ in store.taken] == ["x@sender.test"]  # within the house as it came
+
+    run(tmp_path, story, ("far.test", "sender.test"))
