@@ -12,10 +12,12 @@ import dns.message
 import dns.query
 import pytest
 from aiosmtpd.controller import Controller
+from mail_operator.reconciler.__main__ import PORT as OPERATOR_PORT
 
 from tests.cluster.flows import Flow, Recording
 from tests.cluster.ground.places import NODE_IP, POD_NETWORK, SERVICE_NETWORK
-from tests.cluster.house import ClusterHouse, kubectl
+from tests.cluster.house import NAMESPACE, ClusterHouse, fetched, kubectl
+from tests.cluster.operator import Operator
 from tests.support.installation import message, wait
 from tests.support.netpol import Direction, End, Labels, Opening, Pod, allowing, openings
 from tests.support.world import Sink
@@ -79,6 +81,51 @@ def test_mail_leaves_the_cluster_by_mx(house: ClusterHouse) -> None:
             return bool(sink.to("x@elsewhere.test"))
 
         wait(arrived, 60, "nothing arrived")
+
+
+# As a Prometheus in the cluster does; the namespace admits restricted pods alone.
+_SCRAPE = "import sys, urllib.request as r; [r.urlopen(u, timeout=10).read() for u in sys.argv[1:]]"
+_RESTRICTED = {
+    "runAsNonRoot": True,
+    "runAsUser": 65534,
+    "allowPrivilegeEscalation": False,
+    "capabilities": {"drop": ["ALL"]},
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+
+
+def scrape(*urls: str) -> None:
+    """Read what the URLs give, from a pod."""
+    image = fetched("StatefulSet", "main-smtp")["spec"]["template"]["spec"]["containers"][0]["image"]
+    container = {"name": "scrape", "image": image, "command": ["python3", "-c", _SCRAPE, *urls]}
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "scrape", "namespace": NAMESPACE},
+        "spec": {
+            "restartPolicy": "Never",
+            "automountServiceAccountToken": False,
+            "containers": [{**container, "securityContext": _RESTRICTED}],
+        },
+    }
+    kubectl("apply", "-f", "-", stdin=json.dumps(pod))
+
+    def ended() -> str | None:
+        phase = fetched("Pod", "scrape")["status"].get("phase")
+        return phase if phase in ("Succeeded", "Failed") else None
+
+    phase = wait(ended, 60)
+    assert phase == "Succeeded", kubectl("logs", "scrape", "-n", NAMESPACE)
+    kubectl("delete", "pod", "scrape", "-n", NAMESPACE)
+
+
+def test_metrics_are_read_from_within_the_cluster(house: ClusterHouse, operator: Operator) -> None:
+    pod, smtp = operator.pod(), fetched("Pod", "main-smtp-0")
+    assert pod
+    scrape(
+        f"http://{pod['status']['podIP']}:{OPERATOR_PORT}/metrics",
+        f"http://{smtp['status']['podIP']}:9100/metrics",
+    )
 
 
 def judge(
