@@ -29,6 +29,7 @@ from mail_operator.resources.mailserver import MailServer
 from mail_operator.resources.meta import API_VERSION, GROUP, ObjectRef
 
 QUIET_SECONDS, LONGEST_SECONDS = 0.2, 1.0  # after a change; of changes that do not end
+FLIGHT_SECONDS = 3.0  # that the next round waits for the pods to load what the last one wrote
 TOUCH_SECONDS = 2.0  # until pods that are still behind are touched again
 PATIENCE_SECONDS = 5.0  # until an object that waits for its pods is told to be waiting
 LOOK_SECONDS = 300.0  # between rounds when nothing changes: certificates, and what failed before
@@ -56,6 +57,10 @@ class Controller:
         self._waiting: dict[ObjectRef, float] = {}  # who waits for pods, since when
         self._certificates: dict[ObjectRef, str] = {}  # MailServer -> the version of its certificate's Secret
         self._news = asyncio.Event()  # pods may be behind
+        self._landed = asyncio.Event()  # what the last round wrote is loaded
+        self._landed.set()
+        self._flying: set[ObjectRef] = set()  # servers whose pods it touched
+        self._touched_at = 0.0  # when, on the clock of the event loop
         self._turn = asyncio.Lock()  # statuses are written by one at a time
         self.synced = False
         self.beat = time.monotonic()  # of the last round or wait that ended
@@ -101,6 +106,7 @@ class Controller:
             except TimeoutError:
                 pass
             await self._quiet()
+            await self._landing()
             began = time.monotonic()
             try:
                 ok = await self._round(first)
@@ -120,6 +126,18 @@ class Controller:
             self._work.clear()
             await asyncio.sleep(QUIET_SECONDS)
         self._work.clear()
+
+    async def _landing(self) -> None:
+        """Let the pods load what was written before it is replaced.
+
+        Where changes do not end, files replaced every second would never be those that a pod has loaded.
+        """
+        try:
+            async with asyncio.timeout_at(self._touched_at + FLIGHT_SECONDS):
+                await self._landed.wait()
+        except TimeoutError:
+            pass
+        self._work.clear()  # what came meanwhile is in the snapshot of this round
 
     async def _round(self, first: bool) -> bool:
         """Look, compile, make, apply. Returns whether all went well."""
@@ -151,6 +169,9 @@ class Controller:
         touched = {o for o in plan.directory if any(_is_files(w, o) for w in written)}
         touched |= self._renewed(snapshot)
         if touched:
+            self._landed.clear()
+            self._flying = touched
+            self._touched_at = asyncio.get_running_loop().time()
             await self._pods.touch(touched, str(time.time_ns()))
         told = await self._tell()
         self._news.set()
@@ -213,6 +234,8 @@ class Controller:
             further = await self._pods.ask(expected)
             missing = {s: self._pods.missing(expected, s) for s in expected.servers}
             behind = {s for s, m in missing.items() if m.files or m.unserved}
+            if expected is self._expected and behind.isdisjoint(self._flying):
+                self._landed.set()
             late = time.monotonic() - PATIENCE_SECONDS
             overdue = any(late - 1 < since < late for since in self._waiting.values())
             if further or overdue or (untold and time.monotonic() >= again):
