@@ -120,12 +120,25 @@ class Server:
 
 
 @dataclass(frozen=True, slots=True)
+class DkimKey:
+    """A key that signs. `private` is PKCS #8 in DER in base64; its public half is in DNS by now."""
+
+    selector: str
+    algorithm: Literal["rsa", "ed25519"]
+    private: str
+
+
+@dataclass(frozen=True, slots=True)
 class Domain:
-    """A domain that mail is taken for. `users_of` names the domain whose users it shares, if not its own."""
+    """A domain that mail is taken for. `users_of` names the domain whose users it shares, if not its own.
+
+    `dkim`: what signs its mail, and that of the domains that share its users.
+    """
 
     number: int
     users_of: DomainName | None = None
     catch_all: Address | None = None
+    dkim: tuple[DkimKey, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from mailpods.directory.records import (
     Bucket,
     Credential,
     Credentials,
+    DkimKey,
     Domain,
     ListRule,
     Route,
@@ -111,6 +112,7 @@ def _records(kind: type[R], table: Mapping[str, Any]) -> dict[Any, R]:
 
 
 _RECORDS_WITHIN: Mapping[type, Mapping[str, type]] = {
+    Domain: {"dkim": DkimKey},
     Server: {"smarthost": Smarthost, "shards": Shard, "routes": Route, "screening": Screening},
     Screening: {"lists": ListRule},
     Route: {"via": Smarthost},
@@ -119,7 +121,7 @@ _DEFAULTS = {
     kind: _defaults(kind)
     for kind in (
         *(Account, AddressEntry, Credential, Domain, Server, StoreSettings),
-        *(Shard, Smarthost, Route, ListRule, Screening),
+        *(DkimKey, Shard, Smarthost, Route, ListRule, Screening),
     )
 }
 

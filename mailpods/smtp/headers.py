@@ -1,11 +1,12 @@
 """What the server reads in and writes into a message's header: trace fields, and what submission adds."""
 
 import re
-from email.utils import formatdate
+from email.utils import formatdate, getaddresses
 
 _TRACE = re.compile(rb"^received:", re.IGNORECASE | re.MULTILINE)
 _MESSAGE_ID = re.compile(rb"^message-id:", re.IGNORECASE | re.MULTILINE)
 _DATE = re.compile(rb"^date:", re.IGNORECASE | re.MULTILINE)
+_FROM = re.compile(rb"^from[ \t]*:((?:[^\r\n]|\r\n[ \t])*)", re.IGNORECASE | re.MULTILINE)
 _SAFE = re.compile(r"[^\x21-\x7e]|[()<>\\]")
 HEADER_LIMIT = 1 << 18  # bytes of a header that are looked through
 
@@ -20,6 +21,28 @@ def header_of(pieces: list[bytes]) -> bytes:
     if head.startswith(b"\r\n"):
         return b""
     return head[: end + 2] if end >= 0 else head[:HEADER_LIMIT]
+
+
+def body_of(pieces: list[bytes]) -> list[bytes]:
+    """The rest of a message that came in pieces: what stands behind the empty line that ends the header."""
+    head = b""
+    for number, piece in enumerate(pieces):
+        head = head[-3:] + piece
+        if number == 0 and piece.startswith(b"\r\n"):
+            return [piece[2:], *pieces[1:]]
+        if (end := head.find(b"\r\n\r\n")) >= 0:
+            return [head[end + 4 :], *pieces[number + 1 :]]
+    return []
+
+
+def domain_of_sender(header: bytes) -> str | None:
+    """The domain of the address in From, in lower case; None if there is none, or more than one of them."""
+    found = _FROM.findall(header)
+    if len(found) != 1:
+        return None
+    addresses = getaddresses([found[0].decode("utf-8", "replace").replace("\r\n", " ")])
+    domains = {address.rpartition("@")[2].lower() for _, address in addresses}
+    return domains.pop() if len(domains) == 1 else None
 
 
 def hops(header: bytes) -> int:

@@ -13,6 +13,7 @@ DISCARDED = Counter(
     "mail_smtp_discarded", "Recipients that were taken and thrown away, as a rule of the lists says."
 )
 ACCEPTED = Counter("mail_smtp_accepted", "Messages that got their 250: they are on disk, synced.")
+SIGNED = Counter("mail_smtp_signed", "Messages that were signed with their domain's DKIM keys.")
 ACCEPTED_BYTES = Counter("mail_smtp_accepted_bytes", "Size of the messages that got their 250, as they came.")
 LOGINS = Counter("mail_smtp_logins", "Attempts to log in, by result: ok, wrong, unavailable.", ["result"])
 for _result in ("ok", "wrong", "unavailable"):

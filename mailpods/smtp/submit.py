@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+from mailpods.directory.records import DomainName
+from mailpods.signing import dkim
 from mailpods.smtp import headers, metrics, policy
 from mailpods.smtp.content import Text
 from mailpods.smtp.hub import log
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 FULL = Refusal(452, "4.3.1", "No space left, try again", "spool-full")
 BUSY = Refusal(452, "4.3.2", "Too much mail at once, try again", "spool-busy")
 CLOSED = Refusal(451, "4.3.0", "Cannot store mail now, try again", "spool-closed")
-LARGE = 4 << 20  # bytes; joining the pieces of a larger message is left to a thread
+LARGE = 4 << 20  # bytes; signing and joining the pieces of a larger message is left to a thread
 
 
 @dataclass(slots=True)
@@ -37,16 +39,43 @@ class Submitted:
         facts.hops = headers.hops(headers.header_of(self.text.pieces))
         return policy.first(policy.DATA, facts)
 
-    def added(self, protocol: str, now: float) -> bytes:
+    def complete(self, protocol: str, now: float) -> bytes:
+        """All of it, as it is stored and delivered."""
+        return b"".join([self._added(protocol, now), *self.text.pieces])
+
+    def _added(self, protocol: str, now: float) -> bytes:
         """The fields that go in front of the message."""
         facts = self.session.facts
         host = facts.settings.server.hostname
         to = self.recipients[0].address if len(self.recipients) == 1 else None
         added = headers.received(facts.helo, facts.ip, host, protocol, to, now)
-        if facts.may_relay and (facts.submission or facts.account):
-            header = headers.header_of(self.text.pieces)
-            added += headers.completed(header, f"{uuid4().hex}@{host}", now)
-        return added
+        if not facts.may_relay:
+            return added
+        header = headers.header_of(self.text.pieces)
+        completed = b""
+        if facts.submission or facts.account:
+            completed = headers.completed(header, f"{uuid4().hex}@{host}", now)
+        return added + self._signature(completed + header, now) + completed
+
+    def _signature(self, header: bytes, now: float) -> bytes:
+        """DKIM, by the domain of From, where that is the sender's own or the client is trusted."""
+        session = self.session
+        if (name := headers.domain_of_sender(header)) is None:
+            return b""
+        domain = session.hub.reader.domain(DomainName(name))
+        account = session.facts.account
+        if domain is None or (account and account.partition("/")[0] != str(domain.number)):
+            return b""
+        owner = session.hub.reader.domain(domain.users_of) if domain.users_of else domain
+        if owner is None or not owner.dkim:
+            return b""
+        try:
+            signed = dkim.sign(header, headers.body_of(self.text.pieces), name, owner.dkim, now)
+        except ValueError as error:
+            log(f"not signed domain={name} {error}")
+            return b""
+        metrics.SIGNED.inc()
+        return signed
 
 
 async def submit(message: Submitted) -> None:
@@ -54,12 +83,11 @@ async def submit(message: Submitted) -> None:
     session, facts, loop = message.session, message.session.facts, message.session.loop
     now, began = time.time(), loop.time()
     protocol = headers.protocol(session.esmtp, facts.tls, facts.account is not None, message.utf8)
-    parts = [message.added(protocol, now), *message.text.pieces]
     size = message.text.size
     if size > LARGE:
-        body = await loop.run_in_executor(None, b"".join, parts)
+        body = await loop.run_in_executor(None, message.complete, protocol, now)
     else:
-        body = b"".join(parts)
+        body = message.complete(protocol, now)
     message.text.pieces.clear()
     envelope = Envelope(
         sender=message.sender,

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import argon2
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from mail_operator.compiler.snapshot import PasswordHash, SecretProblem
@@ -96,6 +96,24 @@ class PasswordHashes:
         hashed = hash_password(password)
         self.known[name] = (self.digest(password), hashed)
         return hashed
+
+
+def make_dkim_keys(now: datetime.datetime) -> dict[str, bytes]:
+    """Two new keys for a domain, named by the month: RSA-2048, which takes 0.1 s, and Ed25519 (PEM, PKCS #8).
+
+    Receivers that cannot verify one of them look at the other (RFC 8463 §4).
+    """
+    month = f"{now:%Y%m}"
+    made: dict[str, rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey] = {
+        f"r{month}.key": rsa.generate_private_key(65537, 2048),
+        f"e{month}.key": ed25519.Ed25519PrivateKey.generate(),
+    }
+    return {
+        name: key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        for name, key in made.items()
+    }
 
 
 @dataclass(frozen=True)

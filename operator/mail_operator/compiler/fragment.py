@@ -5,16 +5,19 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
+from mail_operator.compiler import dkim
 from mail_operator.compiler.logins import Claim, derive, logins
 from mail_operator.compiler.plan import Carried, GeneratedSecret, Status
 from mail_operator.compiler.snapshot import PasswordHash, SecretName, SecretProblem, Snapshot
 from mail_operator.compiler.status import condition, ready, status
 from mail_operator.compiler.topology import DomainState, age_key
 from mail_operator.policies import alias as alias_rules
+from mail_operator.policies import dkim as dkim_rules
 from mail_operator.policies import mailbox as mailbox_rules
 from mail_operator.policies import password as password_rules
 from mail_operator.policies import secret as secret_rules
 from mail_operator.policies.alias import AliasFacts
+from mail_operator.policies.dkim import DkimFacts
 from mail_operator.policies.mailbox import MailboxFacts
 from mail_operator.policies.password import PasswordFacts
 from mail_operator.policies.verdict import Verdict, first
@@ -28,6 +31,7 @@ from mailpods.directory.records import (
     Address,
     AddressEntry,
     Credential,
+    DkimKey,
     Domain,
     DomainName,
     Service,
@@ -346,23 +350,45 @@ class _Builder:
             self.out.statuses[domain.ref] = status(domain, conditions, {})
             return
         catch_all = Address(domain.spec.catch_all.lower()) if domain.spec.catch_all else None
+        keys, signing, unsigned = self._dkim(state)
         for name in state.names:
-            record = Domain(state.number, None if name == state.name else DomainName(state.name), catch_all)
+            own = name == state.name
+            users_of = None if own else DomainName(state.name)
+            record = Domain(state.number, users_of, catch_all, signing if own else ())
             self.out.records(name).domains[DomainName(name)] = self.out.domains[name] = record
         if domain.spec.number is None:
             self.out.allocations[domain.ref] = {"number": state.number}
         admin, fault = self._administrator(state)
-        conditions = ready(state.fault or fault, f"Takes mail for {', '.join(state.names)}.")
+        conditions = ready(state.fault or fault or unsigned, f"Takes mail for {', '.join(state.names)}.")
         conditions.append(condition("Accepting", True, "Serving", "Takes mail."))
         shown = {
             "number": state.number,
             "mailboxes": mailboxes,
             "admin": {"login": admin},
             "endpoints": endpoints(state.server.spec.hostname),
-            "dns": {"records": list(dns_records(state.names, state.server.spec.hostname))},
+            "dns": {"records": list(dns_records(state.names, state.server.spec.hostname, keys))},
         }
         self.out.statuses[domain.ref] = status(domain, conditions, shown)
         self._carry(domain.ref, *state.names, Address(f"maint@{state.name}"))
+
+    def _dkim(
+        self, state: DomainState
+    ) -> tuple[list[tuple[DkimKey, str]], tuple[DkimKey, ...], Verdict | None]:
+        """Its keys with their records in DNS, those that sign, and what is wrong with them."""
+        if not state.domain.spec.dkim.enabled:
+            return [], (), None
+        meta = state.domain.metadata
+        name = (meta.namespace, dkim.secret_name(meta.name))
+        self.out.secrets.append(GeneratedSecret("dkim", *name, state.domain.ref))
+        self.out.secrets_read.add(name)
+        found = self.snapshot.secrets.get(name)
+        if isinstance(found, SecretProblem):
+            return [], (), Verdict(found.reason, found.message, waits=True)
+        if found is None:  # it is being made
+            return [], (), None
+        keys, broken = dkim.keys_in(found)
+        fault = first(dkim_rules.FAULTS, DkimFacts("/".join(name), tuple(broken), bool(keys)))
+        return keys, dkim.signing(keys, found), fault
 
     def _administrator(self, state: DomainState) -> tuple[str, Verdict | None]:
         """The domain's own administrator, locked until a password is set (R-000-08, R-000-09)."""
@@ -390,9 +416,12 @@ def _files(buckets: frozenset[int]) -> frozenset[str]:
 _FOUND_BY_SRV = {"imap": 143, "imaps": 993, "pop3": 110, "pop3s": 995, "submission": 587, "submissions": 465}
 
 
-def dns_records(names: Iterable[str], hostname: str) -> Iterator[dict[str, str]]:
-    """What leads mail and clients of these domains to the server (R-003-12, R-002-31)."""
+def dns_records(
+    names: Iterable[str], hostname: str, keys: list[tuple[DkimKey, str]]
+) -> Iterator[dict[str, str]]:
+    """What leads mail and clients of these domains to the server (R-003-12, R-002-31); keys for receivers."""
     for name in names:
+        yield from dkim.records(keys, name)
         yield {"name": f"{name}.", "type": "MX", "value": f"10 {hostname}."}
         for service, port in _FOUND_BY_SRV.items():
             yield {"name": f"_{service}._tcp.{name}.", "type": "SRV", "value": f"0 1 {port} {hostname}."}

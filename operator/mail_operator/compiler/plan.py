@@ -17,9 +17,10 @@ class GeneratedSecret:
     - `tls`: keys `tls.crt`, `tls.key`, `ca.crt`; the certificate holds `hosts`.
     - `password`: key `password`, made up. An administrator or the user reads it there.
     - `key`: key `key`, made up, by which the pods of an installation know each other.
+    - `dkim`: a key `<selector>.key` for each key that signs a domain's mail.
     """
 
-    kind: Literal["tls", "password", "key"]
+    kind: Literal["tls", "password", "key", "dkim"]
     namespace: str
     name: str
     owner: ObjectRef

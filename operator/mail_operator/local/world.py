@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import datetime
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,9 +18,9 @@ from mail_operator.resources.mailbox import Mailbox
 from mail_operator.resources.maildomain import MailDomain
 from mail_operator.resources.mailserver import MailServer
 from mail_operator.resources.meta import ObjectRef
-from mail_operator.secrets import PasswordHashes, generate_password, password_in
+from mail_operator.secrets import PasswordHashes, generate_password, make_dkim_keys, password_in
 
-# Hashing takes 30 ms a password and must not hold up the rest: the others follow in the next round.
+# Hashing takes 30 ms a password, a key 100, and must not hold up the rest: others follow in the next round.
 _HASHING_SECONDS = 0.1
 _ENDED_SECONDS = 10.0  # until a domain that is gone takes its mail along
 _HASHING = SecretProblem("Hashing", "The password is being hashed; this takes a moment.")
@@ -50,7 +51,7 @@ class World:
         state.hashes = self._hashes.known
         self._loaded: dict[ObjectRef, tuple[Mapping[str, Any], dict[str, Any], Resource]] = {}
         self._wanted: tuple[GeneratedSecret, ...] = ()
-        self._hashing = False
+        self._hashing = self._making = False  # passwords are yet to be hashed, keys to be made
         self._ended: dict[str, float] = {}  # mortal domains that are gone, since when
         self._served = set(state.ages)  # in a former run, or in this one
         self._places: dict[ObjectRef, Document] = {}
@@ -61,7 +62,8 @@ class World:
 
     def refresh(self) -> bool:
         """Look at the files. Returns whether the snapshot or the problems changed."""
-        changed = self._manifests.refresh() or self._hashing or self._manifests.problems != self._unread
+        changed = self._manifests.refresh() or self._hashing or self._making
+        changed |= self._manifests.problems != self._unread
         changed |= bool(self._remembered) and not self.snapshot.objects
         changed |= any(time.monotonic() - since >= _ENDED_SECONDS for since in self._ended.values())
         if changed:
@@ -77,10 +79,19 @@ class World:
             changed = True
         self._note_endings(plan)
         passwords = tuple(s for s in plan.secrets if s.kind != "tls")
+        until = time.monotonic() + _HASHING_SECONDS
+        self._making = False
         for wanted in passwords:
-            if (wanted.namespace, wanted.name) not in self.secrets:
+            if (wanted.namespace, wanted.name) in self.secrets:
+                continue
+            if wanted.kind != "dkim":
                 self.keep(wanted, {wanted.kind: generate_password().encode()})
-                changed = True
+            elif time.monotonic() < until:
+                self.keep(wanted, make_dkim_keys(datetime.datetime.now(datetime.UTC)))
+            else:
+                self._making = True
+                continue
+            changed = True
         if passwords != self._wanted:
             self._wanted, changed = passwords, True
         if changed:

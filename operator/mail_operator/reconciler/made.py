@@ -4,6 +4,7 @@ They are created, never overwritten: of two operators at once the first one's st
 that no accident takes a password away with the object that it was made for.
 """
 
+import asyncio
 import base64
 import datetime
 from collections.abc import Callable, Iterable, Mapping
@@ -14,7 +15,14 @@ from mail_operator.compiler.snapshot import SecretName
 from mail_operator.reconciler.client import ApiClient, ApiError
 from mail_operator.reconciler.kinds import collection, path
 from mail_operator.resources.meta import ObjectRef
-from mail_operator.secrets import KeyPair, generate_password, make_ca, make_certificate, needs_renewal
+from mail_operator.secrets import (
+    KeyPair,
+    generate_password,
+    make_ca,
+    make_certificate,
+    make_dkim_keys,
+    needs_renewal,
+)
 
 AUTHORITY = "mailpods-ca"
 MADE = "mailpods.io/made-for"  # label: the kind of object
@@ -34,7 +42,12 @@ class Maker:
             try:
                 if secret.kind == "tls":
                     await self._certificate(secret, there.get(name))
-                elif name not in there:
+                elif name in there:
+                    continue
+                elif secret.kind == "dkim":
+                    now = datetime.datetime.now(datetime.UTC)
+                    await self._create(secret, "Opaque", await asyncio.to_thread(make_dkim_keys, now))
+                else:
                     await self._create(secret, "Opaque", {secret.kind: generate_password().encode()})
             except ApiError as error:
                 self._log(f"Secret {'/'.join(name)}: not made: {error}")

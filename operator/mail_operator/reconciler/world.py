@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from mail_operator.compiler import dkim
 from mail_operator.compiler.plan import Plan
 from mail_operator.compiler.server import CONFIRM_REMOVAL
 from mail_operator.compiler.snapshot import PasswordHash, SecretName, Snapshot
@@ -235,6 +236,8 @@ def _named(resource: Resource) -> Iterator[SecretName]:
         for _, smarthost in smarthosts(resource.spec):
             if smarthost.auth_secret_ref:
                 yield resource.metadata.namespace, smarthost.auth_secret_ref.name
+    if isinstance(resource, MailDomain) and resource.spec.dkim.enabled:
+        yield resource.metadata.namespace, dkim.secret_name(resource.metadata.name)
     if isinstance(resource, Mailbox) and resource.spec.smarthost_auth:
         yield resource.metadata.namespace, resource.spec.smarthost_auth.password_secret_ref.name
 

@@ -81,7 +81,9 @@ class Dkim(Part):
     """Signing."""
 
     enabled: bool = Field(
-        True, description="Sign outgoing mail.", json_schema_extra=later("DKIM", promised=True)
+        True,
+        description="Sign what its users send, by keys in the Secret <maildomain>-dkim, which is made; "
+        "status.dns has the records by which receivers verify it.",
     )
 
 
@@ -144,7 +146,7 @@ class DnsRecord(Part):
     """One record of a zone."""
 
     name: Text = Field(description="Its name, complete, with a dot at the end.")
-    type: Literal["MX", "SRV"] = Field(description="Its type.")
+    type: Literal["MX", "SRV", "TXT"] = Field(description="Its type.")
     value: Text = Field(description="Its data, as in a zone file.")
 
 

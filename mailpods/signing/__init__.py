@@ -1,0 +1,1 @@
+"""Signatures on what leaves: DKIM (RFC 6376, RFC 8463)."""

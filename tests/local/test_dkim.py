@@ -1,0 +1,92 @@
+"""What users send is signed with their domain's keys, as the records in its status say; nothing else is."""
+
+from collections.abc import Iterator
+
+import dkim  # type: ignore[import-untyped]
+import pytest
+
+from tests.support.installation import Installation, domain, mailbox, message, server, wait
+from tests.support.world import World, world
+
+SINK = "127.0.9.11"
+
+
+@pytest.fixture(scope="module")
+def outside() -> Iterator[World]:
+    with world(
+        "mx-host=sink.test,mx.sink.test,10", f"host-record=mx.sink.test,{SINK}", sinks=[SINK]
+    ) as there:
+        yield there
+
+
+@pytest.fixture(scope="module")
+def house(module_installation: Installation, outside: World) -> Installation:
+    made = module_installation
+    made.apply(
+        "server",
+        server(),
+        domain("a.test", 7, additionalNames=["a2.test"]),
+        domain("b.test", 8, dkim={"enabled": False}),
+        mailbox("info"),
+        mailbox("anna", "b-test"),
+    )
+    made.govern({"serverRef": {"name": "main"}, "inbound": {"resolvers": [outside.resolver]}})
+    made.start()
+    made.wait_for("Mailbox", "info")
+    made.wait_for("Mailbox", "anna")
+    return made
+
+
+def zone(house: Installation, name: str) -> dict[bytes, bytes]:
+    """The TXT records that a domain should have, once they are there."""
+
+    def records() -> dict[bytes, bytes]:
+        dns = house.status("MailDomain", name).get("dns", {})
+        return {
+            r["name"].encode(): r["value"].replace('" "', "").strip('"').encode()
+            for r in dns.get("records", ())
+            if r["type"] == "TXT"
+        }
+
+    return wait(records)
+
+
+def sent(house: Installation, outside: World, login: str, sender: str, to: str) -> bytes:
+    """A message as the world gets it."""
+    with house.submission(login, f"pw-{login.partition('/')[2]}") as client:
+        client.send_message(message(sender, to), sender, [to])
+    (envelope,) = wait(lambda: outside.sinks[SINK].to(to), 40)
+    assert isinstance(envelope.content, bytes)
+    return envelope.content
+
+
+@pytest.mark.parametrize(("sender", "name"), [("info@a.test", b"a.test"), ("info@a2.test", b"a2.test")])
+def test_mail_is_signed_for_the_domain_of_its_sender(
+    house: Installation, outside: World, sender: str, name: bytes
+) -> None:
+    records = zone(house, "a-test")
+    assert {key.split(b"._domainkey.")[1] for key in records} == {b"a.test.", b"a2.test."}
+    house.wait_for("MailDomain", "a-test")
+    wait(lambda: '"algorithm":"ed25519"' in "".join(f.read_text() for f in house.data.rglob("bucket-*.json")))
+    whole = sent(house, outside, "7/info", sender, f"{name.decode()}@sink.test")
+    assert whole.count(b"DKIM-Signature:") == 2 and whole.count(b"d=" + name + b";") == 2
+    assert all(dkim.DKIM(whole).verify(n, dnsfunc=lambda q, **_: records.get(q)) for n in (0, 1))
+
+
+def test_a_domain_that_does_not_want_it_and_a_foreign_sender_are_not_signed(
+    house: Installation, outside: World
+) -> None:
+    assert b"DKIM-Signature" not in sent(house, outside, "8/anna", "anna@b.test", "plain@sink.test")
+    forged = message("anna@b.test", "forged@sink.test")
+    del forged["From"]
+    forged["From"] = "info@a.test"  # in the text alone, by a user of another domain
+    with house.submission("8/anna", "pw-anna") as client:
+        client.send_message(forged, "anna@b.test", ["forged@sink.test"])
+    (envelope,) = wait(lambda: outside.sinks[SINK].to("forged@sink.test"), 40)
+    assert isinstance(envelope.content, bytes) and b"DKIM-Signature" not in envelope.content
+
+
+def test_mail_from_outside_is_not_signed(house: Installation, outside: World) -> None:
+    house.deliver("info@a.test", "info@a.test", "spoofed")
+    (text,) = house.wait_for_mail("7/info", "pw-info", 1)
+    assert b"DKIM-Signature" not in text
