@@ -65,6 +65,7 @@ class Target:
     username: str | None = None
     password: str | None = None
     name: str = ""
+    source: str | None = None  # our address
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +130,11 @@ class Connection(asyncio.Protocol):
         try:
             async with asyncio.timeout(seconds):
                 _, connection = await loop.create_connection(
-                    lambda: cls(target), target.host, target.port, ssl=context
+                    lambda: cls(target),
+                    target.host,
+                    target.port,
+                    ssl=context,
+                    local_addr=(target.source, 0) if target.source else None,
                 )
         except (OSError, TimeoutError) as error:
             raise Disconnected(f"{target.host}:{target.port}: {error or 'no answer'}") from error

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from mailpods.delivery import dsn, metrics, verdicts, ways
 from mailpods.delivery.client import Reply
 from mailpods.delivery.lane import Job, Lane
+from mailpods.delivery.limits import Limits, day_of
 from mailpods.delivery.resolver import Resolver
 from mailpods.delivery.turns import Tenant, Turns
 from mailpods.directory.reader import DirectoryReader
@@ -32,6 +33,7 @@ WARNED_AFTER = 4 * 3600.0  # seconds, until a sender hears that a message waits 
 FIRST_RETRY, LONGEST_RETRY = 30.0, 3600.0  # seconds
 MAX_REMOTE = 2000  # messages on their way to other servers at a time
 MAX_KEPT = 2000  # fresh messages remembered whole while they wait; others are read when it is their turn
+FRESH_SECONDS = 1.0  # that such a one is taken to be as it came
 MAX_BODIES = 64 << 20  # bytes of bodies kept in memory; others are read again when it is their turn
 POLL_SECONDS = 1.0
 RECENT_SECONDS, MAX_RECENT = 10.0, 100_000  # that what was found is remembered: longer than a commit takes
@@ -58,6 +60,7 @@ class _Parcel:
     targets: dict[Address, list[str]] = field(default_factory=dict)  # recipient -> accounts, addresses
     replies: dict[str, Reply] = field(default_factory=dict)  # target -> reply
     body: bytes | None = None
+    reserved: float | None = None  # a limit gives it this time
 
     @property
     def recipients(self) -> list[Recipient]:
@@ -84,8 +87,12 @@ class Deliverer:
         dns: Callable[[], Resolver],
         log: Log,
         srs: Srs | None = None,
+        bulk: bool = False,
     ) -> None:
+        """`bulk`: it is one of the bulk pool's, with limits and an identity of its own."""
         self._reader = reader
+        self._bulk = bulk
+        self._limits = Limits(spool.sent(day_of(time.time())), spool.count)
         self._dns = dns
         self._srs = srs
         self._router = Router(reader, srs)
@@ -161,6 +168,7 @@ class Deliverer:
                 seen = await self._read(min(seen, now), now)
                 self._forget_recent(now)
                 if now >= sweep:
+                    self._limits.forget(now)
                     sweep = now + SWEEP_SECONDS
                     await self._sweep(now)
                 for line in list(self._lines.values()):
@@ -289,18 +297,21 @@ class Deliverer:
         line = self._lines.get(destination)
         if line is None:
             remote = not destination.startswith("shard-")
-            lane = Lane(self._way(destination), self._log)
+            lane = Lane(self._way(destination), self._log, self._leave_alone)
             line = self._lines[destination] = _Line(lane, remote)
         return line
+
+    def _leave_alone(self, destination: Destination, seconds: float, why: str) -> None:
+        self._spool.paused(destination, time.time() + seconds, why)
 
     def _way(self, destination: Destination) -> ways.Way:
         kind, _, name = destination.partition(" ")
         if kind == "smarthost":
-            return ways.to_smarthost(self._reader, AccountId(name) if name else None)
+            return ways.to_smarthost(self._reader, self._bulk, AccountId(name) if name else None)
         if kind == "rule":
-            return ways.by_rule(name, self._reader)
+            return ways.by_rule(name, self._reader, self._bulk)
         if destination.startswith("@"):
-            return ways.to_domain(destination[1:], self._reader, self._dns)
+            return ways.to_domain(destination[1:], self._reader, self._dns, self._bulk)
         return ways.to_shard(int(destination.removeprefix("shard-")), self._reader)
 
     # --- on the way
@@ -326,6 +337,8 @@ class Deliverer:
         due: Due | None
         if id in self._kept and destination in self._kept[id][2]:
             due, body, waiting = self._kept[id]
+            if time.time() - due.envelope.received_at > FRESH_SECONDS:
+                due = self._spool.message(id, time.time())  # people may have held it, or sent it elsewhere
             waiting.discard(destination)
             if not waiting:
                 del self._kept[id]
@@ -334,6 +347,7 @@ class Deliverer:
         else:
             due = self._spool.message(id, time.time())
         if due is None:
+            self._bodies -= len(body or b"")
             return None
         parcels = self._parcels(due)
         mine = next((p for p in parcels if p.destination == destination), None)
@@ -352,7 +366,7 @@ class Deliverer:
         """Give a parcel to its lane; without a line it leads nowhere, and that is its outcome."""
         id = parcel.due.id
         self._active.add((id, parcel.destination))
-        if line is None:
+        if line is None or self._must_wait(parcel, line):
             self._finish(parcel)
             return
         self._remote += line.remote
@@ -382,6 +396,22 @@ class Deliverer:
                 remote and envelope.smtputf8,
             )
         )
+
+    def _must_wait(self, parcel: _Parcel, line: _Line) -> bool:
+        """Whether a limit of the bulk pool gives the parcel a later time, which is then its outcome."""
+        pool = self._reader.server.bulk if self._reader.server and self._bulk else None
+        due = parcel.due
+        if pool is None or not line.remote or due.attempts or due.reserved:
+            return False
+        now, count = time.time(), len(parcel.targets)
+        at, why = self._limits.reserve(pool, self._tenant(parcel), due.envelope.campaign, count, now)
+        if at <= now + POLL_SECONDS:
+            return False
+        parcel.reserved = at
+        for target in (t for targets in parcel.targets.values() for t in targets):
+            parcel.replies[target] = Reply(452, f"4.7.28 it waits for its turn: {why}")
+        metrics.LIMITED.inc(count)
+        return True
 
     def _sender(self, parcel: _Parcel) -> str:
         """For another server: what is forwarded for somebody else leaves under an address of ours (SRS)."""
@@ -414,6 +444,8 @@ class Deliverer:
                 elif reply.permanent or expired:
                     metrics.FAILED.labels(verdicts.of(reply)).inc()
                     failures.append(dsn.Failure(recipient, str(reply)))
+                elif parcel.reserved is not None:
+                    later.append(target)
                 else:
                     metrics.DEFERRED.labels(verdicts.of(reply)).inc()
                     if reply.urgent and not due.warned:
@@ -430,6 +462,8 @@ class Deliverer:
         if not later:
             return Outcome(id, address, None)
         reply = str(parcel.replies[later[0]])
+        if parcel.reserved is not None:
+            return Outcome(id, address, parcel.reserved, reply, tried=False, reserved=True)
         again = now + backoff(parcel.due.attempts)
         # Those that took their copy get none again: the others take the recipient's place.
         instead = tuple(Address(t) for t in later) if len(later) < len(parcel.targets[address]) else ()

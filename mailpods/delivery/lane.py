@@ -62,8 +62,15 @@ _Begun = tuple[Job, Mail]  # a job, a part of which was sent behind the one befo
 class Lane:
     """Delivers over one way."""
 
-    def __init__(self, way: Way, log: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        way: Way,
+        log: Callable[[str], None],
+        paused: Callable[[str, float, str], None] = lambda *_: None,
+    ) -> None:
+        """`paused` is told for how many seconds the destination of this name is left alone, and why."""
         self._way = way
+        self._paused = paused
         self.label, self.destination = way.label, way.name
         # Connections at a time: to servers of the world one at first, and more as they prove to take them.
         self._limit = way.connections if way.patient else 1
@@ -298,6 +305,7 @@ class Lane:
         if now >= self._until:  # or else somebody who tried at the same time has said so
             self._why, self._limit = why, self._limit if self._way.patient else 1
             self._until = now + self._pause
+            self._paused(self._way.name, self._pause, str(why))
             self._pause = min(2 * self._pause, LONGEST_PAUSE)
             self._log(f"unreachable lane={self._way.name} {why}")
 

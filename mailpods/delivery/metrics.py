@@ -8,6 +8,7 @@ DELIVERED = Counter("mail_delivery_delivered", "Copies that a destination took, 
 DEFERRED = Counter(
     "mail_delivery_deferred", "Recipients put off to be tried again, by what the reply means.", ["class"]
 )
+LIMITED = Counter("mail_delivery_limited", "Recipients that wait for their turn by a limit of the bulk pool.")
 FAILED = Counter(
     "mail_delivery_failed",
     "Recipients given up for good, whose senders are told, by what the reply means.",

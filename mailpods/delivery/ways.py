@@ -32,6 +32,27 @@ class Way:
     connections: int = REMOTE_CONNECTIONS
 
 
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who we are for other servers: the name in EHLO, and the address that connections come from."""
+
+    hello: str
+    source: str | None = None
+
+    def source_for(self, address: str) -> str | None:
+        """The address, if it is of the same kind as that of the server."""
+        return self.source if self.source and (":" in self.source) == (":" in address) else None
+
+
+def identity(server: Server, bulk: bool) -> Identity:
+    """The bulk pool has its own, so that its reputation is its own."""
+    return (
+        Identity(server.bulk.hostname, server.bulk.source)
+        if bulk and server.bulk
+        else Identity(server.hostname)
+    )
+
+
 def to_shard(number: int, reader: DirectoryReader) -> Way:
     """The LMTP server of a store pod."""
 
@@ -44,7 +65,7 @@ def to_shard(number: int, reader: DirectoryReader) -> Way:
     return Way(name, name, connect, exclusive=True, patient=True, connections=STORE_CONNECTIONS)
 
 
-def to_smarthost(reader: DirectoryReader, account: AccountId | None = None) -> Way:
+def to_smarthost(reader: DirectoryReader, bulk: bool, account: AccountId | None = None) -> Way:
     """The server that takes all mail for others. `account`: who logs in there by itself (R-004-10)."""
 
     async def connect() -> Connection:
@@ -55,13 +76,13 @@ def to_smarthost(reader: DirectoryReader, account: AccountId | None = None) -> W
         to = server.smarthost
         if own and own.smarthost:
             to = replace(to, username=own.smarthost[0], password=own.smarthost[1])
-        return await _over(to, server.hostname)
+        return await _over(to, identity(server, bulk))
 
     name = f"smarthost {account}" if account else "smarthost"
     return Way(name, "smarthost", connect, patient=not account, connections=STORE_CONNECTIONS)
 
 
-def by_rule(name: str, reader: DirectoryReader) -> Way:
+def by_rule(name: str, reader: DirectoryReader, bulk: bool) -> Way:
     """The host that a delivery rule names."""
 
     async def connect() -> Connection:
@@ -69,35 +90,36 @@ def by_rule(name: str, reader: DirectoryReader) -> Way:
         route = next((route for route in server.routes if route.name == name), None)
         if route is None or route.via is None:
             raise LookupError(f"the delivery rule {name!r} names no host any more")
-        return await _over(route.via, server.hostname)
+        return await _over(route.via, identity(server, bulk))
 
     return Way(f"rule {name}", "rule", connect, connections=STORE_CONNECTIONS)
 
 
-async def _over(to: Smarthost, hello: str) -> Connection:
+async def _over(to: Smarthost, us: Identity) -> Connection:
     host, port = resolve(f"{to.host}:{to.port}")
-    return await Connection.open(Target(host, port, hello, False, to.tls, to.username, to.password))
+    target = Target(host, port, us.hello, False, to.tls, to.username, to.password, source=us.source)
+    return await Connection.open(target)
 
 
-def to_domain(domain: str, reader: DirectoryReader, dns: Callable[[], Resolver]) -> Way:
+def to_domain(domain: str, reader: DirectoryReader, dns: Callable[[], Resolver], bulk: bool = False) -> Way:
     """The mail servers of a domain, the best first (RFC 5321 §5.1), or the one that is set for it."""
 
     async def connect() -> Connection:
         server, resolver = _server(reader), dns()
-        hostname = server.hostname
+        us = identity(server, bulk)
         if domain.startswith("["):
             raise Undeliverable(550, f"5.1.2 {domain} is an address and no domain: mail goes by MX alone")
         if hop := server.relayed.get(DomainName(domain)):
             hosts = [MailHost(0, hop)]
         else:
-            hosts = await resolver.mail_hosts(domain, hostname)
+            hosts = await resolver.mail_hosts(domain, server.hostname)
         failed: Disconnected | Refusal | None = None
         left = MAX_ATTEMPTS
         for host in hosts:
             for address in (await resolver.addresses(host.name))[:left]:
                 left -= 1
                 try:
-                    return await _open(host, address, hostname)
+                    return await _open(host, address, us)
                 except (Disconnected, Refusal) as error:
                     failed = error
             if not left:
@@ -107,8 +129,10 @@ def to_domain(domain: str, reader: DirectoryReader, dns: Callable[[], Resolver])
     return Way(f"@{domain}", "remote", connect)
 
 
-async def _open(host: MailHost, address: str, hostname: str) -> Connection:
-    target = Target(address, SMTP_PORT, hostname, tls="opportunistic", name=host.name)
+async def _open(host: MailHost, address: str, us: Identity) -> Connection:
+    target = Target(
+        address, SMTP_PORT, us.hello, tls="opportunistic", name=host.name, source=us.source_for(address)
+    )
     try:
         return await Connection.open(target, CONNECT_SECONDS)
     except TlsFailed:

@@ -83,6 +83,21 @@ class Screening:
 
 
 @dataclass(frozen=True, slots=True)
+class Pool:
+    """The pods for mass mailings. Limits are of the whole pool, in recipients at other servers; 0: none."""
+
+    hostname: str  # said in EHLO
+    source: str | None = None  # address from which it connects
+    processes: int = 1  # among which the limits are shared out
+    tenant_per_hour: int = 0
+    tenant_per_day: int = 0
+    campaign_per_hour: int = 0
+    warm_up_start: str | None = None  # YYYY-MM-DD
+    warm_up: tuple[int, ...] = ()  # of the whole pool: on that day, on the one after it …
+    peers: tuple[str, ...] = ()  # endpoints (host:port) at which its pods take each other's queue
+
+
+@dataclass(frozen=True, slots=True)
 class Shard:
     """One store pod: the endpoints (host:port) of its LMTP and of its quota-status policy service."""
 
@@ -117,6 +132,7 @@ class Server:
     relayed: Mapping[DomainName, str] = field(default_factory=dict)
     shards: tuple[Shard, ...] = ()
     peers: tuple[str, ...] = ()  # endpoints (host:port) at which the smtp pods take each other's queue
+    bulk: Pool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +155,7 @@ class Domain:
     users_of: DomainName | None = None
     catch_all: Address | None = None
     dkim: tuple[DkimKey, ...] = ()
+    bulk: bool = True  # its users may send by the bulk pool
 
 
 @dataclass(frozen=True, slots=True)

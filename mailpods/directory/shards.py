@@ -19,6 +19,7 @@ from mailpods.directory.records import (
     DkimKey,
     Domain,
     ListRule,
+    Pool,
     Route,
     Screening,
     Server,
@@ -113,7 +114,7 @@ def _records(kind: type[R], table: Mapping[str, Any]) -> dict[Any, R]:
 
 _RECORDS_WITHIN: Mapping[type, Mapping[str, type]] = {
     Domain: {"dkim": DkimKey},
-    Server: {"smarthost": Smarthost, "shards": Shard, "routes": Route, "screening": Screening},
+    Server: {"bulk": Pool, "smarthost": Smarthost, "shards": Shard, "routes": Route, "screening": Screening},
     Screening: {"lists": ListRule},
     Route: {"via": Smarthost},
 }
@@ -121,7 +122,7 @@ _DEFAULTS = {
     kind: _defaults(kind)
     for kind in (
         *(Account, AddressEntry, Credential, Domain, Server, StoreSettings),
-        *(DkimKey, Shard, Smarthost, Route, ListRule, Screening),
+        *(DkimKey, Pool, Shard, Smarthost, Route, ListRule, Screening),
     )
 }
 

@@ -12,7 +12,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -150,8 +150,11 @@ class Program:
         return {
             "GET /explain": self._explain,
             "GET /queue": lambda r: Response.json([m for view in self._views() for m in view.queue(r.query)]),
-            "POST /queue/retry": lambda r: self._change(r, "retry"),
-            "DELETE /queue": lambda r: self._change(r, "delete"),
+            "POST /queue/retry": lambda r: self._change(QueueView.retry, r.query),
+            "POST /queue/hold": lambda r: self._change(QueueView.hold, r.query),
+            "POST /queue/release": lambda r: self._change(QueueView.release, r.query),
+            "POST /queue/divert": self._divert,
+            "DELETE /queue": lambda r: self._change(QueueView.delete, r.query),
             f"POST {handover.PATH}": self._adopt,
         }
 
@@ -159,12 +162,22 @@ class Program:
         folders = (path for path in self._options.spool.iterdir() if (path / "queue.db").exists())
         return [QueueView(folder) for folder in sorted(folders)]
 
-    def _change(self, request: Request, what: str) -> Response:
+    def _change(
+        self, change: Callable[[QueueView, Mapping[str, str]], int], which: Mapping[str, str]
+    ) -> Response:
         try:
-            count = sum(getattr(view, what)(request.query) for view in self._views())
+            count = sum(change(view, which) for view in self._views())
         except ValueError as error:
             return Response.text(str(error), 400)
         return Response.json({"recipients": count})
+
+    def _divert(self, request: Request) -> Response:
+        which = dict(request.query)
+        to = which.pop("to", "").lower()
+        local, _, domain = to.rpartition("@")
+        if not (local and domain) or not to.isprintable() or " " in to:
+            return Response.text("say where to: ?to=local@domain", 400)
+        return self._change(lambda view, those: view.divert(those, to), which)
 
     def _adopt(self, request: Request) -> Response:
         if self._stopping or not (views := self._views()):
@@ -176,7 +189,10 @@ class Program:
         self._reader.refresh()
         server, key = self._reader.server, os.environ.get("INSTALLATION_KEY")
         ourselves = os.environ.get("POD_NAME", "") + "."
-        peers = [peer for peer in server.peers if not peer.startswith(ourselves)] if server else []
+        everybody = server.peers if server else ()
+        if self._options.pool == "bulk":
+            everybody = server.bulk.peers if server and server.bulk else ()
+        peers = [peer for peer in everybody if not peer.startswith(ourselves)]
         if key and peers:
             handover.hand_over(self._views(), peers, key, HANDOVER_SECONDS, log)
 
@@ -247,6 +263,7 @@ def main() -> int:
     parser.add_argument("--auth-socket", required=True, help="Dovecot's auth socket")
     parser.add_argument("--tls", type=Path, required=True, help="folder with tls.crt and tls.key")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
+    parser.add_argument("--pool", choices=("smtp", "bulk"), default="smtp", help="whose pods these are")
     parser.add_argument("--user", help="whom to become after binding the ports, when started as root")
     given = parser.parse_args()
     # The usual soft limit, 1,024 files, is a few hundred clients: all that the system allows is taken.
@@ -263,7 +280,13 @@ def main() -> int:
             shutil.chown(folder, given.user)
         program = Program(
             worker.Options(
-                given.directory, given.buckets, given.spool, given.auth_socket, given.tls, given.workers
+                given.directory,
+                given.buckets,
+                given.spool,
+                given.auth_socket,
+                given.tls,
+                given.workers,
+                given.pool,
             ),
             sockets,
         )

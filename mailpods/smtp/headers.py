@@ -7,6 +7,7 @@ _TRACE = re.compile(rb"^received:", re.IGNORECASE | re.MULTILINE)
 _MESSAGE_ID = re.compile(rb"^message-id:", re.IGNORECASE | re.MULTILINE)
 _DATE = re.compile(rb"^date:", re.IGNORECASE | re.MULTILINE)
 _FROM = re.compile(rb"^from[ \t]*:((?:[^\r\n]|\r\n[ \t])*)", re.IGNORECASE | re.MULTILINE)
+_CAMPAIGN = re.compile(rb"^x-campaign[ \t]*:([^\r\n]*)", re.IGNORECASE | re.MULTILINE)
 _SAFE = re.compile(r"[^\x21-\x7e]|[()<>\\]")
 HEADER_LIMIT = 1 << 18  # bytes of a header that are looked through
 
@@ -43,6 +44,12 @@ def domain_of_sender(header: bytes) -> str | None:
     addresses = getaddresses([found[0].decode("utf-8", "replace").replace("\r\n", " ")])
     domains = {address.rpartition("@")[2].lower() for _, address in addresses}
     return domains.pop() if len(domains) == 1 else None
+
+
+def campaign(header: bytes) -> str:
+    """The campaign that a mass mailing says it belongs to, "" if none."""
+    found = _CAMPAIGN.search(header)
+    return _SAFE.sub("?", found[1].decode("utf-8", "replace").strip())[:64] if found else ""
 
 
 def hops(header: bytes) -> int:

@@ -22,12 +22,16 @@ class Listener:
     submission: bool = False
     tls: bool = False
     proxy: bool = False
+    bulk: bool = False  # for mass mailings
 
 
 LISTENERS = {
     "SMTP": Listener("smtp"),
     "SUBMISSION": Listener("submission", submission=True),
     "SUBMISSIONS": Listener("submissions", submission=True, tls=True),
+    "BULK": Listener("bulk", submission=True, bulk=True),
+    "BULK_SUBMIT": Listener("bulk-submit", submission=True, bulk=True),
+    "BULK_SUBMITS": Listener("bulk-submits", submission=True, tls=True, bulk=True),
     "SMTP_PP": Listener("smtp-pp", proxy=True),
     "SUBMISSION_PP": Listener("submission-pp", submission=True, proxy=True),
     "SUBMISSIONS_PP": Listener("submissions-pp", submission=True, tls=True, proxy=True),

@@ -41,6 +41,8 @@ class Facts:
     lan: bool
     trusted: bool
     submission: bool = False  # came in on a port for submission
+    bulk: bool = False  # … and of the bulk pool
+    bulk_allowed: bool = True  # the domain of who logged in may use that
     connections: int = 0  # this client's, this one included
     rate: float = 0  # connections that this client opened within the last minute, this one included
     client_known: Known = "unasked"
@@ -117,6 +119,14 @@ _LOGIN_FIRST = Refusal(530, "5.7.0", "Authentication required", "authentication-
 def authentication(facts: Facts) -> Refusal | None:
     """Every client must log in where the server says so (R-003-01)."""
     return _LOGIN_FIRST if facts.settings.server.auth_required and not facts.may_relay else None
+
+
+def bulk(facts: Facts) -> Refusal | None:
+    """Mass mailings are a domain's to allow (R-002-21)."""
+    if facts.bulk and not facts.bulk_allowed:
+        text = "Mass mailing is off for your domain: send over ports 587 or 465"
+        return Refusal(550, "5.7.1", text, "bulk-not-allowed")
+    return None
 
 
 def sender_belongs_to_login(facts: Facts) -> Refusal | None:
@@ -248,7 +258,7 @@ def hops(facts: Facts) -> Refusal | None:
 
 
 CONNECTION: tuple[Rule, ...] = (connections_per_client, rate_per_client)
-MAIL: tuple[Rule, ...] = (hello_first, authentication, sender_belongs_to_login, size)
+MAIL: tuple[Rule, ...] = (hello_first, authentication, bulk, sender_belongs_to_login, size)
 SCREENING: tuple[Rule, ...] = (client_named, helo_fqdn, helo_known, sender_fqdn, sender_known)
 RECIPIENT: tuple[Rule, ...] = (recipients, relay, submission, listed, *SCREENING, recipient)
 QUOTA: tuple[Rule, ...] = (quota,)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
-from mailpods.directory.records import Address
+from mailpods.directory.records import AccountId, Address, DomainName
 from mailpods.routing.router import Routed
 from mailpods.smtp import metrics, policy, screening
 from mailpods.smtp.connection import Connection
@@ -88,6 +88,7 @@ class Session(Connection):
             settings.is_lan(self.ip),
             settings.is_trusted(self.ip),
             self.listener.submission,
+            self.listener.bulk,
             connections=hub.clients.enter(self.ip),
             rate=hub.clients.arrive(self.ip) if settings.server.screening.rate_per_minute else 0,
             tls=self.tls,
@@ -246,6 +247,8 @@ class Session(Connection):
         facts = self.facts
         facts.sender, facts.sender_known = path.address, "unasked"
         facts.recipient, facts.recipients = "", 0
+        if facts.bulk and facts.account:
+            facts.bulk_allowed = self._may_mail_in_bulk(facts.account)
         if facts.account and path.address and facts.settings.server.sender_must_match:
             facts.sender_is_own = self.hub.router.owns(facts.account, Address(path.address.lower()))
         else:
@@ -255,6 +258,11 @@ class Session(Connection):
             return
         self.transaction = transaction
         self.reply(SENDER_OK)
+
+    def _may_mail_in_bulk(self, account: AccountId) -> bool:
+        known = self.hub.reader.account(account)
+        domain = self.hub.reader.domain(DomainName(known.address.rpartition("@")[2])) if known else None
+        return domain is None or domain.bulk
 
     def _begun(self, path: Path) -> Transaction:
         """The transaction that MAIL's parameters ask for. Raises Malformed."""

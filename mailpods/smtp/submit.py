@@ -88,7 +88,7 @@ async def submit(message: Submitted) -> None:
         body = await loop.run_in_executor(None, message.complete, protocol, now)
     else:
         body = message.complete(protocol, now)
-    message.text.pieces.clear()
+    campaign = headers.campaign(headers.header_of(message.text.pieces)) if facts.bulk else ""
     envelope = Envelope(
         sender=message.sender,
         recipients=message.recipients,
@@ -99,7 +99,9 @@ async def submit(message: Submitted) -> None:
         account=facts.account,
         smtputf8=message.utf8,
         body_8bit=message.eight_bit,
+        campaign=campaign,
     )
+    message.text.pieces.clear()
     try:
         id = await session.hub.spool.accept(envelope, body)
     except SpoolFull:

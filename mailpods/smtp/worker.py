@@ -39,6 +39,7 @@ class Options:
     auth_socket: str
     tls: Path
     workers: int
+    pool: str  # smtp, or bulk
 
 
 def run(
@@ -70,9 +71,10 @@ async def _run(
         raise SystemExit(1) from error
     dns = Resolvers(reader)
     hub = Hub(reader, spool, DovecotAuth(options.auth_socket, log), certificate, clients, Names(dns))
-    deliverers = [Deliverer(reader, spool, dns, log, hub.srs)]
+    bulk = options.pool == "bulk"
+    deliverers = [Deliverer(reader, spool, dns, log, hub.srs, bulk)]
     left = _left_behind(options.spool, options.workers) if number == 0 else []
-    deliverers += [Deliverer(reader, orphan, dns, log, hub.srs) for orphan in left]
+    deliverers += [Deliverer(reader, orphan, dns, log, hub.srs, bulk) for orphan in left]
     for deliverer in deliverers:
         deliverer.start()
     acceptor = Acceptor(

@@ -36,3 +36,4 @@ class Envelope:
     account: AccountId | None = None  # who authenticated
     smtputf8: bool = False
     body_8bit: bool = False
+    campaign: str = ""  # of a mass mailing

@@ -50,6 +50,7 @@ CREATE TABLE IF NOT EXISTS message (
     account TEXT, smtputf8 INTEGER NOT NULL, body_8bit INTEGER NOT NULL,
     size INTEGER NOT NULL,
     body BLOB,  -- NULL: in the file named by id
+    campaign TEXT NOT NULL DEFAULT '',  -- of a mass mailing
     warned INTEGER NOT NULL DEFAULT 0  -- 1: its sender knows that it waits
 );
 CREATE TABLE IF NOT EXISTS recipient (
@@ -58,9 +59,16 @@ CREATE TABLE IF NOT EXISTS recipient (
     attempts INTEGER NOT NULL DEFAULT 0,
     next_try REAL NOT NULL,
     reply TEXT NOT NULL DEFAULT '',  -- the last one, for people
+    reserved INTEGER NOT NULL DEFAULT 0,  -- 1: next_try is the time that a limit gave it
     PRIMARY KEY (message, address)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS recipient_next_try ON recipient (next_try);
+CREATE TABLE IF NOT EXISTS paused (  -- destinations that are left alone, for people
+    destination TEXT PRIMARY KEY, until REAL NOT NULL, why TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS sent (  -- what the bulk pool sends on a day, by who sends it
+    day TEXT NOT NULL, tenant TEXT NOT NULL, recipients INTEGER NOT NULL, PRIMARY KEY (day, tenant)
+) WITHOUT ROWID;
 """
 
 
@@ -97,6 +105,7 @@ class Due:
     attempts: int  # of the recipient that was tried most often
     next_try: float = 0.0  # when the first of them was to be tried, seconds since the epoch
     warned: bool = False  # its sender knows that it waits
+    reserved: bool = False  # all of them came due at times that a limit gave them
     replies: Mapping[Address, str] = field(default_factory=dict)  # the last one about each
 
 
@@ -108,7 +117,7 @@ class Outcome:
     """What became of one recipient: done (`next_try` None), or to be tried again then.
 
     `instead`: these take its place, as when some of an alias' targets have their copy already; it stays their
-    `orcpt`. `tried`: this was an attempt.
+    `orcpt`. `tried`: this was an attempt. `reserved`: a limit gave it this time.
     """
 
     id: MessageId
@@ -117,6 +126,7 @@ class Outcome:
     reply: str = ""
     instead: tuple[Address, ...] = ()
     tried: bool = True
+    reserved: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +156,25 @@ class _Settled:
             self.loop.call_soon_threadsafe(self.then, self.id)
 
 
-_Report = Outcome | _Warned | _Settled
+@dataclass(frozen=True, slots=True)
+class _Count:
+    """So many recipients more on a day, of a tenant."""
+
+    day: str
+    tenant: str
+    recipients: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Paused:
+    """A destination is left alone until then."""
+
+    destination: str
+    until: float
+    why: str
+
+
+_Report = Outcome | _Warned | _Count | _Paused | _Settled
 _AWAKE = object()  # in the queue of the writer: there are reports again
 
 
@@ -184,8 +212,7 @@ class Spool:
         fcntl.flock(spool._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         database = spool._connect()
         database.executescript(_SCHEMA)
-        if "warned" not in {row[1] for row in database.execute("PRAGMA table_info(message)")}:
-            database.execute("ALTER TABLE message ADD COLUMN warned INTEGER NOT NULL DEFAULT 0")
+        _upgrade(database)
         spool._take_ballast()
         named = {row[0] for row in database.execute("SELECT id FROM message WHERE body IS NULL")}
         for file in spool._bodies.iterdir():
@@ -254,6 +281,19 @@ class Spool:
     def warned(self, message: MessageId) -> None:
         """Note, soon, that the sender knows that the message waits."""
         self._report(_Warned(message))
+
+    def paused(self, destination: str, until: float, why: str) -> None:
+        """Note, soon and for people, that a destination is left alone; `until` in epoch seconds."""
+        self._report(_Paused(destination, until, why))
+
+    def count(self, day: str, tenant: str, recipients: int) -> None:
+        """Note, soon, that a tenant sends to so many more on a day."""
+        self._report(_Count(day, tenant, recipients))
+
+    def sent(self, since: str) -> dict[tuple[str, str], int]:
+        """(day, tenant) -> recipients, of the days since then."""
+        rows = self._reader.execute("SELECT day, tenant, recipients FROM sent WHERE day >= ?", (since,))
+        return {(day, tenant): recipients for day, tenant, recipients in rows}
 
     def settled(self, message: MessageId, then: Callable[[MessageId], None]) -> None:
         """Call `then` on the running loop once all that was reported so far is committed."""
@@ -333,9 +373,7 @@ class Spool:
             database.execute("BEGIN IMMEDIATE")
             _insert(database, accepts)
             files = _note(database, [report for report in reports if isinstance(report, Outcome)])
-            told = [(report.id,) for report in reports if isinstance(report, _Warned)]
-            if told:
-                database.executemany("UPDATE message SET warned = 1 WHERE id = ?", told)
+            _note_others(database, reports)
             database.execute("COMMIT")
         except (OSError, sqlite3.DatabaseError) as error:
             self._roll_back(database, accepts)
@@ -455,6 +493,13 @@ class Spool:
         return (self._bodies / message).read_bytes() if row[0] is None else bytes(row[0])
 
 
+def _upgrade(database: sqlite3.Connection) -> None:
+    """Add what the tables of an older version lack."""
+    for table, column, kind in _ADDED:
+        if column not in {row[1] for row in database.execute(f"PRAGMA table_info({table})")}:
+            database.execute(f"ALTER TABLE {table} ADD COLUMN {column} {kind}")
+
+
 def _wake(accepts: Sequence[_Accept], error: SpoolError | None) -> None:
     """Tell all that wait, in one turn of their loop."""
     if not accepts:
@@ -475,7 +520,7 @@ def _insert(database: sqlite3.Connection, accepts: Sequence[_Accept]) -> None:
     for accept in accepts:
         envelope, body = accept.envelope, accept.body
         number = database.execute(
-            "INSERT INTO message VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)",
+            f"INSERT INTO message ({_MESSAGE}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 accept.id,
                 envelope.sender,
@@ -488,6 +533,7 @@ def _insert(database: sqlite3.Connection, accepts: Sequence[_Accept]) -> None:
                 envelope.body_8bit,
                 len(body),
                 body if len(body) <= INLINE_BYTES else None,
+                envelope.campaign,
             ),
         ).lastrowid
         database.executemany(
@@ -521,14 +567,36 @@ def _note(database: sqlite3.Connection, outcomes: Sequence[Outcome]) -> list[str
     return [row[0] for row in files]
 
 
+def _note_others(database: sqlite3.Connection, reports: Sequence[_Report]) -> None:
+    told = [(report.id,) for report in reports if isinstance(report, _Warned)]
+    if told:
+        database.executemany("UPDATE message SET warned = 1 WHERE id = ?", told)
+    paused = [(r.destination, r.until, r.why) for r in reports if isinstance(r, _Paused)]
+    if paused:
+        database.executemany("INSERT OR REPLACE INTO paused VALUES (?, ?, ?)", paused)
+        database.execute("DELETE FROM paused WHERE until < ?", (time.time(),))
+    counts = [(r.day, r.tenant, r.recipients) for r in reports if isinstance(r, _Count)]
+    if counts:
+        database.executemany(
+            "INSERT INTO sent VALUES (?, ?, ?) ON CONFLICT DO UPDATE "
+            "SET recipients = recipients + excluded.recipients",
+            counts,
+        )
+        oldest = time.strftime("%Y-%m-%d", time.gmtime(time.time() - _KEPT_DAYS * 86400))
+        database.execute("DELETE FROM sent WHERE day < ?", (oldest,))
+
+
 def _put_off(database: sqlite3.Connection, outcome: Outcome) -> None:
     row = database.execute("SELECT number FROM message WHERE id = ?", (outcome.id,)).fetchone()
     if row is None:
         return
     database.execute(
-        "UPDATE recipient SET attempts = attempts + ?, next_try = ?, reply = ? "
+        "UPDATE recipient SET attempts = attempts + ?, next_try = ?, reply = ?, reserved = ? "
         "WHERE message = ? AND address = ? AND next_try < ?",  # what an administrator holds stays so
-        (outcome.tried, outcome.next_try, outcome.reply, row[0], outcome.address, HELD),
+        (
+            *(outcome.tried, outcome.next_try, outcome.reply, outcome.reserved),
+            *(row[0], outcome.address, HELD),
+        ),
     )
     if outcome.instead:
         copy = (
@@ -542,27 +610,44 @@ def _put_off(database: sqlite3.Connection, outcome: Outcome) -> None:
         database.execute("DELETE FROM recipient WHERE message = ? AND address = ?", (row[0], outcome.address))
 
 
-_ENVELOPE = ("sender", "received_at", "client_ip", "helo", "protocol", "account", "smtputf8", "body_8bit")
+_ENVELOPE = (
+    *("sender", "received_at", "client_ip", "helo", "protocol", "account", "smtputf8", "body_8bit"),
+    "campaign",
+)
+_MESSAGE = (
+    "id, sender, received_at, client_ip, helo, protocol, account, smtputf8, body_8bit, size, body, campaign"
+)
+# Table, column and its type: what was not there from the start.
+_ADDED = (
+    ("message", "warned", "INTEGER NOT NULL DEFAULT 0"),
+    ("message", "campaign", "TEXT NOT NULL DEFAULT ''"),
+    ("recipient", "reserved", "INTEGER NOT NULL DEFAULT 0"),
+)
+_KEPT_DAYS = 31  # of counts
 _DUE = ", ".join(
     [
         *(f"m.{name}" for name in ("id", *_ENVELOPE, "warned")),
-        *(f"r.{name}" for name in ("address", "notify", "orcpt", "attempts", "next_try", "reply")),
+        *(
+            f"r.{name}"
+            for name in ("address", "notify", "orcpt", "attempts", "next_try", "reply", "reserved")
+        ),
     ]
 )
-_NEXT_TRY = 14  # its column
+_NEXT_TRY = 15  # its column
 
 
 def _due(rows: Sequence[tuple[Any, ...]]) -> Due:
     """Of the rows of one message, with the columns of _DUE."""
-    recipients = tuple(Recipient(*row[10:13]) for row in rows)
-    fields = dict(zip(_ENVELOPE, rows[0][1:9], strict=True))
+    recipients = tuple(Recipient(*row[11:14]) for row in rows)
+    fields = dict(zip(_ENVELOPE, rows[0][1:10], strict=True))
     fields["smtputf8"], fields["body_8bit"] = bool(fields["smtputf8"]), bool(fields["body_8bit"])
     return Due(
         MessageId(rows[0][0]),
         Envelope(recipients=recipients, **fields),
         recipients,
-        attempts=max(row[13] for row in rows),
+        attempts=max(row[14] for row in rows),
         next_try=rows[0][_NEXT_TRY],
-        warned=bool(rows[0][9]),
-        replies={row[10]: row[15] for row in rows if row[15]},
+        warned=bool(rows[0][10]),
+        reserved=all(row[17] for row in rows),
+        replies={row[11]: row[16] for row in rows if row[16]},
     )

@@ -8,22 +8,25 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from mailpods.spool.spool import RESERVE_BYTES
+from mailpods.spool.spool import HELD, RESERVE_BYTES
 
 _COLUMNS = ("id", "sender", "recipient", "size", "received_at", "attempts", "next_try", "reply")
 _CONDITIONS = {
     "id": "message IN (SELECT number FROM message WHERE id = ?)",
     "address": "address = ?",
     "domain": "address LIKE '%@' || ?",
+    "sender": "message IN (SELECT number FROM message WHERE sender = ? OR sender LIKE '%@' || ?)",
+    # A domain that is served here, by its number: who sends, and logged in.
+    "tenant": "message IN (SELECT number FROM message WHERE account LIKE ? || '/%')",
 }
 
 
 _MESSAGE = (
     "id",
     *("sender", "received_at", "client_ip", "helo", "protocol", "account", "smtputf8", "body_8bit", "size"),
-    "warned",
+    *("warned", "campaign"),
 )
-_RECIPIENT = ("address", "notify", "orcpt", "attempts", "next_try", "reply")
+_RECIPIENT = ("address", "notify", "orcpt", "attempts", "next_try", "reply", "reserved")
 
 
 class QueueView:
@@ -49,7 +52,8 @@ class QueueView:
                 "ORDER BY r.next_try LIMIT ?",
                 (*values, limit),
             ).fetchall()
-        return [dict(zip(_COLUMNS, row, strict=True)) for row in rows]
+            paused = {d: (until, why) for d, until, why in database.execute("SELECT * FROM paused")}
+        return [_behind(dict(zip(_COLUMNS, row, strict=True)), paused) for row in rows]
 
     def depth(self) -> tuple[int, float | None]:
         """Recipients that wait, and when the oldest message came."""
@@ -64,6 +68,34 @@ class QueueView:
         with self._open() as database:
             return database.execute(
                 f"UPDATE recipient SET next_try = ? WHERE {where}", (time.time(), *values)
+            ).rowcount
+
+    def hold(self, which: Mapping[str, str]) -> int:
+        """Keep the chosen recipients back until they are released: they neither go nor expire."""
+        where, values = _where(which)
+        change = f"UPDATE recipient SET next_try = ? WHERE {where} AND next_try < ?"
+        with self._open() as database:
+            return database.execute(change, (HELD, *values, HELD)).rowcount
+
+    def release(self, which: Mapping[str, str]) -> int:
+        """Let those of the chosen recipients go that are held."""
+        where, values = _where(which)
+        change = f"UPDATE recipient SET next_try = ? WHERE {where} AND next_try >= ?"
+        with self._open() as database:
+            return database.execute(change, (time.time(), *values, HELD)).rowcount
+
+    def divert(self, which: Mapping[str, str], to: str) -> int:
+        """Send what is for the chosen recipients to another address instead, now."""
+        where, values = _where(which)
+        with self._open() as database:
+            database.execute(
+                "INSERT OR IGNORE INTO recipient (message, address, notify, orcpt, next_try, reply) "
+                "SELECT message, ?, notify, coalesce(orcpt, 'rfc822;' || address), ?, "
+                f"'diverted by an administrator from ' || address FROM recipient WHERE {where}",
+                (to, time.time(), *values),
+            )
+            return database.execute(
+                f"DELETE FROM recipient WHERE {where} AND address != ?", (*values, to)
             ).rowcount
 
     def delete(self, which: Mapping[str, str]) -> int:
@@ -137,5 +169,15 @@ class QueueView:
 def _where(which: Mapping[str, str]) -> tuple[str, list[str]]:
     unknown = which.keys() - _CONDITIONS.keys()
     if unknown or not which:
-        raise ValueError("say which: id, address or domain")
-    return " AND ".join(_CONDITIONS[key] for key in which), list(which.values())
+        raise ValueError(f"say which: {', '.join(_CONDITIONS)}")
+    values = [value for key, value in which.items() for _ in range(_CONDITIONS[key].count("?"))]
+    return " AND ".join(_CONDITIONS[key] for key in which), values
+
+
+def _behind(row: dict[str, Any], paused: Mapping[str, tuple[float, str]]) -> dict[str, Any]:
+    """What is due, and waits because its destination is left alone for a while, says why, and until when."""
+    address = row["recipient"]
+    if "@" not in address or row["next_try"] > time.time():
+        return row
+    until, why = paused.get(f"@{address.rpartition('@')[2].lower()}") or paused.get("smarthost") or (0.0, "")
+    return {**row, "next_try": until, "reply": row["reply"] or why} if until > row["next_try"] else row

@@ -74,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
         "explain", _explain, "Say where an address leads, or what becomes of a message, and why."
     )
     questions.add_explain(explain)
-    queue = command("queue", _queue, "List, show, retry or delete what is queued.")
+    queue = command("queue", _queue, "List, show, retry, hold, release, divert or delete what is queued.")
     questions.add_queue(queue)
     status = command("status", _status, "Show the objects and whether they are ready.")
     for sub in (up, explain, queue, status):

@@ -37,8 +37,8 @@ class Hub:
 
 
 @contextmanager
-def smarthost() -> Iterator[tuple[Hub, int]]:
-    """A running one, and its port."""
+def smarthost(login: bool = True) -> Iterator[tuple[Hub, int]]:
+    """A running one, and its port. `login`: it wants one."""
     handler, port = Hub(), free_port()
     controller = Controller(
         handler,
@@ -46,7 +46,7 @@ def smarthost() -> Iterator[tuple[Hub, int]]:
         port=port,
         authenticator=handler.authenticate,
         auth_require_tls=False,
-        auth_required=True,
+        auth_required=login,
         decode_data=False,
     )
     controller.start()

@@ -24,6 +24,7 @@ class Sink:
 
     address: str
     taken: list[Envelope] = field(default_factory=list)
+    clients: list[tuple[str, str]] = field(default_factory=list)  # who gave it each: address, name in EHLO
     recipient: str = "250 2.1.5 Ok"
     answer: str = "250 2.0.0 taken"
 
@@ -33,11 +34,17 @@ class Sink:
             envelope.rcpt_tos.append(address)
         return self.recipient
 
-    async def handle_DATA(self, _: Any, __: Session, envelope: Envelope) -> str:
+    async def handle_DATA(self, _: Any, session: Session, envelope: Envelope) -> str:
         """Take a message, or not."""
         if self.answer.startswith("2"):
             self.taken.append(envelope)
+            self.clients.append((str((session.peer or "?")[0]), session.host_name or ""))
         return self.answer
+
+    def client(self, recipient: str) -> tuple[str, str]:
+        """Who gave it the message for an address: address, name in EHLO."""
+        (found,) = [c for e, c in zip(self.taken, self.clients, strict=True) if recipient in e.rcpt_tos]
+        return found
 
     def to(self, recipient: str) -> list[Envelope]:
         """What came for an address."""

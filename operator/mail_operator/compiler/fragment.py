@@ -354,7 +354,8 @@ class _Builder:
         for name in state.names:
             own = name == state.name
             users_of = None if own else DomainName(state.name)
-            record = Domain(state.number, users_of, catch_all, signing if own else ())
+            bulk = domain.spec.bulk.enabled
+            record = Domain(state.number, users_of, catch_all, signing if own else (), bulk)
             self.out.records(name).domains[DomainName(name)] = self.out.domains[name] = record
         if domain.spec.number is None:
             self.out.allocations[domain.ref] = {"number": state.number}

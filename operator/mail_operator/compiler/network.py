@@ -4,13 +4,21 @@ from collections.abc import Iterator, Mapping
 from ipaddress import ip_network
 from typing import Any
 
-from mail_operator.compiler.workloads import AUTH_PORTS, SMTP_PORTS, STANDARD_PORTS, STORE_PORTS, Installation
+from mail_operator.compiler.workloads import (
+    AUTH_PORTS,
+    BULK_PORTS,
+    SMTP_PORTS,
+    STANDARD_PORTS,
+    STORE_PORTS,
+    Installation,
+)
 from mailpods.directory.records import Server, Service
 
 Manifest = dict[str, Any]
 
 # Port that users know -> port name of the pod.
 SMTP_SERVICE = {number: name for name, number in STANDARD_PORTS.items() if name in SMTP_PORTS}
+BULK_SERVICE = {number: name for name, number in STANDARD_PORTS.items() if name in BULK_PORTS}
 STORE_SERVICE = {number: name for name, number in STANDARD_PORTS.items() if name in STORE_PORTS}
 _SMTP = 25
 _DNS_PORTS = (
@@ -27,6 +35,11 @@ def smtp_service(at: Installation) -> Manifest:
     return _public_service(at, "smtp", SMTP_SERVICE)
 
 
+def bulk_service(at: Installation) -> Manifest:
+    """Where users hand mass mailings in."""
+    return _public_service(at, "bulk", BULK_SERVICE)
+
+
 def store_service(at: Installation) -> Manifest:
     """Where users read mail. Any store pod takes any login, so that it needs no knowledge."""
     return _public_service(at, "store", STORE_SERVICE)
@@ -38,15 +51,16 @@ def shards_service(at: Installation) -> Manifest:
     return _headless_service(at, f"{at.name}-store-shards", "store", ports)
 
 
-def smtp_pods_service(at: Installation) -> Manifest:
-    """Gives every smtp pod a name of its own."""
-    return _headless_service(at, f"{at.name}-smtp-pods", "smtp", {SMTP_PORTS["queue"]: "queue"})
+def pods_service(at: Installation, component: str) -> Manifest:
+    """Gives every smtp pod, or every one of the bulk pool, a name of its own."""
+    ports = {SMTP_PORTS["queue"]: "queue"}
+    return _headless_service(at, f"{at.name}-{component}-pods", component, ports)
 
 
-def smtp_peers(at: Installation) -> tuple[str, ...]:
-    """Where all smtp pods take each other's queue."""
-    host = f"{at.name}-smtp-pods.{at.namespace}.svc"
-    return tuple(f"{at.name}-smtp-{n}.{host}:{SMTP_PORTS['queue']}" for n in range(at.smtp_replicas))
+def peers(at: Installation, component: str, replicas: int) -> tuple[str, ...]:
+    """Where all pods of such a kind take each other's queue."""
+    host = f"{at.name}-{component}-pods.{at.namespace}.svc"
+    return tuple(f"{at.name}-{component}-{n}.{host}:{SMTP_PORTS['queue']}" for n in range(replicas))
 
 
 def shard_host(at: Installation, shard: int) -> str:
@@ -67,22 +81,35 @@ def smtp_network_policy(at: Installation, record: Server) -> Manifest:
     """
     proxied = {name: number for name, number in SMTP_PORTS.items() if name.endswith("-pp")}
     public = {name: SMTP_PORTS[name] for name in SMTP_SERVICE.values()}
-    rules = [
-        _from_anywhere(public),
-        _from_proxies(at, proxied),
+    rules = [_from_anywhere(public), _from_proxies(at, proxied), *_to_themselves(at, "smtp")]
+    return _network_policy(at, "smtp", rules, _outward(at, "smtp", record))
+
+
+def bulk_network_policy(at: Installation, record: Server) -> Manifest:
+    """The same for the pods of mass mailings, on their own ports."""
+    public = {name: BULK_PORTS[name] for name in BULK_SERVICE.values()}
+    rules = [_from_anywhere(public), *_to_themselves(at, "bulk")]
+    return _network_policy(at, "bulk", rules, _outward(at, "bulk", record))
+
+
+def _to_themselves(at: Installation, component: str) -> list[Manifest]:
+    """What is asked of pods that take mail: probes, metrics, and the queue by those who may know of it."""
+    return [
         _from_pods({"admin": SMTP_PORTS["admin"], **AUTH_PORTS}),
         {
-            "from": [_KUBE_SYSTEM, _component(at, "smtp")],
+            "from": [_KUBE_SYSTEM, _component(at, component)],
             "ports": _policy_ports({"queue": SMTP_PORTS["queue"]}),
         },
     ]
-    outward = [
+
+
+def _outward(at: Installation, component: str, record: Server) -> list[Manifest]:
+    return [
         *_to_dns(record),
         _to_component(at, "store", {name: STORE_PORTS[name] for name in ("lmtp", "quota")}),
-        _to_component(at, "smtp", {"queue": SMTP_PORTS["queue"]}),
+        _to_component(at, component, {"queue": SMTP_PORTS["queue"]}),
         *_to_the_world(record),
     ]
-    return _network_policy(at, "smtp", rules, outward)
 
 
 def store_network_policy(at: Installation, record: Server) -> Manifest:
@@ -120,7 +147,7 @@ def _headless_service(at: Installation, name: str, component: str, ports: Mappin
 
 def _public_service(at: Installation, component: str, ports: Mapping[int, str]) -> Manifest:
     wanted = at.exposure
-    of_pod = {**SMTP_PORTS, **STORE_PORTS}
+    of_pod = {**SMTP_PORTS, **BULK_PORTS, **STORE_PORTS}
     metadata = at.metadata(f"{at.name}-{component}", component)
     if wanted.annotations:
         metadata["annotations"] = dict(wanted.annotations)
@@ -181,15 +208,16 @@ def _to_dns(record: Server) -> Iterator[Manifest]:
 
 
 def _to_the_world(record: Server) -> Iterator[Manifest]:
-    """The smarthost alone, where there is one (R-003-28); a policy knows no names, only addresses."""
-    if record.smarthost:
-        ports = [{"port": record.smarthost.port, "protocol": "TCP"}]
+    """The smarthosts alone, where nothing goes directly (R-003-28). Policies know addresses, and no names."""
+    hosts = [record.smarthost, *(route.via for route in record.routes)]
+    if record.direct or record.relayed or any(route.via is None for route in record.routes):
+        yield {"ports": [{"port": _SMTP, "protocol": "TCP"}]}
+    for host, port in dict.fromkeys((host.host, host.port) for host in hosts if host):
+        ports = [{"port": port, "protocol": "TCP"}]
         try:
-            yield {"to": [_address(record.smarthost.host)], "ports": ports}
+            yield {"to": [_address(host)], "ports": ports}
         except ValueError:
             yield {"ports": ports}
-    elif record.direct:
-        yield {"ports": [{"port": _SMTP, "protocol": "TCP"}]}
 
 
 def _address(host: str) -> Manifest:

@@ -23,6 +23,7 @@ from mailpods.directory.records import (
     Address,
     DomainName,
     ListRule,
+    Pool,
     Route,
     Screening,
     Server,
@@ -68,6 +69,7 @@ def installation(server: MailServer, image: str) -> Installation:
         scheduling=spec.scheduling,
         smtp_resources=spec.smtp.resources,
         store_resources=spec.store.resources,
+        bulk=spec.bulk,
     )
 
 
@@ -234,7 +236,27 @@ def server_record(
             for n in range(at.shards)
             for host in [network.shard_host(at, n)]
         ),
-        peers=network.smtp_peers(at),  # of one pod, too: those that leave it behind give it their queues
+        # Of one pod, too: those that leave it behind give it their queues.
+        peers=network.peers(at, "smtp", at.smtp_replicas),
+        bulk=_bulk(at, server),
+    )
+
+
+def _bulk(at: Installation, server: MailServer) -> Pool | None:
+    pool = server.spec.bulk
+    if not pool.replicas:
+        return None
+    limits, warm_up = pool.limits, pool.limits.warm_up
+    return Pool(
+        hostname=pool.hostname or f"bulk.{server.spec.hostname}",
+        source=pool.source_address,
+        processes=pool.replicas * pool.workers,
+        tenant_per_hour=limits.tenant_per_hour or 0,
+        tenant_per_day=limits.tenant_per_day or 0,
+        campaign_per_hour=limits.campaign_per_hour or 0,
+        warm_up_start=warm_up.start if warm_up else None,
+        warm_up=tuple(warm_up.per_day) if warm_up else (),
+        peers=network.peers(at, "bulk", pool.replicas),
     )
 
 
@@ -332,13 +354,19 @@ def server_objects(at: Installation, record: Server) -> Iterator[Manifest]:
     yield network.smtp_service(at)
     yield network.store_service(at)
     yield network.shards_service(at)
-    yield network.smtp_pods_service(at)
+    yield network.pods_service(at, "smtp")
     yield network.smtp_network_policy(at, record)
     yield network.store_network_policy(at, record)
     yield workloads.disruption_budget(at, "smtp")
     yield workloads.disruption_budget(at, "store")
     yield workloads.store_stateful_set(at)
     yield workloads.smtp_stateful_set(at)
+    if at.bulk.replicas:
+        yield network.bulk_service(at)
+        yield network.pods_service(at, "bulk")
+        yield network.bulk_network_policy(at, record)
+        yield workloads.disruption_budget(at, "bulk")
+        yield workloads.bulk_stateful_set(at)
 
 
 def encode_versions(versions: Mapping[str, tuple[str, str]]) -> bytes:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mail_operator.resources.mailserver import Exposure, Resources, Scheduling
+from mail_operator.resources.mailserver import BulkPool, Exposure, Resources, Scheduling
 from mail_operator.resources.meta import ObjectRef
 from mailpods.directory.shards import SERVER_FILE, STORE_FILE, file_name
 
@@ -29,8 +29,18 @@ SMTP_PORTS = {
     "admin": 9100,
     "queue": 9102,  # apart from metrics and probes: a NetworkPolicy cannot tell paths from each other
 }
+BULK_PORTS = {
+    "bulk": 4025,
+    "bulk-submit": 4587,
+    "bulk-submits": 1465,
+    "admin": SMTP_PORTS["admin"],
+    "queue": SMTP_PORTS["queue"],
+}
 # Port name -> the port that the world knows.
 STANDARD_PORTS = {
+    "bulk": 4025,
+    "bulk-submit": 4587,
+    "bulk-submits": 1465,
     "smtp": 25,
     "submission": 587,
     "submissions": 465,
@@ -76,6 +86,7 @@ class Installation:
     scheduling: Scheduling
     smtp_resources: Resources
     store_resources: Resources
+    bulk: BulkPool
 
     @property
     def name(self) -> str:
@@ -108,18 +119,40 @@ class Installation:
 
 def smtp_stateful_set(at: Installation) -> Manifest:
     """The pods that take and deliver mail, each with the authenticator that SMTP AUTH asks, and a spool."""
+    workers = ["--workers", str(at.smtp_workers)] if at.smtp_workers else []
+    return _mail_takers(at, "smtp", at.smtp_replicas, workers, SMTP_PORTS, at.smtp_resources)
+
+
+def bulk_stateful_set(at: Installation) -> Manifest:
+    """The pods of the same kind that take mass mailings alone, with spools of their own."""
+    options = ["--workers", str(at.bulk.workers), "--pool", "bulk"]
+    made = _mail_takers(at, "bulk", at.bulk.replicas, options, BULK_PORTS, at.bulk.resources)
+    if at.bulk.node_selector:
+        pod = made["spec"]["template"]["spec"]
+        pod["nodeSelector"] = {**pod.get("nodeSelector", {}), **at.bulk.node_selector}
+    return made
+
+
+def _mail_takers(
+    at: Installation,
+    component: str,
+    replicas: int,
+    options: list[str],
+    ports: Mapping[str, int],
+    resources: Resources,
+) -> Manifest:
     smtp = _container(
         at,
         "smtp",
         [
             *("mailpods.smtp", "--directory", "/directory", "--buckets", str(at.buckets)),
             *("--spool", "/spool", "--auth-socket", AUTH_SOCKET, "--tls", "/tls"),
-            *(("--workers", str(at.smtp_workers)) if at.smtp_workers else ()),
+            *options,
         ],
-        SMTP_PORTS,
+        ports,
         {"directory": "/directory", "tls": "/tls", "spool": "/spool", "auth": "/auth", "tmp": "/tmp"},
         memory="128Mi",
-        resources=at.smtp_resources,
+        resources=resources,
     )
     # The pod that goes gives its queue to the others.
     smtp["env"] += [
@@ -148,9 +181,9 @@ def smtp_stateful_set(at: Installation) -> Manifest:
         {"name": "tmp", "emptyDir": {}},
     ]
     # Two minutes: deliveries under way end, then the queue moves; what nobody takes stays on its volume.
-    service = f"{at.name}-smtp-pods"
+    service = f"{at.name}-{component}-pods"
     return _stateful_set(
-        at, "smtp", service, at.smtp_replicas, [smtp, auth], volumes, ("spool", at.spool_size), 120
+        at, component, service, replicas, [smtp, auth], volumes, ("spool", at.spool_size), 120
     )
 
 

@@ -11,15 +11,33 @@ from mail_operator.local.table import queue_details, queue_table
 Ask = Callable[[str, str, Mapping[str, str]], Iterable[tuple[str, Any]]]
 
 
+# What is done with what waits -> path and method.
+_CHANGES = {
+    "retry": ("/queue/retry", "POST"),
+    "hold": ("/queue/hold", "POST"),
+    "release": ("/queue/release", "POST"),
+    "divert": ("/queue/divert", "POST"),
+    "delete": ("/queue", "DELETE"),
+}
+_WHICH = {
+    "id": "this message",
+    "address": "what is for this recipient",
+    "domain": "what is for recipients of this domain",
+    "sender": "what this address, or domain, sends",
+    "tenant": "what users of the domain with this number send",
+}
+
+
 class CommandError(Exception):
     """What keeps a command from doing its work; the message says what to do."""
 
 
 def add_queue(parser: argparse.ArgumentParser) -> None:
     """The arguments of `queue`."""
-    parser.add_argument("action", nargs="?", choices=("list", "show", "retry", "delete"), default="list")
-    for key in ("id", "address", "domain"):
-        parser.add_argument(f"--{key}", default=None, help=f"only messages of this {key}")
+    parser.add_argument("action", nargs="?", choices=("list", "show", *_CHANGES), default="list")
+    for key, text in _WHICH.items():
+        parser.add_argument(f"--{key}", default=None, help=f"only {text}")
+    parser.add_argument("--to", default=None, help="the address to divert to")
 
 
 def add_explain(parser: argparse.ArgumentParser) -> None:
@@ -46,15 +64,16 @@ def explanation(options: argparse.Namespace) -> Mapping[str, str]:
 
 
 def queue(options: argparse.Namespace, ask: Ask) -> None:
-    """List, show, retry or delete what is queued. Raises CommandError."""
-    given = {"id": options.id, "address": options.address, "domain": options.domain}
-    which = {key: value for key, value in given.items() if value is not None}
+    """List, show or change what is queued. Raises CommandError."""
+    which = {key: value for key in _WHICH if (value := getattr(options, key)) is not None}
     if options.action != "list" and not any(which.values()):
-        raise CommandError(f"say what to {options.action}: --id, --address or --domain")
+        raise CommandError(f"say what to {options.action}: --{', --'.join(_WHICH)}")
+    if (options.to is not None) != (options.action == "divert"):
+        raise CommandError("divert needs --to, and nothing else takes it")
     if options.action in ("list", "show"):
         waiting = [(pod, m) for pod, messages in ask("/queue", "GET", which) for m in messages]
         print("\n".join(queue_table(waiting) if options.action == "list" else queue_details(waiting)))
         return
-    path, method = ("/queue/retry", "POST") if options.action == "retry" else ("/queue", "DELETE")
-    for pod, answer in ask(path, method, which):
+    path, method = _CHANGES[options.action]
+    for pod, answer in ask(path, method, {**which, "to": options.to} if options.to else which):
         print(f"{pod}: {json.dumps(answer)}")

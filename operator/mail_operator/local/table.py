@@ -10,6 +10,7 @@ from mail_operator.local.world import World
 from mail_operator.resources.meta import ObjectRef
 
 _SHOWN = ("MailServer", "MailDomain", "Mailbox", "MailAlias", "MailingList", "RelayPolicy")
+_HELD = 1e12  # as the time of the next attempt, epoch seconds: an administrator holds it (mailpods.spool)
 _MANY = 40  # more rows than this would scroll everything else away
 
 
@@ -58,7 +59,8 @@ def queue_table(waiting: Waiting) -> Iterable[str]:
     rows = [("ID", "SENDER", "RECIPIENT", "BYTES", "SINCE", "TRIES", "NEXT", "LAST REPLY")]
     for _, each in waiting:
         sender, size, tries = f"<{each['sender']}>", str(each["size"]), str(each["attempts"])
-        times = _time(each["received_at"]), _time(each["next_try"])
+        again = "held" if _is_held(each["next_try"]) else _time(each["next_try"])
+        times = _time(each["received_at"]), again
         rows.append((each["id"], sender, each["recipient"], size, times[0], tries, times[1], each["reply"]))
     yield from columns(rows)
     yield f"{len(waiting)} recipients wait"
@@ -72,8 +74,13 @@ def queue_details(waiting: Waiting) -> Iterable[str]:
         yield f"{each['id']} in {pod}"
         yield f"  from       <{each['sender']}>, {each['size']} bytes, taken {_time(each['received_at'])}"
         yield f"  to         {each['recipient']}"
-        yield f"  tried      {each['attempts']} times, next {_time(each['next_try'])}"
+        again = "held" if _is_held(each["next_try"]) else f"next {_time(each['next_try'])}"
+        yield f"  tried      {each['attempts']} times, {again}"
         yield f"  last reply {each['reply'] or 'none yet'}"
+
+
+def _is_held(epoch: float) -> bool:
+    return epoch >= _HELD
 
 
 def _time(epoch: float) -> str:

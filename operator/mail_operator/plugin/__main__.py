@@ -39,7 +39,7 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(run=run)
         return sub
 
-    queue = command("queue", _queue, "List, show, retry or delete what is queued.")
+    queue = command("queue", _queue, "List, show, retry, hold, release, divert or delete what is queued.")
     questions.add_queue(queue)
     explain = command(
         "explain", _explain, "Say where an address leads, or what becomes of a message, and why."

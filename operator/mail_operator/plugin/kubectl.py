@@ -11,7 +11,7 @@ from typing import Any
 from mail_operator.compiler.workloads import SMTP_PORTS
 from mail_operator.local.questions import CommandError
 
-_SELECTOR = "app.kubernetes.io/name=mailpods,app.kubernetes.io/component=smtp"
+_SELECTOR = "app.kubernetes.io/name=mailpods,app.kubernetes.io/component in (smtp,bulk)"
 _PORT = SMTP_PORTS["queue"]  # by number: of pods the API server knows no port names
 _SECONDS = 20  # for one request
 _VERBS = {"GET": ("get",), "POST": ("create", "-f", "-"), "DELETE": ("delete",)}

@@ -32,6 +32,7 @@ QUIET_SECONDS, LONGEST_SECONDS = 0.2, 1.0  # after a change; of changes that do 
 FLIGHT_SECONDS = 3.0  # that the next round waits for the pods to load what the last one wrote
 TOUCH_SECONDS = 2.0  # until pods that are still behind are touched again
 PATIENCE_SECONDS = 5.0  # until an object that waits for its pods is told to be waiting
+SETTLE_SECONDS = 30.0  # that the first round waits for the Secrets that are named
 LOOK_SECONDS = 300.0  # between rounds when nothing changes: certificates, and what failed before
 ALLOCATIONS_AT_ONCE = 16
 LONG_COMPILE_SECONDS = 0.2  # after which there is memory worth giving back
@@ -91,11 +92,14 @@ class Controller:
             await self._pods.close()
 
     async def _take_over(self) -> None:
-        """Learn from the credentials of before which passwords are hashed already."""
+        """Learn what was before: which passwords are hashed already, and what Secrets hold."""
         for (namespace, name), kept in list(self.world.secret_versions.objects.items()):
             if kept.hash and "-credentials-" in name:
                 secret = await self._client.get(path(ObjectRef("Secret", namespace, name)))
                 self.world.secrets.recover(recovered(decoded(secret, VERSIONS)))
+        # Without the contents of Secrets the first plan would take back what the last one made of them.
+        self.world.snapshot(self.plan)
+        await self.world.secrets.settle(SETTLE_SECONDS)
 
     async def _rounds(self) -> None:
         wait, first = LOOK_SECONDS, True

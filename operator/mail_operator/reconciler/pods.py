@@ -25,8 +25,10 @@ _MOST_SECONDS = 5.0  # between attempts to reach pods through their Service
 # Component -> the mount of each admin port.
 _PORTS = {
     "smtp": ((SMTP_PORTS["admin"], "directory"), (AUTH_PORTS["auth-admin"], "credentials")),
+    "bulk": ((SMTP_PORTS["admin"], "directory"), (AUTH_PORTS["auth-admin"], "credentials")),
     "store": ((STORE_PORTS["admin"], "credentials"),),
 }
+_NEEDED = {"smtp", "store"}  # without which nothing works
 
 
 class Expected:
@@ -117,7 +119,7 @@ class MailPods:
                 files |= {f for f, digest in expected.of(server, mount).items() if loaded.get(f) != digest}
         shards = frozenset(int(p.index) for _, p in serving if p.component == "store" and p.index.isdecimal())
         unserved = ""
-        if absent := set(_PORTS) - {pod.component for _, pod in serving}:
+        if absent := _NEEDED - {pod.component for _, pod in serving}:
             unserved = f"no {' and no '.join(sorted(absent))} pod is ready"
         elif server not in self._reached:
             unserved = "the Services do not lead to the pods yet"
@@ -148,7 +150,7 @@ class MailPods:
     async def _reach(self, server: ObjectRef) -> bool:
         """Whether the Services lead to pods now and did not before: nodes learn of a new one with delay."""
         serving = self._serving(server)
-        if {pod.component for _, pod in serving} < set(_PORTS):
+        if not {pod.component for _, pod in serving} >= _NEEDED:
             self._reached.discard(server)
             return False
         at, waited = self._unreached.get(server, (0.0, ASK_SECONDS))

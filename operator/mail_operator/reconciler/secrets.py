@@ -64,6 +64,12 @@ class Secrets:
         contents = {n: self._contents[n] for n in wholes if n in there and n in self._contents}
         return passwords, contents
 
+    async def settle(self, seconds: float) -> None:
+        """Wait until contents that `look()` began to fetch are there, for a while: some may never be."""
+        running = [task for (_, whole), (_, task) in self._tasks.items() if whole]
+        if running:
+            await asyncio.wait(running, timeout=seconds)
+
     def renew(self, name: SecretName, kept: KeptSecret | None, whole: bool = False) -> None:
         """Fetch the Secret, if its newest version is not known."""
         if kept is not None and self._marks.get((name, whole)) != kept.mark:

@@ -194,7 +194,7 @@ def _pending(part: BaseModel, path: str) -> Iterator[tuple[str, str]]:
         field, value = f"{path}.{info.alias or name}", getattr(part, name)
         extra = info.json_schema_extra
         if isinstance(extra, dict) and "later" in extra:
-            if extra.get("promised") or value != info.get_default(call_default_factory=True):
+            if value != info.get_default(call_default_factory=True):
                 yield field, str(extra["later"])
         elif isinstance(value, BaseModel):
             yield from _pending(value, field)

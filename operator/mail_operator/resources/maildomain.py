@@ -72,9 +72,7 @@ class DomainLimits(Part):
 class Bulk(Part):
     """The mass-mailing pool."""
 
-    enabled: bool = Field(
-        True, description="Users may send by it.", json_schema_extra=later("R-002-21", promised=True)
-    )
+    enabled: bool = Field(True, description="Users may send by it, where the MailServer has one.")
 
 
 class Dkim(Part):

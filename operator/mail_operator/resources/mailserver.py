@@ -8,8 +8,10 @@ from mail_operator.resources.meta import (
     AGE,
     READY,
     REASON,
+    Address,
     Cidr,
     Column,
+    Date,
     Endpoints,
     Host,
     Name,
@@ -89,6 +91,45 @@ class Smtp(Part):
     resources: Resources = Field(
         Resources(), description="Of the container smtp; what is blank has defaults."
     )
+
+
+class WarmUp(Part):
+    """How many messages a new address may send: receivers distrust those that begin at full speed."""
+
+    start: Date = Field(description="Its first day (YYYY-MM-DD), by UTC.")
+    per_day: list[int] = Field(
+        [50, 100, 500, 1000, 5000, 10000, 20000, 40000],
+        min_length=1,
+        max_length=100,
+        description="Most messages to other servers on the first day, the second …; then there is no limit.",
+    )
+
+
+class BulkLimits(Part):
+    """What the pool sends to other servers, in recipients. What is over a limit waits."""
+
+    tenant_per_hour: int | None = Field(None, ge=1, description="Most of one domain within an hour, evenly.")
+    tenant_per_day: int | None = Field(None, ge=1, description="Most of one domain on a day, by UTC.")
+    campaign_per_hour: int | None = Field(
+        None, ge=1, description="Most of one campaign (header X-Campaign) within an hour, evenly."
+    )
+    warm_up: WarmUp | None = Field(None, description="For a new source address; blank: it is known already.")
+
+
+class BulkPool(Part):
+    """The pods for mass mailings: ports, queues, host name and address of their own."""
+
+    replicas: int = Field(0, ge=0, le=100, description="Number of pods; 0: there is no such pool.")
+    workers: int = Field(1, ge=1, le=64, description="Worker processes in each pod; limits are shared out.")
+    hostname: Host | None = Field(None, description="Name that it says in EHLO; blank: bulk.<hostname>.")
+    source_address: Address | None = Field(
+        None, description="Address, of the pod's own, from which it connects to others; blank: any."
+    )
+    node_selector: dict[str, Text] = Field(
+        {}, max_length=16, description="Labels that its nodes must have, beside those of scheduling."
+    )
+    limits: BulkLimits = Field(BulkLimits(), description="What it sends to others at most.")
+    resources: Resources = Field(Resources(), description="Of the container smtp in its pods.")
 
 
 class Store(Part):
@@ -172,6 +213,7 @@ class MailServerSpec(Part):
     service: Exposure = Field(Exposure(), description="How the world reaches the pods.")
     scheduling: Scheduling = Field(Scheduling(), description="Where the pods run.")
     smtp: Smtp = Field(Smtp(), description="The pods that speak SMTP.")
+    bulk: BulkPool = Field(BulkPool(), description="The pods for mass mailings.")
     store: Store = Field(Store(), description="The pods that keep mailboxes (IMAP, POP3).")
     login_forms: list[LoginForm] = Field(
         ["numbered", "address"],

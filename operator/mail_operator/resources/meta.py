@@ -58,12 +58,9 @@ class Part(BaseModel):
     )
 
 
-def later(requirement: str, *, promised: bool = False) -> dict[str, Any]:
-    """Marks a field whose behaviour comes later: `mailpods check` and the FieldsIgnored condition name it.
-
-    `promised`: even its default says what is not there yet, so that it is named wherever it is written out.
-    """
-    return {"later": requirement, "promised": promised}
+def later(requirement: str) -> dict[str, Any]:
+    """Marks a field whose behaviour comes later: `mailpods check` and the FieldsIgnored condition name it."""
+    return {"later": requirement}
 
 
 QUANTITY = r"^[0-9]+(\.[0-9]+)?(k|M|G|T|Ki|Mi|Gi|Ti)?$"
@@ -79,6 +76,10 @@ def quantity_bytes(text: str) -> int:
 
 def _network(text: str) -> str:
     return str(ipaddress.ip_network(text, strict=False))
+
+
+def _address(text: str) -> str:
+    return str(ipaddress.ip_address(text))
 
 
 def _date(text: str) -> str:
@@ -104,6 +105,7 @@ _IS_CIDR = {"x-kubernetes-validations": [{"rule": "isCIDR(self)", "message": "is
 Cidr = Annotated[
     str, Field(min_length=3, max_length=43, json_schema_extra=_IS_CIDR), AfterValidator(_network)
 ]
+Address = Annotated[str, Field(min_length=2, max_length=45), AfterValidator(_address)]  # IPv4 or IPv6
 Text = Annotated[str, Field(max_length=1000)]
 Endpoints = Annotated[dict[str, Text], Field(max_length=32)]
 LongText = Annotated[str, Field(max_length=32768)]

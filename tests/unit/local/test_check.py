@@ -80,7 +80,7 @@ def test_good_manifests_have_no_findings(tmp_path: Path, capsys: pytest.CaptureF
         (INFO + "  shard: '1'\n", 6, ["spec.shard", "no whole number"]),
         (INFO + "  services:\n    groupware: 1\n", 7, ["spec.services.groupware", "true or false"]),
         (INFO + "  passwordHash: '{FOO}abc'\n", 6, ["spec.passwordHash", "Dovecot's schemes"]),
-        (DOMAIN + "  bulk: {enabled: true}\n", 8, ["spec.bulk.enabled", "no effect in this version"]),
+        (DOMAIN + "  autoconfig: true\n", 8, ["spec.autoconfig", "no effect in this version"]),
         (INFO + "  sieve: keep;\n", 6, ["spec.sieve", "no effect in this version", "R-002-14"]),
         (INFO + "  passwordSecretRef: {name: pw}\n", 1, ["SecretMissing", "pw"]),
         (

@@ -1,0 +1,96 @@
+"""What administrators do to what waits: hold, release, divert, delete, and what they see."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mailpods.directory.records import AccountId, Address
+from mailpods.spool.message import Envelope, MessageId, Recipient
+from mailpods.spool.spool import Outcome, Spool
+from mailpods.spool.view import QueueView
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Iterator[Spool]:
+    made = Spool.open(tmp_path)
+    yield made
+    made.close()
+
+
+def take(spool: Spool, *to: str, sender: str = "info@a.test", account: str | None = "7/info") -> MessageId:
+    recipients = tuple(Recipient(Address(each)) for each in to)
+    envelope = Envelope(sender, recipients, time.time(), account=AccountId(account) if account else None)
+    return asyncio.run(spool.accept(envelope, b"hello\r\n"))
+
+
+def due(spool: Spool) -> set[str]:
+    found, _ = spool.due(0, time.time() + 1, 100)
+    return {recipient.address for each in found for recipient in each.recipients}
+
+
+@pytest.mark.parametrize(
+    ("which", "expected"),
+    [
+        ({"domain": "far.test"}, {"x@far.test"}),
+        ({"address": "y@near.test"}, {"y@near.test"}),
+        ({"sender": "anna@b.test"}, {"y@near.test"}),
+        ({"sender": "b.test"}, {"y@near.test"}),
+        ({"tenant": "7"}, {"x@far.test", "z@near.test"}),
+        ({"tenant": "7", "domain": "near.test"}, {"z@near.test"}),
+    ],
+)
+def test_what_is_held_does_not_go_until_it_is_released(
+    spool: Spool, tmp_path: Path, which: dict[str, str], expected: set[str]
+) -> None:
+    take(spool, "x@far.test", "z@near.test")
+    take(spool, "y@near.test", sender="anna@b.test", account="8/anna")
+    view, everything = QueueView(tmp_path), due(spool)
+    assert view.hold(which) == len(expected)
+    assert due(spool) == everything - expected
+    assert view.hold(which) == 0
+    assert view.release(which) == len(expected)
+    assert due(spool) == everything
+
+
+def test_a_report_that_comes_late_does_not_end_a_hold(spool: Spool, tmp_path: Path) -> None:
+    id, view = take(spool, "x@far.test"), QueueView(tmp_path)
+    view.hold({"id": id})
+    spool.report(Outcome(id, Address("x@far.test"), time.time(), "450 later"))
+    time.sleep(0.3)
+    assert due(spool) == set()
+    found, _ = spool.older(time.time() + 60, 10)
+    assert found == []  # nor does it expire
+
+
+def test_what_is_diverted_keeps_its_first_address_as_the_original(spool: Spool, tmp_path: Path) -> None:
+    id, view = take(spool, "x@far.test", "y@far.test"), QueueView(tmp_path)
+    assert view.divert({"address": "x@far.test"}, "z@near.test") == 1
+    assert due(spool) == {"z@near.test", "y@far.test"}
+    found = spool.message(id, time.time() + 1)
+    assert found is not None
+    assert {str(r.address): r.original for r in found.recipients}["z@near.test"] == "x@far.test"
+    assert view.divert({"id": id}, "z@near.test") == 1  # both are one now
+    assert due(spool) == {"z@near.test"}
+
+
+def test_a_destination_that_is_left_alone_says_until_when_and_why(spool: Spool, tmp_path: Path) -> None:
+    take(spool, "x@far.test", "y@near.test")
+    until = time.time() + 300
+    spool.paused("@far.test", until, "connection refused")
+    time.sleep(0.3)
+    shown = {each["recipient"]: each for each in QueueView(tmp_path).queue({})}
+    assert shown["x@far.test"]["next_try"] == until and shown["x@far.test"]["reply"] == "connection refused"
+    assert shown["y@near.test"]["reply"] == ""
+
+
+def test_what_nobody_chose_is_not_touched(tmp_path: Path, spool: Spool) -> None:
+    take(spool, "x@far.test")
+    for change in (QueueView.hold, QueueView.release, QueueView.delete, QueueView.retry):
+        with pytest.raises(ValueError, match="say which"):
+            change(QueueView(tmp_path), {})
+        with pytest.raises(ValueError, match="say which"):
+            change(QueueView(tmp_path), {"colour": "red"})
+    assert due(spool) == {"x@far.test"}

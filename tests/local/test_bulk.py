@@ -1,0 +1,120 @@
+"""Mass mailings have pods, ports, queues and an identity of their own, and limits; nothing else has."""
+
+import smtplib
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from mail_operator import cli
+
+from tests.support.installation import HOST, Installation, domain, mailbox, message, server, wait
+from tests.support.world import World, world
+
+SINK, OURS = "127.0.9.21", "127.0.0.77"
+PORTS = ("bulk", "bulk-submit", "bulk-submits")
+
+
+@pytest.fixture(scope="module")
+def outside() -> Iterator[World]:
+    zones = ("mx-host=sink.test,mx.sink.test,10", f"host-record=mx.sink.test,{SINK}")
+    with world(*zones, sinks=[SINK]) as there:
+        yield there
+
+
+@pytest.fixture(scope="module")
+def house(module_installation: Installation, outside: World) -> Installation:
+    made = module_installation
+    bulk = {
+        "replicas": 1,
+        "sourceAddress": OURS,
+        "hostname": "news.a.test",
+        "limits": {"campaignPerHour": 60},
+    }
+    made.apply(
+        "server",
+        server(bulk=bulk),
+        domain("a.test", 7),
+        domain("b.test", 8, bulk={"enabled": False}),
+        mailbox("info"),
+        mailbox("anna", "b-test"),
+    )
+    made.govern({"serverRef": {"name": "main"}, "inbound": {"resolvers": [outside.resolver]}})
+    made.start()
+    made.wait_for("Mailbox", "info")
+    made.wait_for("Mailbox", "anna")
+    return made
+
+
+@contextmanager
+def bulk(house: Installation, port: str, name: str = "7/info") -> Iterator[smtplib.SMTP]:
+    """A client of one of the pool's ports, logged in."""
+    at = (HOST, house.port(port))
+    client: smtplib.SMTP
+    if port == "bulk-submits":
+        client = smtplib.SMTP_SSL(*at, context=house.tls(), timeout=20)
+    else:
+        client = smtplib.SMTP(*at, timeout=20)
+    with client:
+        if port != "bulk-submits":
+            client.starttls(context=house.tls())
+        client.login(name, f"pw-{name.partition('/')[2]}")
+        yield client
+
+
+@pytest.mark.req("R-002-21", "R-002-24")
+@pytest.mark.parametrize("port", PORTS)
+def test_mail_goes_out_over_each_port_with_the_same_login(
+    house: Installation, outside: World, port: str
+) -> None:
+    to = f"{port}@sink.test"
+    with bulk(house, port) as client:
+        client.send_message(message("info@a.test", to))
+    wait(lambda: outside.sinks[SINK].to(to), 40)
+    with house.submission("7/info", "pw-info") as client:  # the regular server answers, too
+        assert client.noop()[0] == 250
+
+
+@pytest.mark.req("R-002-23")
+def test_the_pool_has_an_address_and_a_name_of_its_own(house: Installation, outside: World) -> None:
+    sink = outside.sinks[SINK]
+    with bulk(house, "bulk-submit") as client:
+        client.send_message(message("info@a.test", "mass@sink.test"))
+    with house.submission("7/info", "pw-info") as client:
+        client.send_message(message("info@a.test", "single@sink.test"))
+    wait(lambda: sink.to("mass@sink.test") and sink.to("single@sink.test"), 40)
+    assert sink.client("mass@sink.test") == (OURS, "news.a.test")
+    address, name = sink.client("single@sink.test")
+    assert address != OURS and name == "mail.a.test"
+
+
+def test_strangers_and_domains_without_it_are_refused(house: Installation) -> None:
+    with smtplib.SMTP(HOST, house.port("bulk")) as client:
+        client.ehlo()
+        client.mail("x@example.net")
+        assert client.rcpt("info@a.test")[0] == 530
+        assert client.rcpt("x@sink.test") == (550, b"relay not permitted")
+    with bulk(house, "bulk-submit", "8/anna") as client:
+        code, text = client.mail("anna@b.test")
+        assert (code, text[:5]) == (550, b"5.7.1") and b"off for your domain" in text
+
+
+def test_what_is_over_a_limit_waits_for_its_turn_and_says_so(
+    house: Installation, outside: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sink = outside.sinks[SINK]
+    with bulk(house, "bulk-submit") as client:
+        for n in range(4):
+            made = message("info@a.test", f"limited{n}@sink.test")
+            made["X-Campaign"] = "spring"
+            client.send_message(made)
+        client.send_message(message("info@a.test", "free@sink.test"))  # of no campaign
+    wait(lambda: sink.to("free@sink.test"), 40)
+
+    def queue() -> str:
+        assert cli.main(["queue", "--data", str(house.data)]) == 0
+        return capsys.readouterr().out
+
+    waiting = wait(lambda: text if (text := queue()).count("the limit of its campaign") >= 2 else None)
+    # One a minute, and one at once after the pause before.
+    assert 1 <= sum(bool(sink.to(f"limited{n}@sink.test")) for n in range(4)) <= 2
+    assert "limited3@sink.test" in waiting

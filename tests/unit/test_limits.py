@@ -1,0 +1,60 @@
+"""Hours and days of the bulk pool hold what they may; what is over gets the next free time, once."""
+
+from mailpods.delivery.limits import Counts, Limits, day_of
+from mailpods.directory.records import Pool
+
+NOON = 1_800_014_400.0  # 2027-01-15 12:00 UTC
+DAY = 86400.0
+
+
+def reserve(limits: Limits, pool: Pool, count: int, tenant: str = "7", campaign: str = "") -> list[float]:
+    """Minutes from noon until each of so many messages may go."""
+    return [(limits.reserve(pool, tenant, campaign, 1, NOON)[0] - NOON) / 60 for _ in range(count)]
+
+
+def limits(counts: Counts | None = None) -> Limits:
+    return Limits(counts if counts is not None else {}, lambda *_: None)
+
+
+def test_an_hourly_limit_spreads_evenly_and_each_tenant_has_its_own() -> None:
+    pool, ours = Pool("b", tenant_per_hour=60), limits()
+    assert reserve(ours, pool, 4) == [0, 0, 1, 2]  # a minute's worth at once
+    assert reserve(ours, pool, 1, "8") == [0]
+
+
+def test_a_campaign_does_not_hold_up_the_rest_of_its_tenant() -> None:
+    pool, ours = Pool("b", campaign_per_hour=60), limits()
+    assert reserve(ours, pool, 3, campaign="spring") == [0, 0, 1]
+    assert reserve(ours, pool, 5) == [0] * 5
+    assert reserve(ours, pool, 1, campaign="summer") == [0]
+
+
+def test_a_full_day_leads_to_the_next_one_and_counts_survive() -> None:
+    pool, counts = Pool("b", tenant_per_day=2), Counts()
+    assert reserve(limits(counts), pool, 3) == [0, 0, 12 * 60]
+    again = limits(counts)  # after a restart
+    assert reserve(again, pool, 2) == [12 * 60, 36 * 60]
+    assert counts[day_of(NOON), "7"] == 2 and counts[day_of(NOON + DAY), "7"] == 2
+
+
+def test_a_new_address_begins_slowly() -> None:
+    pool = Pool("b", warm_up_start=day_of(NOON), warm_up=(2, 3))
+    times = reserve(limits(), pool, 8)
+    assert times == [0, 0, *[12 * 60] * 3, *[36 * 60] * 3]  # from the third day on there is no limit
+    late = Pool("b", warm_up_start="2020-01-01", warm_up=(2,))
+    assert reserve(limits(), late, 8) == [0] * 8
+
+
+def test_each_process_has_its_share_and_a_large_message_is_not_stuck() -> None:
+    pool = Pool("b", tenant_per_day=10, processes=5)
+    assert reserve(limits(), pool, 3) == [0, 0, 12 * 60]
+    at, _ = limits().reserve(pool, "7", "", 1000, NOON)
+    assert at == NOON
+
+
+def test_what_is_over_is_forgotten() -> None:
+    pool, counts = Pool("b", tenant_per_day=5, tenant_per_hour=60), Counts()
+    ours = limits(counts)
+    reserve(ours, pool, 2)
+    ours.forget(NOON + 2 * DAY)
+    assert counts == {}
