@@ -7,12 +7,13 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import accept, compiling, editing, mailbox
+from bench import accept, compiling, editing, mailbox, outgoing
 
 PARTS: dict[str, Callable[[Path, int], list[str]]] = {
     "compiling": lambda folder, rounds: compiling.run(),
     "accept": accept.run,
     "mailbox": mailbox.run,
+    "outgoing": outgoing.run,
     "editing": lambda folder, rounds: editing.run(folder),
 }
 

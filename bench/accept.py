@@ -55,6 +55,7 @@ maillog_file = /var/log/mailpods-bench.log
 """
 
 _SERVICES = """\
+pickup unix n - n 60 1 pickup
 cleanup unix n - n - 0 cleanup
 qmgr unix n - n 300 1 qmgr
 rewrite unix - - n - - trivial-rewrite
@@ -66,6 +67,7 @@ discard unix - - n - - discard
 error unix - - n - - error
 retry unix - - n - - error
 lmtp unix - - n - 10 lmtp
+smtp unix - - n - - smtp
 anvil unix - - n - 1 anvil
 showq unix n - n - - showq
 postlog unix-dgram n - n - 1 postlogd
@@ -105,13 +107,13 @@ LOADS = (
 )
 
 
-def start_postfix(folder: Path, transport: str = "discard:") -> Peer:
-    """A private instance in `folder`; needs root. Raises CalledProcessError."""
+def start_postfix(folder: Path, transport: str = "discard:", more: str = "") -> Peer:
+    """A private instance in `folder`; needs root. `more`: lines of main.cf. Raises CalledProcessError."""
     port, config = free_port(), folder / "config"
     for name in ("config", "queue", "data"):
         (folder / name).mkdir(parents=True)
     shutil.chown(folder / "data", "postfix")
-    (config / "main.cf").write_text(_MAIN.format(folder=folder, transport=transport))
+    (config / "main.cf").write_text(_MAIN.format(folder=folder, transport=transport) + more)
     own = f"127.0.0.1:{port} inet n - n - - smtpd\n"
     (config / "master.cf").write_text(own + _SERVICES)
     subprocess.run(["postfix", "-c", str(config), "start"], check=True, capture_output=True)

@@ -15,10 +15,10 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from mailpods.delivery import dsn, metrics, verdicts, ways
-from mailpods.delivery.client import Reply
+from mailpods.delivery.client import Disconnected, Reply
 from mailpods.delivery.lane import Job, Lane
 from mailpods.delivery.limits import Limits, day_of
-from mailpods.delivery.resolver import Resolver
+from mailpods.delivery.resolver import Resolver, Undeliverable
 from mailpods.delivery.turns import Tenant, Turns
 from mailpods.directory.reader import DirectoryReader
 from mailpods.directory.records import AccountId, Address, DomainName
@@ -31,17 +31,21 @@ from mailpods.spool.spool import Cursor, Due, Outcome, Spool, SpoolError
 LIFETIME = 5 * 86400.0  # seconds, RFC 5321 §4.5.4.1
 WARNED_AFTER = 4 * 3600.0  # seconds, until a sender hears that a message waits (RFC 3461 §5.2.5)
 FIRST_RETRY, LONGEST_RETRY = 30.0, 3600.0  # seconds
-MAX_REMOTE = 2000  # messages on their way to other servers at a time
+MAX_REMOTE = 4000  # messages on their way to other servers at a time
 MAX_KEPT = 2000  # fresh messages remembered whole while they wait; others are read when it is their turn
 FRESH_SECONDS = 1.0  # that such a one is taken to be as it came
 MAX_BODIES = 64 << 20  # bytes of bodies kept in memory; others are read again when it is their turn
 POLL_SECONDS = 1.0
 RECENT_SECONDS, MAX_RECENT = 10.0, 100_000  # that what was found is remembered: longer than a commit takes
 READ_AT_ONCE = 2000  # messages, when the spool is read
+LOOKUPS_AT_ONCE = 100  # of domains' mail servers
+SITE_SECONDS = 600.0  # that a domain is taken to have the same mail servers
+MOST_TOLD = 1000  # domains of a site that is left alone, of which people are told
 SWEEP_SECONDS = 60.0  # between looks at what is too old, and at what may have been overlooked
 
 Log = Callable[[str], None]
-Destination = str  # shard-0, smarthost, smarthost 7/info, rule NAME, @example.org
+# shard-0, smarthost, smarthost 7/info, rule NAME, the name of a Site, or @example.org until that is known.
+Destination = str
 NOWHERE: Destination = ""
 WAITS = "4.4.1 the destination takes no mail now"
 
@@ -74,6 +78,7 @@ class _Line:
 
     lane: Lane
     remote: bool
+    resolving: bool = False  # its site is being looked up
     turns: Turns = field(default_factory=Turns)
 
 
@@ -102,6 +107,9 @@ class Deliverer:
         self._active: set[tuple[MessageId, Destination]] = set()  # under way, until their outcome is on disk
         self._again: set[tuple[MessageId, Destination]] = set()  # of those: there is more of it to do
         self._remote = 0  # how many of those go to other servers
+        self._sites: dict[DomainName, tuple[ways.Site, float]] = {}  # and until when that is believed
+        self._lookups = asyncio.Semaphore(LOOKUPS_AT_ONCE)
+        self._starved: OrderedDict[Destination, _Line] = OrderedDict()  # those that wait for MAX_REMOTE
         # Fresh ones that wait, whole, and where they are still to go.
         self._kept: OrderedDict[MessageId, tuple[Due, bytes | None, set[Destination]]] = OrderedDict()
         self._recent: OrderedDict[MessageId, float] = OrderedDict()  # found a moment ago, and when
@@ -173,8 +181,7 @@ class Deliverer:
                     await self._sweep(now)
                 for line in list(self._lines.values()):
                     self._pump(line)
-            for destination in [d for d, line in self._lines.items() if not line.turns and line.lane.is_idle]:
-                del self._lines[destination]
+            self._forget_idle()
             metrics.ACTIVE.set(len(self._active))
             await asyncio.sleep(POLL_SECONDS)
 
@@ -210,6 +217,15 @@ class Deliverer:
             if since > now - RECENT_SECONDS and len(self._recent) < MAX_RECENT:
                 break
             del self._recent[id]
+
+    def _forget_idle(self) -> None:
+        """Destinations to which nothing is to go, and sites of which nobody knows whether they still hold."""
+        for destination, line in list(self._lines.items()):
+            if not line.turns and not line.resolving and line.lane.is_idle:
+                del self._lines[destination]
+        now = time.monotonic()
+        for domain in [domain for domain, (_, until) in self._sites.items() if until < now]:
+            del self._sites[domain]
 
     def _ready(self) -> bool:
         return self._reader.server is not None and bool(self._reader.server.shards)
@@ -276,13 +292,15 @@ class Deliverer:
         if server is None:
             return "smarthost"
         if domain not in server.relayed:
-            if route := routes.of(server, envelope.sender, target):
-                return f"@{domain}" if route.via is None else f"rule {route.name}"
-            if not server.direct:
+            route = routes.of(server, envelope.sender, target)
+            if route and route.via:
+                return f"rule {route.name}"
+            if not (route or server.direct):
                 own = server.smarthost and server.smarthost.per_account and envelope.account
                 account = self._reader.account(own) if own else None
                 return f"smarthost {own}" if account and account.smarthost else "smarthost"
-        return f"@{domain}"
+        site, until = self._sites.get(domain, (None, 0.0))
+        return site.name if site and until > time.monotonic() else f"@{domain}"
 
     def _tenant(self, parcel: _Parcel) -> Tenant:
         """Whose message it is: who sends it to others, or who gets it."""
@@ -299,10 +317,38 @@ class Deliverer:
             remote = not destination.startswith("shard-")
             lane = Lane(self._way(destination), self._log, self._leave_alone)
             line = self._lines[destination] = _Line(lane, remote)
+            if destination.startswith("@"):
+                line.resolving = True
+                self._spawn(self._find_site(DomainName(destination[1:]), line))
         return line
 
+    async def _find_site(self, domain: DomainName, line: _Line) -> None:
+        """Move what waits for a domain to the servers that it shares with others."""
+        try:
+            async with self._lookups:
+                site = await ways.site_of(domain, self._reader, self._dns)
+        except (Undeliverable, Disconnected, LookupError):
+            line.resolving = False  # its own lane meets the same, and says so
+            self._pump(line)
+            return
+        self._sites[domain] = (site, time.monotonic() + SITE_SECONDS)
+        there = self._line(site.name)
+        assert there is not None
+        while line.turns:
+            tenant, id = line.turns.next_of()
+            there.turns.add(tenant, id)
+            if id in self._kept and line.lane.destination in self._kept[id][2]:
+                self._kept[id][2].discard(line.lane.destination)
+                self._kept[id][2].add(site.name)
+        self._lines.pop(line.lane.destination, None)
+        self._pump(there)
+
     def _leave_alone(self, destination: Destination, seconds: float, why: str) -> None:
-        self._spool.paused(destination, time.time() + seconds, why)
+        until, names = time.time() + seconds, [destination]
+        if destination.startswith(ways.SITE):
+            names = [f"@{domain}" for domain, (site, _) in self._sites.items() if site.name == destination]
+        for name in names[:MOST_TOLD]:
+            self._spool.paused(name, until, why)
 
     def _way(self, destination: Destination) -> ways.Way:
         kind, _, name = destination.partition(" ")
@@ -312,16 +358,25 @@ class Deliverer:
             return ways.by_rule(name, self._reader, self._bulk)
         if destination.startswith("@"):
             return ways.to_domain(destination[1:], self._reader, self._dns, self._bulk)
+        if destination.startswith(ways.SITE):
+            return ways.to_site(ways.Site.of(destination), self._reader, self._dns, self._bulk)
         return ways.to_shard(int(destination.removeprefix("shard-")), self._reader)
 
     # --- on the way
 
     def _has_room(self, line: _Line) -> bool:
-        return line.lane.has_room and (not line.remote or self._remote < MAX_REMOTE)
+        return self._is_open(line) and (not line.remote or self._remote < MAX_REMOTE)
+
+    @staticmethod
+    def _is_open(line: _Line) -> bool:
+        return line.lane.has_room and not line.resolving
 
     def _pump(self, line: _Line) -> None:
         """Send what waits for a destination, as much as it takes."""
-        while line.turns and self._has_room(line) and not self._stopping:
+        while line.turns and self._is_open(line) and not self._stopping:
+            if line.remote and self._remote >= MAX_REMOTE:
+                self._starved[line.lane.destination] = line  # it has its turn when another one ends
+                return
             id = line.turns.next()
             destination = line.lane.destination
             if (id, destination) in self._active:
@@ -345,7 +400,8 @@ class Deliverer:
             elif body is not None:
                 self._bodies += len(body)  # as each of them gives it back
         else:
-            due = self._spool.message(id, time.time())
+            due, body = self._spool.whole(id, time.time())
+            self._bodies += len(body or b"")
         if due is None:
             self._bodies -= len(body or b"")
             return None
@@ -381,6 +437,8 @@ class Deliverer:
                 metrics.DELIVERED.labels(line.lane.label).inc(taken)
             self._finish(parcel)
             self._pump(line)
+            while self._starved and self._remote < MAX_REMOTE:
+                self._pump(self._starved.popitem(last=False)[1])
 
         def body() -> bytes:
             return kept if kept is not None else self._spool.body(id)

@@ -15,7 +15,8 @@ from mailpods.delivery.client import Connection, Disconnected, LoginRefused, Mai
 from mailpods.delivery.resolver import Undeliverable
 from mailpods.delivery.ways import Way
 
-IDLE_SECONDS = 20.0  # until an unused connection is closed
+IDLE_SECONDS = 20.0  # until an unused connection to our own house, or its smarthost, is closed
+IDLE_ABROAD_SECONDS = 3.0  # … to one of the many others, whose connections are not ours to keep
 PROBE_SECONDS = 1.0  # between attempts to reach a destination that is down, for which mail waits here
 FIRST_PAUSE, LONGEST_PAUSE = 30.0, 900.0  # seconds that another one is left alone once it is down
 PATIENT_LOAD = 400  # messages that wait in a lane whose recipients take theirs one after another
@@ -115,9 +116,17 @@ class Lane:
                 return
         self._jobs.append(job)
         if len(self._workers) < self._limit and (not self._down or not self._workers):
-            task = asyncio.get_running_loop().create_task(self._work())
-            self._workers.add(task)
-            task.add_done_callback(self._workers.discard)
+            self._employ()
+
+    def _employ(self) -> None:
+        task = asyncio.get_running_loop().create_task(self._work())
+        self._workers.add(task)
+        task.add_done_callback(self._left)
+
+    def _left(self, worker: "asyncio.Task[None]") -> None:
+        self._workers.discard(worker)
+        if self._jobs and not self._workers and not worker.cancelled():
+            self._employ()
 
     def _end(self, job: Job, replies: list[Reply]) -> None:
         """A job is over; the next ones for its recipients may go."""
@@ -147,14 +156,16 @@ class Lane:
 
     async def _next(self) -> Job | None:
         """The next job, or None when none came for a while, or when there are too many connections."""
-        if len(self._workers) > self._limit:
+        if len(self._workers) > self._limit and (worker := asyncio.current_task()):
+            self._workers.discard(worker)  # at once, or all that look now would find one too many
             return None
         if self._jobs:
             return self._jobs.popleft()
         loop = asyncio.get_running_loop()
         waiting: asyncio.Future[Job | None] = loop.create_future()
         self._idle.append(waiting)
-        timer = loop.call_later(IDLE_SECONDS, self._give_up, waiting)
+        seconds = IDLE_SECONDS if self._way.patient else IDLE_ABROAD_SECONDS
+        timer = loop.call_later(seconds, self._give_up, waiting)
         try:
             return await waiting
         finally:

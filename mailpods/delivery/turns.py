@@ -27,12 +27,16 @@ class Turns:
 
     def next(self) -> MessageId:
         """Take the next one. Raises KeyError if nothing waits."""
+        return self.next_of()[1]
+
+    def next_of(self) -> tuple[Tenant, MessageId]:
+        """The same, and whose it is."""
         tenant, queue = self._queues.popitem(last=False)
         message = queue.popleft()
         if queue:
             self._queues[tenant] = queue
         self._count -= 1
-        return message
+        return tenant, message
 
     def __len__(self) -> int:
         return self._count

@@ -1,5 +1,6 @@
 """The ways out: how each destination is found, connected to, and waited for."""
 
+import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
@@ -10,6 +11,7 @@ from mailpods.directory.reader import DirectoryReader
 from mailpods.directory.records import AccountId, DomainName, Server, Smarthost
 
 SMTP_PORT = 25
+SITE = "mx "  # with which the names of sites begin
 STORE_CONNECTIONS = 10  # more do not make Dovecot faster
 REMOTE_CONNECTIONS = 20  # at a time, where a server takes so many
 MAX_ATTEMPTS = 10  # addresses of one domain that are tried in a row
@@ -101,32 +103,73 @@ async def _over(to: Smarthost, us: Identity) -> Connection:
     return await Connection.open(target)
 
 
+@dataclass(frozen=True, slots=True)
+class Site:
+    """The mail servers that one or many domains share: what is polite towards a server is counted by site."""
+
+    hosts: tuple[MailHost, ...]  # the best first; equals by name
+
+    @property
+    def name(self) -> str:
+        """Tells it from all others, and all of it."""
+        return SITE + ",".join(f"{host.preference}:{host.name}" for host in self.hosts)
+
+    @classmethod
+    def of(cls, name: str) -> "Site":
+        """The one of this name."""
+        pairs = (each.partition(":") for each in name.removeprefix(SITE).split(","))
+        return cls(tuple(MailHost(int(preference), host) for preference, _, host in pairs))
+
+
+async def site_of(domain: str, reader: DirectoryReader, dns: Callable[[], Resolver]) -> Site:
+    """The mail servers of a domain (RFC 5321 §5.1), or the one that is set for it.
+
+    Raises Undeliverable where there are none, Disconnected where DNS is silent, LookupError without a
+    directory.
+    """
+    server = _server(reader)
+    if domain.startswith("["):
+        raise Undeliverable(550, f"5.1.2 {domain} is an address and no domain: mail goes by MX alone")
+    if hop := server.relayed.get(DomainName(domain)):
+        return Site((MailHost(0, hop),))
+    hosts = await dns().mail_hosts(domain, server.hostname)
+    return Site(tuple(sorted(hosts, key=lambda host: (host.preference, host.name))))
+
+
 def to_domain(domain: str, reader: DirectoryReader, dns: Callable[[], Resolver], bulk: bool = False) -> Way:
-    """The mail servers of a domain, the best first (RFC 5321 §5.1), or the one that is set for it."""
+    """The mail servers of a domain, found anew for each connection."""
 
     async def connect() -> Connection:
-        server, resolver = _server(reader), dns()
-        us = identity(server, bulk)
-        if domain.startswith("["):
-            raise Undeliverable(550, f"5.1.2 {domain} is an address and no domain: mail goes by MX alone")
-        if hop := server.relayed.get(DomainName(domain)):
-            hosts = [MailHost(0, hop)]
-        else:
-            hosts = await resolver.mail_hosts(domain, server.hostname)
-        failed: Disconnected | Refusal | None = None
-        left = MAX_ATTEMPTS
-        for host in hosts:
-            for address in (await resolver.addresses(host.name))[:left]:
-                left -= 1
-                try:
-                    return await _open(host, address, us)
-                except (Disconnected, Refusal) as error:
-                    failed = error
-            if not left:
-                break
-        raise failed or Disconnected(f"no mail server of {domain} has an address")
+        site = await site_of(domain, reader, dns)
+        return await _best(site, dns(), identity(_server(reader), bulk))
 
     return Way(f"@{domain}", "remote", connect)
+
+
+def to_site(site: Site, reader: DirectoryReader, dns: Callable[[], Resolver], bulk: bool) -> Way:
+    """Mail servers that are known; only their addresses are looked up."""
+
+    async def connect() -> Connection:
+        return await _best(site, dns(), identity(_server(reader), bulk))
+
+    return Way(site.name, "remote", connect)
+
+
+async def _best(site: Site, resolver: Resolver, us: Identity) -> Connection:
+    """A connection to the best server that takes one; of equal ones to any."""
+    failed: Disconnected | Refusal | None = None
+    left = MAX_ATTEMPTS
+    for host in sorted(site.hosts, key=lambda host: (host.preference, random.random())):
+        for address in (await resolver.addresses(host.name))[:left]:
+            left -= 1
+            try:
+                return await _open(host, address, us)
+            except (Disconnected, Refusal) as error:
+                failed = error
+        if not left:
+            break
+    names = ", ".join(host.name for host in site.hosts)
+    raise failed or Disconnected(f"no mail server has an address: {names}")
 
 
 async def _open(host: MailHost, address: str, us: Identity) -> Connection:

@@ -462,6 +462,12 @@ class Spool:
         ).fetchall()
         return _due(rows) if rows else None
 
+    def whole(self, id: MessageId, now: float) -> tuple[Due | None, bytes | None]:
+        """The same, with its body if that lies in the database."""
+        due = self.message(id, now)
+        row = self._reader.execute("SELECT body FROM message WHERE id = ?", (id,)).fetchone()
+        return due, row[0] if due and row else None
+
     def older(self, received: float, limit: int, start: int = 0) -> tuple[list[Due], int]:
         """At most `limit` messages of before `received`, the oldest first, with all recipients not held.
 

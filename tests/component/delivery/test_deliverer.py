@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from mailpods.delivery import deliverer, lane
+from mailpods.delivery import deliverer, lane, ways
+from mailpods.delivery.client import Connection, Target
 from mailpods.delivery.deliverer import Deliverer
-from mailpods.delivery.resolver import Resolvers
+from mailpods.delivery.resolver import MailHost, Resolvers
 from mailpods.directory.reader import DirectoryReader
 from mailpods.directory.records import (
     Account,
@@ -284,3 +285,38 @@ def test_a_forward_leaves_under_an_address_of_ours_and_its_bounce_finds_back(tmp
         assert [sender for sender, _, _ in store.taken] == ["x@sender.test"]  # within the house as it came
 
     run(tmp_path, story, ("far.test", "sender.test"))
+
+
+def test_domains_of_one_server_share_its_connections(tmp_path: Path) -> None:
+    async def story(house: House, peers: dict[str, Peer], store: Peer) -> None:
+        there = peers["far.test"]
+        sites: list[str] = []
+
+        async def site_of(domain: str, *_: object) -> ways.Site:
+            sites.append(domain)
+            await asyncio.sleep(0.05)
+            return ways.Site((MailHost(10, "mx.far.test"),))
+
+        def to_site(site: ways.Site, *_: object) -> ways.Way:
+            def connect() -> Awaitable[Connection]:
+                return Connection.open(Target("127.0.0.1", there.port, "mx.a.test"))
+
+            return ways.Way(site.name, "remote", connect)
+
+        with patch.object(ways, "site_of", site_of), patch.object(ways, "to_site", to_site):
+            for n in range(300):
+                await house.take(f"x{n}@d{n % 100}.test")
+            house.start()
+            await house.take("fresh@d1.test")
+            await until(lambda: len(there.taken) == 301)
+        assert len(sites) == len(set(sites)) == 100
+        assert there.most <= 20
+        await until(lambda: house.queue == [])
+        assert len(set(there.recipients())) == 301
+
+    run(tmp_path, story)
+
+
+def test_a_site_is_known_again_by_its_name() -> None:
+    site = ways.Site((MailHost(0, "2001:db8::1"), MailHost(10, "mx.far.test")))
+    assert ways.Site.of(site.name) == site
