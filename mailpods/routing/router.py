@@ -68,7 +68,7 @@ class Router:
     def route(self, address: Address, may_relay: bool) -> Outcome:
         """Where mail to the address goes. `may_relay`: the client may send to other servers."""
         domain = _domain_of(address)
-        if self._directory.domain(domain) is None:
+        if self._directory.domain(domain) is None and not self._is_system(address):
             if domain in self._relayed:
                 return Routed((), (address,))  # from anybody: it is ours to pass on
             return self._route_elsewhere(address, may_relay)
@@ -98,6 +98,11 @@ class Router:
     def _leaves(self) -> bool:
         server = self._directory.server
         return server is not None and (server.smarthost is not None or server.direct)
+
+    def _is_system(self, address: Address) -> bool:
+        """Whether it is the postmaster of the server itself, whom everybody reaches (RFC 5321 §4.5.1)."""
+        server, (local, _, name) = self._directory.server, address.lower().rpartition("@")
+        return bool(server and server.postmasters and name == server.hostname and local in POSTMASTERS)
 
     def _by_rule(self, address: Address) -> bool:
         """Whether a delivery rule may take the recipient's mail, whoever sends it."""
@@ -133,7 +138,7 @@ class Router:
         domain, way = _domain_of(address), self.way_out(sender, address)
         if self._directory.domain(domain) is None and domain in self._relayed:
             return [f"{address}: {domain} is taken for another server: {way}"]
-        if self._directory.domain(domain) is None:
+        if self._directory.domain(domain) is None and not self._is_system(Address(address)):
             place = f"{domain or 'no domain'} is not served here"
             return [f"{address}: {place}; from authorised senders it {way}"]
         walk = _Walk()
@@ -148,6 +153,8 @@ class Router:
         indent = "  " * depth
         local, _, name = address.lower().rpartition("@")
         domain = self._directory.domain(DomainName(name))
+        if domain is None and self._is_system(address):
+            domain = Domain(0)  # the server's own name, at which it has no other address
         if domain is None:
             walk.lines.append(f"{indent}{address}: at another server")
             if address not in walk.remote and not walk.full:

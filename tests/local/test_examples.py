@@ -83,7 +83,6 @@ def test_the_smarthost_gets_each_account_s_mail_under_its_login(house: Installat
         assert partner.taken[0][1].rcpt_tos == ["z@partner.example"]
 
 
-@pytest.mark.req_part("R-003-09")
 def test_the_backup_mx_passes_on_what_it_took(house: Installation) -> None:
     zones = (
         "mx-host=example.org,mx1.example.org,10",

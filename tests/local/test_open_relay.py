@@ -81,7 +81,7 @@ def _connected(house: Installation, listener: str, client: str, login: bool) -> 
         yield smtp
 
 
-@pytest.mark.req("R-001-37")
+@pytest.mark.req("R-001-37", "R-003-02", "R-003-09")
 def test_every_combination_is_judged_as_the_table_says(house: tuple[Installation, bool]) -> None:
     made, skip = house
     wrong = []

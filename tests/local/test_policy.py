@@ -286,3 +286,58 @@ def test_explain_says_beforehand_what_would_happen(
     assert "MAIL FROM: refused, sender-mismatch" in foreign
     assert cli.main(["explain", INFO, "--login", "9/nobody", "--data", str(house.data)]) == 1
     assert "no account" in capsys.readouterr().err
+
+
+@pytest.mark.req("R-003-05", "R-003-06", "R-003-33")
+def test_the_profile_and_the_limits_hold_for_strangers_and_users_alike(
+    house: Installation, outside: World
+) -> None:
+    profile = {"hostname": "relay.a.test", "banner": "Our own words", "helpUrl": "https://help.a.test/relay"}
+    limits = {"recipients": 3, "hops": 5, "messageSize": "10k"}
+    govern(house, outside, profile=profile, limits=limits)
+    with socket.create_connection((HOST, house.port("smtp")), 10) as greeted:
+        assert greeted.recv(200) == b"220 relay.a.test Our own words\r\n"
+    hop = "Received: from a.example by b.example; Mon, 1 Jan 2024 00:00:00 +0000\r\n"
+    looping, large = hop * 6 + "Subject: x\r\n\r\nx\r\n", "Subject: x\r\n\r\n" + "x" * 60 * 200
+    with house.smtp() as stranger, house.submission("7/info", "pw-info") as user:
+        stranger.ehlo("client.good.test")
+        for client, sender in ((stranger, "x@sender.test"), (user, INFO)):
+            assert client.mail(sender)[0] == 250
+            assert [client.rcpt(INFO)[0] for _ in range(4)] == [250, 250, 250, 452]
+            client.rset()
+            with pytest.raises(smtplib.SMTPDataError, match="loop"):
+                client.sendmail(sender, [INFO], looping)
+            assert client.docmd(f"MAIL FROM:<{sender}> SIZE=10001")[0] == 552
+            with pytest.raises(smtplib.SMTPDataError, match="larger than"):
+                client.mail(sender)
+                client.rcpt(INFO)
+                code, text = client.data(large)
+                raise smtplib.SMTPDataError(code, text.decode().lower())
+        stranger.rset()
+        stranger.mail("x@sender.test")
+        code, text = stranger.rcpt("x@sink.test")
+        assert (code, text) == (550, b"relay not permitted https://help.a.test/relay")
+
+
+@pytest.mark.req("R-003-07")
+def test_mail_to_postmaster_reaches_all_external_postmasters(house: Installation, outside: World) -> None:
+    house.apply("boss", mailbox("boss"), mailbox("vice"))
+    for name in ("boss", "vice"):
+        house.wait_for("Mailbox", name)
+    govern(house, outside, externalPostmasters=["boss@a.test", "vice@a.test"])
+    for n, to in enumerate(("postmaster@a.test", "mailer-daemon@a.test", "postmaster"), 1):
+        house.deliver("x@sender.test", to, f"for the {to}")
+        for name in ("boss", "vice"):
+            house.wait_for_mail(f"7/{name}", f"pw-{name}", n)
+
+
+@pytest.mark.req("R-003-13", "R-003-15")
+def test_the_second_resolver_answers_while_the_first_one_is_down(house: Installation, outside: World) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as closed:
+        closed.bind((HOST, 0))
+        nobody = f"{HOST}:{closed.getsockname()[1]}"
+    inbound = {"resolvers": [nobody, outside.resolver]}
+    strict = {"senderPolicy": {"rejectUnknownDomain": True}}
+    house.govern({"serverRef": {"name": "main"}, "inbound": inbound, **strict})
+    assert verdict(house, sender="x@friend.test")[0] == 250
+    refused(house, 550, "nx2.invalid has neither", sender="x@nx2.invalid")

@@ -106,7 +106,6 @@ def test_logins_in_clear_are_taken_where_the_policy_says_so(strict: Installation
     reader.logout()
 
 
-@pytest.mark.req_part("R-003-24")
 def test_the_connection_after_the_last_one_allowed_is_sent_away(strict: Installation) -> None:
     with contextlib.ExitStack() as held:
         for _ in range(3):

@@ -369,8 +369,10 @@ def _notes(tmp_path: Path, *values: str, arguments: tuple[str, ...] | list[str] 
     return notes
 
 
+@pytest.mark.req("R-002-22")
 def test_the_notes_say_what_comes_next(tmp_path: Path) -> None:
     plain = _notes(tmp_path)
+    assert "Mass mailings (newsletters, notifications, mailing lists" in plain and "port\n4587" in plain
     assert "kubectl apply -f examples/quickstart\n" in plain
     assert "wait --for=condition=Ready mailbox/info" in plain
     assert "kubectl -n a-test get secret anna-password -o jsonpath" in plain

@@ -101,7 +101,6 @@ def test_names_that_share_users_lead_to_the_same_mailbox() -> None:
     assert accounts(House(domains=domains, entries=BOXES), "info@b.test") == (INFO,)
 
 
-@pytest.mark.req_part("R-003-07")
 def test_postmaster_mail_reaches_the_external_postmasters_unless_the_domain_has_its_own() -> None:
     server = Server("mx", postmasters=(Address("info@a.test"), Address("anna@a.test")))
     house = House(server=server, entries=BOXES)
