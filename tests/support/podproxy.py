@@ -90,12 +90,14 @@ def api_server(
                 self._send(404, b"{}")
 
         def _list(self, namespace: str | None, query: Mapping[str, list[str]]) -> dict[str, Any]:
-            wanted = dict(term.split("=") for term in query["labelSelector"][0].split(","))
+            # One of both forms: key=value, and key in (one,other).
+            terms = re.findall(r"([^=,\s]+)(?:=([^,]*)| in \(([^)]*)\))", query["labelSelector"][0])
+            wanted = {key: {value} if value else set(values.split(",")) for key, value, values in terms}
             items = [
                 each
                 for each in pods
                 if namespace in (None, each["metadata"]["namespace"])
-                and wanted.items() <= each["metadata"]["labels"].items()
+                and all(each["metadata"]["labels"].get(key) in values for key, values in wanted.items())
             ]
             return {"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items}
 
