@@ -27,6 +27,7 @@ from mailpods.routing.router import Refused, Router
 from mailpods.routing.srs import Srs
 from mailpods.spool.message import Envelope, MessageId, Recipient
 from mailpods.spool.spool import Cursor, Due, Outcome, Spool, SpoolError
+from mailpods.spool.suppression import Suppressions
 
 LIFETIME = 5 * 86400.0  # seconds, RFC 5321 §4.5.4.1
 WARNED_AFTER = 4 * 3600.0  # seconds, until a sender hears that a message waits (RFC 3461 §5.2.5)
@@ -47,6 +48,7 @@ Log = Callable[[str], None]
 # shard-0, smarthost, smarthost 7/info, rule NAME, the name of a Site, or @example.org until that is known.
 Destination = str
 NOWHERE: Destination = ""
+SUPPRESSED = "on the suppression list"
 WAITS = "4.4.1 the destination takes no mail now"
 
 
@@ -65,6 +67,11 @@ class _Parcel:
     replies: dict[str, Reply] = field(default_factory=dict)  # target -> reply
     body: bytes | None = None
     reserved: float | None = None  # a limit gives it this time
+
+    @property
+    def all_targets(self) -> list[str]:
+        """Of all of them, each once."""
+        return list(dict.fromkeys(target for targets in self.targets.values() for target in targets))
 
     @property
     def recipients(self) -> list[Recipient]:
@@ -92,11 +99,11 @@ class Deliverer:
         dns: Callable[[], Resolver],
         log: Log,
         srs: Srs | None = None,
-        bulk: bool = False,
+        suppressions: Suppressions | None = None,
     ) -> None:
-        """`bulk`: it is one of the bulk pool's, with limits and an identity of its own."""
+        """`suppressions`: it is one of the bulk pool's, which has limits and an identity of its own, too."""
         self._reader = reader
-        self._bulk = bulk
+        self._suppressions, self._bulk = suppressions, suppressions is not None
         self._limits = Limits(spool.sent(day_of(time.time())), spool.count)
         self._dns = dns
         self._srs = srs
@@ -427,7 +434,11 @@ class Deliverer:
             return
         self._remote += line.remote
         envelope, kept = parcel.due.envelope, parcel.body
-        targets = list(dict.fromkeys(target for each in parcel.targets.values() for target in each))
+        targets = [t for t in parcel.all_targets if not self._is_suppressed(parcel, t, line)]
+        if not targets:
+            self._remote -= line.remote
+            self._finish(parcel)
+            return
 
         def done(replies: list[Reply]) -> None:
             self._remote -= line.remote
@@ -455,6 +466,18 @@ class Deliverer:
             )
         )
 
+    def _is_suppressed(self, parcel: _Parcel, target: str, line: _Line) -> bool:
+        """Whether the sender's domain has been told not to write there any more, since it was taken."""
+        if self._suppressions is None or not line.remote:
+            return False
+        domain = parcel.due.envelope.sender.rpartition("@")[2]
+        reason = self._suppressions.reason(domain, target)
+        if reason is None:
+            return False
+        metrics.SUPPRESSED.inc()
+        parcel.replies[target] = Reply(550, f"5.7.1 {SUPPRESSED} of {domain}: {reason}")
+        return True
+
     def _must_wait(self, parcel: _Parcel, line: _Line) -> bool:
         """Whether a limit of the bulk pool gives the parcel a later time, which is then its outcome."""
         pool = self._reader.server.bulk if self._reader.server and self._bulk else None
@@ -466,7 +489,7 @@ class Deliverer:
         if at <= now + POLL_SECONDS:
             return False
         parcel.reserved = at
-        for target in (t for targets in parcel.targets.values() for t in targets):
+        for target in parcel.all_targets:
             parcel.replies[target] = Reply(452, f"4.7.28 it waits for its turn: {why}")
         metrics.LIMITED.inc(count)
         return True
@@ -500,8 +523,14 @@ class Deliverer:
                 if reply.ok:
                     metrics.SECONDS.observe(now - due.envelope.received_at)
                 elif reply.permanent or expired:
-                    metrics.FAILED.labels(verdicts.of(reply)).inc()
-                    failures.append(dsn.Failure(recipient, str(reply)))
+                    verdict = verdicts.of(reply)
+                    metrics.FAILED.labels(verdict).inc()
+                    if SUPPRESSED not in reply.text:  # its sender wanted it so
+                        failures.append(dsn.Failure(recipient, str(reply)))
+                    if self._suppressions and verdict in verdicts.HARD and "@" in target:
+                        self._suppressions.add(
+                            due.envelope.sender.rpartition("@")[2], target, f"bounce: {reply}"
+                        )
                 elif parcel.reserved is not None:
                     later.append(target)
                 else:

@@ -8,6 +8,9 @@ DELIVERED = Counter("mail_delivery_delivered", "Copies that a destination took, 
 DEFERRED = Counter(
     "mail_delivery_deferred", "Recipients put off to be tried again, by what the reply means.", ["class"]
 )
+SUPPRESSED = Counter(
+    "mail_delivery_suppressed", "Copies that did not go because their recipients are on a suppression list."
+)
 LIMITED = Counter("mail_delivery_limited", "Recipients that wait for their turn by a limit of the bulk pool.")
 FAILED = Counter(
     "mail_delivery_failed",

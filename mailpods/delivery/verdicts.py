@@ -10,6 +10,7 @@ from mailpods.delivery.client import Reply
 _CLASSES: Sequence[tuple[str, re.Pattern[str]]] = [
     (name, re.compile(pattern, re.IGNORECASE))
     for name, pattern in (
+        ("suppressed", r"on the suppression list"),
         ("greylisted", r"gr[ea]y.?list"),
         ("rate", r"rate.?limit|too (many|much|fast)|throttl|4\.7\.28|5\.7\.28|4\.7\.32"),
         ("spam", r"\bspam\b|blacklist|block.?list|\brbl\b|dnsbl|reputation|5\.7\.(350|51\d)"),
@@ -32,6 +33,7 @@ _CLASSES: Sequence[tuple[str, re.Pattern[str]]] = [
 ]
 
 
+HARD = frozenset(("unknown-recipient", "mailbox-disabled"))  # of permanent ones: no mail will ever arrive
 PERMANENT, TEMPORARY = "permanent", "temporary"
 NAMES = (*(name for name, _ in _CLASSES), PERMANENT, TEMPORARY)
 

@@ -88,6 +88,7 @@ class Pool:
 
     hostname: str  # said in EHLO
     source: str | None = None  # address from which it connects
+    unsubscribe: str | None = None  # URL before /unsubscribe, at which recipients leave
     processes: int = 1  # among which the limits are shared out
     tenant_per_hour: int = 0
     tenant_per_day: int = 0

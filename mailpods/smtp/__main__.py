@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -29,7 +30,7 @@ from mailpods.admin.privileges import become
 from mailpods.admin.server import AdminServer, Request, Response
 from mailpods.delivery.resolver import Resolvers
 from mailpods.directory.reader import DirectoryReader
-from mailpods.smtp import handover, worker
+from mailpods.smtp import handover, suppressions, worker
 from mailpods.smtp.clients import ClientCounts
 from mailpods.smtp.explain import explain
 from mailpods.smtp.hub import log
@@ -64,6 +65,9 @@ class Program:
         self._reader = DirectoryReader(options.directory, options.buckets)
         self._dns = Resolvers(self._reader)
         self._stopping = False
+        self._ending = threading.Event()
+        self._key = os.environ.get("INSTALLATION_KEY")
+        self.suppressions = suppressions.Routes(options.spool, self._key, self._peers)
 
     def run(self) -> None:
         """Start the workers; start those that die again; return when all have drained after SIGTERM."""
@@ -71,9 +75,13 @@ class Program:
             signal.signal(name, self._stop)
         for number in range(len(self._sockets)):
             self._start(number)
+        if self._options.pool == "bulk" and self._key:  # after the workers, which are forked
+            work = (self._options.spool, self._key, self._peers, self._ending)
+            threading.Thread(target=suppressions.share, args=work, daemon=True).start()
         while self._workers:
             self._listen()
             self._reap()
+        self._ending.set()
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         self._stopping = True
@@ -156,6 +164,7 @@ class Program:
             "POST /queue/divert": self._divert,
             "DELETE /queue": lambda r: self._change(QueueView.delete, r.query),
             f"POST {handover.PATH}": self._adopt,
+            **(self.suppressions.all() if self._options.pool == "bulk" else {}),
         }
 
     def _views(self) -> list[QueueView]:
@@ -182,19 +191,22 @@ class Program:
     def _adopt(self, request: Request) -> Response:
         if self._stopping or not (views := self._views()):
             return Response.text("stopping, or without a spool yet", 503)
-        return handover.adopt(request, os.environ.get("INSTALLATION_KEY"), views[0])
+        return handover.adopt(request, self._key, views[0])
 
     def hand_over(self) -> None:
         """After run(): the spools are nobody's now."""
+        peers = self._peers()
+        if self._key and peers:
+            handover.hand_over(self._views(), peers, self._key, HANDOVER_SECONDS, log)
+
+    def _peers(self) -> list[str]:
+        """The other pods of this kind."""
         self._reader.refresh()
-        server, key = self._reader.server, os.environ.get("INSTALLATION_KEY")
-        ourselves = os.environ.get("POD_NAME", "") + "."
+        server, ourselves = self._reader.server, os.environ.get("POD_NAME", "") + "."
         everybody = server.peers if server else ()
         if self._options.pool == "bulk":
             everybody = server.bulk.peers if server and server.bulk else ()
-        peers = [peer for peer in everybody if not peer.startswith(ourselves)]
-        if key and peers:
-            handover.hand_over(self._views(), peers, key, HANDOVER_SECONDS, log)
+        return [peer for peer in everybody if not peer.startswith(ourselves)]
 
     def _metrics(self) -> Response:
         registry = CollectorRegistry()
@@ -254,6 +266,16 @@ class Program:
             return Response.text(str(error), 400)
 
 
+def _click(program: Program, address: str) -> AdminServer | None:
+    """The port at which recipients leave mailings, where it is switched on."""
+    port = os.environ.get("PORT_UNSUBSCRIBE")
+    routes = {
+        "GET /unsubscribe": program.suppressions.ask_first,
+        "POST /unsubscribe": program.suppressions.unsubscribe,
+    }
+    return AdminServer(address, int(port), routes) if port else None
+
+
 def main() -> int:
     """Run until SIGTERM. Returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m mailpods.smtp", description=__doc__)
@@ -295,12 +317,15 @@ def main() -> int:
         queue = AdminServer(
             address, int(os.environ.get("PORT_QUEUE", "9102")), program.queue_routes(), bounds
         )
+        click = _click(program, address)
         become(given.user)
     except (OSError, ValueError, KeyError) as error:
         print(f"smtp: {error}", file=sys.stderr)
         return 1
     admin.start()
     queue.start()
+    if click:
+        click.start()
     try:
         program.run()
         program.hand_over()

@@ -8,6 +8,8 @@ _MESSAGE_ID = re.compile(rb"^message-id:", re.IGNORECASE | re.MULTILINE)
 _DATE = re.compile(rb"^date:", re.IGNORECASE | re.MULTILINE)
 _FROM = re.compile(rb"^from[ \t]*:((?:[^\r\n]|\r\n[ \t])*)", re.IGNORECASE | re.MULTILINE)
 _CAMPAIGN = re.compile(rb"^x-campaign[ \t]*:([^\r\n]*)", re.IGNORECASE | re.MULTILINE)
+_ONE_CLICK = re.compile(rb"^x-unsubscribe[ \t]*:[ \t]*one-click[ \t]*\r?$", re.IGNORECASE | re.MULTILINE)
+_UNSUBSCRIBE = re.compile(rb"^list-unsubscribe[ \t]*:", re.IGNORECASE | re.MULTILINE)
 _SAFE = re.compile(r"[^\x21-\x7e]|[()<>\\]")
 HEADER_LIMIT = 1 << 18  # bytes of a header that are looked through
 
@@ -50,6 +52,11 @@ def campaign(header: bytes) -> str:
     """The campaign that a mass mailing says it belongs to, "" if none."""
     found = _CAMPAIGN.search(header)
     return _SAFE.sub("?", found[1].decode("utf-8", "replace").strip())[:64] if found else ""
+
+
+def wants_one_click(header: bytes) -> bool:
+    """Whether a mass mailing asks to have fields for unsubscribing added, and brings none."""
+    return bool(_ONE_CLICK.search(header)) and not _UNSUBSCRIBE.search(header)
 
 
 def hops(header: bytes) -> int:

@@ -18,6 +18,7 @@ from mailpods.smtp.quota import QuotaStatus
 from mailpods.smtp.settings import Settings
 from mailpods.smtp.tls import Certificate
 from mailpods.spool.spool import Spool
+from mailpods.spool.suppression import Suppressions
 
 if TYPE_CHECKING:
     from mailpods.smtp.session import Session
@@ -59,9 +60,12 @@ class Hub:
         clients: ClientCounts,
         names: Names,
         patience: Patience | None = None,
+        suppressions: Suppressions | None = None,
     ) -> None:
+        """`suppressions`: of the bulk pool, which alone has them."""
         self.loop = asyncio.get_running_loop()
         self.reader = reader
+        self.key = os.environ.get("INSTALLATION_KEY")
         self.srs = srs()
         self.router = Router(reader, self.srs)
         self.spool = spool
@@ -70,6 +74,7 @@ class Hub:
         self.certificate = certificate
         self.clients = clients
         self.names = names
+        self.suppressions = suppressions
         self.patience = patience or Patience()
         self.sessions: dict[Session, None] = {}  # in the order of their arrival
         self.receiving = 0  # bytes of messages that are not in the spool yet

@@ -57,6 +57,7 @@ class Facts:
     size: int = 0  # announced with MAIL, later what arrived; bytes
     recipients: int = 0  # taken so far
     recipient: str = ""  # of this RCPT
+    suppressed: str | None = None  # why the sender's domain sends nothing to the recipient in bulk
     listed: ListRule | None = None  # the rule of the lists that decides about it
     outcome: Outcome | None = None  # where the recipient of this RCPT leads
     over_quota: bool = False
@@ -227,6 +228,14 @@ def _is_full(name: str) -> bool:
     return name.startswith("[") or "." in name.strip(".")
 
 
+def suppressed(facts: Facts) -> Refusal | None:
+    """Who bounced, complained or left gets no more mass mailings of this domain."""
+    if facts.suppressed is None:
+        return None
+    text = f"<{facts.recipient}> is on the suppression list of your domain: {facts.suppressed}"
+    return Refusal(550, "5.7.1", text, "suppressed")
+
+
 def submission(facts: Facts) -> Refusal | None:
     """On the submission ports even mail for here needs a login (RFC 6409 §4.3)."""
     return _LOGIN_FIRST if facts.submission and not facts.may_relay else None
@@ -260,6 +269,6 @@ def hops(facts: Facts) -> Refusal | None:
 CONNECTION: tuple[Rule, ...] = (connections_per_client, rate_per_client)
 MAIL: tuple[Rule, ...] = (hello_first, authentication, bulk, sender_belongs_to_login, size)
 SCREENING: tuple[Rule, ...] = (client_named, helo_fqdn, helo_known, sender_fqdn, sender_known)
-RECIPIENT: tuple[Rule, ...] = (recipients, relay, submission, listed, *SCREENING, recipient)
+RECIPIENT: tuple[Rule, ...] = (recipients, relay, submission, suppressed, listed, *SCREENING, recipient)
 QUOTA: tuple[Rule, ...] = (quota,)
 DATA: tuple[Rule, ...] = (size, hops)

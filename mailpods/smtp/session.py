@@ -323,6 +323,8 @@ class Session(Connection):
         """Take a recipient, or not; returns what must still be asked before that is decided."""
         facts = self.facts
         screening.consult_lists(facts)
+        if facts.bulk and self.hub.suppressions:
+            facts.suppressed = self.hub.suppressions.reason(facts.sender.rpartition("@")[2], address)
         outcome = facts.outcome = self.hub.router.route(address, facts.may_relay)
         if refusal := policy.first(policy.RECIPIENT, facts):
             self.refuse(refusal)

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 from mailpods.directory.records import DomainName
 from mailpods.signing import dkim
-from mailpods.smtp import headers, metrics, policy
+from mailpods.smtp import headers, metrics, policy, suppressions
 from mailpods.smtp.content import Text
 from mailpods.smtp.hub import log
 from mailpods.smtp.policy import Facts, Refusal
@@ -54,8 +54,21 @@ class Submitted:
         header = headers.header_of(self.text.pieces)
         completed = b""
         if facts.submission or facts.account:
-            completed = headers.completed(header, f"{uuid4().hex}@{host}", now)
+            completed = headers.completed(header, f"{uuid4().hex}@{host}", now) + self._one_click(header)
         return added + self._signature(completed + header, now) + completed
+
+    def _one_click(self, header: bytes) -> bytes:
+        """By which recipients of a mass mailing leave (RFC 8058), where it asks for that and has one."""
+        server, key = self.session.facts.settings.server, self.session.hub.key
+        if not (self.session.facts.bulk and server.bulk and server.bulk.unsubscribe and key):
+            return b""
+        if len(self.recipients) != 1 or not headers.wants_one_click(header):
+            return b""
+        mark = suppressions.token(key, self.sender.rpartition("@")[2], self.recipients[0].address)
+        return (
+            f"List-Unsubscribe: <{server.bulk.unsubscribe}/unsubscribe?t={mark}>\r\n"
+            "List-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n"
+        ).encode()
 
     def _signature(self, header: bytes, now: float) -> bytes:
         """DKIM, by the domain of From, where that is the sender's own or the client is trusted."""

@@ -23,6 +23,7 @@ from mailpods.smtp.names import Names
 from mailpods.smtp.session import Session
 from mailpods.smtp.tls import Certificate
 from mailpods.spool.spool import Spool
+from mailpods.spool.suppression import Suppressions
 
 POLL_SECONDS = 0.1  # between looks at directory and certificate
 REPORT_SECONDS = 1.0  # between signs of life
@@ -70,11 +71,12 @@ async def _run(
         await asyncio.sleep(2)  # the parent starts another one: not in a tight loop
         raise SystemExit(1) from error
     dns = Resolvers(reader)
-    hub = Hub(reader, spool, DovecotAuth(options.auth_socket, log), certificate, clients, Names(dns))
-    bulk = options.pool == "bulk"
-    deliverers = [Deliverer(reader, spool, dns, log, hub.srs, bulk)]
+    suppressions = Suppressions(options.spool) if options.pool == "bulk" else None
+    auth = DovecotAuth(options.auth_socket, log)
+    hub = Hub(reader, spool, auth, certificate, clients, Names(dns), suppressions=suppressions)
+    deliverers = [Deliverer(reader, spool, dns, log, hub.srs, suppressions)]
     left = _left_behind(options.spool, options.workers) if number == 0 else []
-    deliverers += [Deliverer(reader, orphan, dns, log, hub.srs, bulk) for orphan in left]
+    deliverers += [Deliverer(reader, orphan, dns, log, hub.srs, suppressions) for orphan in left]
     for deliverer in deliverers:
         deliverer.start()
     acceptor = Acceptor(

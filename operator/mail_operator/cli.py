@@ -76,8 +76,12 @@ def _parser() -> argparse.ArgumentParser:
     questions.add_explain(explain)
     queue = command("queue", _queue, "List, show, retry, hold, release, divert or delete what is queued.")
     questions.add_queue(queue)
+    suppressed = command(
+        "suppressions", _suppressions, "Show or change whom the bulk pool sends nothing any more."
+    )
+    questions.add_suppressions(suppressed)
     status = command("status", _status, "Show the objects and whether they are ready.")
-    for sub in (up, explain, queue, status):
+    for sub in (up, explain, queue, suppressed, status):
         sub.add_argument(
             "--data", type=Path, default=default_folder(), help="data folder (default: %(default)s)"
         )
@@ -138,9 +142,11 @@ def _running(data: Path) -> dict[str, Any]:
     return running
 
 
-def _asker(data: Path) -> Ask:
+def _asker(data: Path, component: str = "") -> Ask:
     def ask(path: str, method: str, query: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
         for container, url in _running(data)["queue"].items():
+            if component not in container:
+                continue
             request = urllib.request.Request(f"{url}{path}?{urllib.parse.urlencode(query)}", method=method)
             try:
                 with urllib.request.urlopen(request, timeout=10) as answer:
@@ -162,6 +168,11 @@ def _explain(options: argparse.Namespace) -> int:
 
 def _queue(options: argparse.Namespace) -> int:
     questions.queue(options, _asker(options.data))
+    return 0
+
+
+def _suppressions(options: argparse.Namespace) -> int:
+    questions.suppressions(options, _asker(options.data, "-bulk-"))
     return 0
 
 

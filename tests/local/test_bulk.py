@@ -1,8 +1,12 @@
 """Mass mailings have pods, ports, queues and an identity of their own, and limits; nothing else has."""
 
 import smtplib
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from email import message_from_bytes
+from email.message import EmailMessage
 
 import pytest
 from mail_operator import cli
@@ -28,6 +32,7 @@ def house(module_installation: Installation, outside: World) -> Installation:
         "replicas": 1,
         "sourceAddress": OURS,
         "hostname": "news.a.test",
+        "unsubscribeUrl": "https://news.a.test",
         "limits": {"campaignPerHour": 60},
     }
     made.apply(
@@ -118,3 +123,66 @@ def test_what_is_over_a_limit_waits_for_its_turn_and_says_so(
     # One a minute, and one at once after the pause before.
     assert 1 <= sum(bool(sink.to(f"limited{n}@sink.test")) for n in range(4)) <= 2
     assert "limited3@sink.test" in waiting
+
+
+def suppressions(house: Installation, capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    assert cli.main(["suppressions", *words, "--data", str(house.data)]) == 0
+    return capsys.readouterr().out
+
+
+def test_who_bounced_for_good_gets_no_further_mailing(
+    house: Installation, outside: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sink = outside.sinks[SINK]
+    sink.recipient = "550 5.1.1 no such user"
+    with bulk(house, "bulk-submit") as client:
+        client.send_message(message("info@a.test", "gone@sink.test"))
+    entry = "a.test  gone@sink.test  bounce: 550 5.1.1 no such user"
+    wait(lambda: entry in suppressions(house, capsys), 40)
+    sink.recipient = "250 2.1.5 Ok"
+    with bulk(house, "bulk-submit") as client:
+        client.mail("info@a.test")
+        code, text = client.rcpt("gone@sink.test")
+        assert code == 550 and b"on the suppression list of your domain: bounce: 550" in text
+        assert client.rcpt("there@sink.test")[0] == 250
+    with house.submission("7/info", "pw-info") as client:  # a letter is no mailing
+        client.send_message(message("info@a.test", "gone@sink.test"))
+    wait(lambda: sink.to("gone@sink.test"), 40)
+    suppressions(house, capsys, "remove", "--domain", "a.test", "--address", "gone@sink.test")
+    assert "gone@sink.test" not in suppressions(house, capsys)
+    with bulk(house, "bulk-submit") as client:
+        client.mail("info@a.test")
+        assert client.rcpt("gone@sink.test")[0] == 250
+
+
+def test_one_click_takes_a_recipient_off_the_list_and_a_look_at_the_link_does_not(
+    house: Installation, outside: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def mailing(to: str) -> EmailMessage:
+        made = message("info@a.test", to)
+        made["X-Unsubscribe"] = "one-click"
+        return made
+
+    with bulk(house, "bulk-submit") as client:
+        client.send_message(mailing("tired@sink.test"))
+        client.send_message(message("info@a.test", "plain@sink.test"))
+    (envelope,) = wait(lambda: outside.sinks[SINK].to("tired@sink.test"), 40)
+    (plain,) = wait(lambda: outside.sinks[SINK].to("plain@sink.test"), 40)
+    assert isinstance(envelope.content, bytes) and isinstance(plain.content, bytes)
+    assert b"List-Unsubscribe" not in plain.content
+    got = message_from_bytes(envelope.content)
+    assert got["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
+    assert "list-unsubscribe:list-unsubscribe-post" in "".join(str(got["DKIM-Signature"]).split())
+    link = str(got["List-Unsubscribe"]).strip("<>")
+    assert link.startswith("https://news.a.test/unsubscribe?t=")
+    here = link.replace("https://news.a.test", f"http://{HOST}:{house.port('unsubscribe')}")
+
+    with urllib.request.urlopen(here) as page:
+        assert b"<button>" in page.read()
+    assert "tired@sink.test" not in suppressions(house, capsys)
+    with urllib.request.urlopen(here, data=b"List-Unsubscribe=One-Click") as answer:
+        assert b"tired@sink.test gets no more mailings of a.test" in answer.read()
+    assert "a.test  tired@sink.test  unsubscribed" in suppressions(house, capsys)
+    forged = here[:-4] + ("AAAA" if here[-4:] != "AAAA" else "BBBB")
+    with pytest.raises(urllib.error.HTTPError, match="404"):
+        urllib.request.urlopen(forged, data=b"")

@@ -250,6 +250,7 @@ def _bulk(at: Installation, server: MailServer) -> Pool | None:
     return Pool(
         hostname=pool.hostname or f"bulk.{server.spec.hostname}",
         source=pool.source_address,
+        unsubscribe=pool.unsubscribe_url.rstrip("/") if pool.unsubscribe_url else None,
         processes=pool.replicas * pool.workers,
         tenant_per_hour=limits.tenant_per_hour or 0,
         tenant_per_day=limits.tenant_per_day or 0,

@@ -33,6 +33,7 @@ BULK_PORTS = {
     "bulk": 4025,
     "bulk-submit": 4587,
     "bulk-submits": 1465,
+    "unsubscribe": 8025,
     "admin": SMTP_PORTS["admin"],
     "queue": SMTP_PORTS["queue"],
 }
@@ -41,6 +42,7 @@ STANDARD_PORTS = {
     "bulk": 4025,
     "bulk-submit": 4587,
     "bulk-submits": 1465,
+    "unsubscribe": 8025,
     "smtp": 25,
     "submission": 587,
     "submissions": 465,

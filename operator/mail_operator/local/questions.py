@@ -28,6 +28,32 @@ _WHICH = {
 }
 
 
+def add_suppressions(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `suppressions`."""
+    parser.add_argument("action", nargs="?", choices=("list", "add", "remove"), default="list")
+    parser.add_argument("--domain", help="the sender's domain")
+    parser.add_argument("--address", help="the recipient")
+    parser.add_argument("--reason", help="of `add`, for people")
+
+
+def suppressions(options: argparse.Namespace, ask: Ask) -> None:
+    """List the bulk pool's suppression list, or change it. Raises CommandError."""
+    given = {key: getattr(options, key) for key in ("domain", "address", "reason")}
+    query = {key: value for key, value in given.items() if value is not None}
+    if options.action != "list" and not {"domain", "address"} <= query.keys():
+        raise CommandError(f"say whom to {options.action}: --domain (the sender's) and --address")
+    method = {"list": "GET", "add": "POST", "remove": "DELETE"}[options.action]
+    answers = list(ask("/suppressions", method, query))
+    if options.action == "list":
+        entries = {(each["domain"], each["address"]): each for _, found in answers for each in found}
+        for (domain, address), each in sorted(entries.items()):
+            print(f"{domain}  {address}  {each['reason']}")
+        print(f"{len(entries)} addresses")
+        return
+    for pod, answer in answers:
+        print(f"{pod}: {json.dumps(answer)}")
+
+
 class CommandError(Exception):
     """What keeps a command from doing its work; the message says what to do."""
 

@@ -41,6 +41,10 @@ def _parser() -> argparse.ArgumentParser:
 
     queue = command("queue", _queue, "List, show, retry, hold, release, divert or delete what is queued.")
     questions.add_queue(queue)
+    suppressed = command(
+        "suppressions", _suppressions, "Show or change whom the bulk pool sends nothing any more."
+    )
+    questions.add_suppressions(suppressed)
     explain = command(
         "explain", _explain, "Say where an address leads, or what becomes of a message, and why."
     )
@@ -61,6 +65,12 @@ def _cluster(options: argparse.Namespace) -> Cluster:
 def _queue(options: argparse.Namespace) -> int:
     cluster = _cluster(options)
     questions.queue(options, cluster.ask)
+    return _told(cluster)
+
+
+def _suppressions(options: argparse.Namespace) -> int:
+    cluster = _cluster(options)
+    questions.suppressions(options, lambda path, method, query: cluster.ask(path, method, query, "bulk"))
     return _told(cluster)
 
 

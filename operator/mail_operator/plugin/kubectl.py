@@ -26,6 +26,7 @@ class Pod:
     name: str
     server: str
     phase: str
+    component: str = "smtp"
 
 
 class Cluster:
@@ -47,10 +48,12 @@ class Cluster:
             )
         return sorted(found, key=lambda pod: (pod.namespace, pod.name))
 
-    def ask(self, path: str, method: str, query: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
-        """Ask all smtp pods, each for itself. Yields (pod, answer)."""
+    def ask(
+        self, path: str, method: str, query: Mapping[str, str], component: str = ""
+    ) -> Iterator[tuple[str, Any]]:
+        """Ask all smtp pods, or those of one component, each for itself. Yields (pod, answer)."""
         for pod in self.pods():
-            if (answer := self.ask_pod(pod, path, method, query)) is not None:
+            if component in pod.component and (answer := self.ask_pod(pod, path, method, query)) is not None:
                 yield pod.name, answer
 
     def ask_pod(self, pod: Pod, path: str, method: str, query: Mapping[str, str]) -> Any:
@@ -88,7 +91,10 @@ class Cluster:
 def _pod(item: Mapping[str, Any]) -> Pod:
     meta = item["metadata"]
     server = meta["labels"].get("app.kubernetes.io/instance", "")
-    return Pod(meta["namespace"], meta["name"], server, item.get("status", {}).get("phase", "Unknown"))
+    component = meta["labels"].get("app.kubernetes.io/component", "smtp")
+    return Pod(
+        meta["namespace"], meta["name"], server, item.get("status", {}).get("phase", "Unknown"), component
+    )
 
 
 def _sentence(stderr: str) -> str:

@@ -14,6 +14,7 @@ from mail_operator.resources.meta import (
     Date,
     Endpoints,
     Host,
+    HttpsUrl,
     Name,
     Part,
     Quantity,
@@ -124,6 +125,11 @@ class BulkPool(Part):
     hostname: Host | None = Field(None, description="Name that it says in EHLO; blank: bulk.<hostname>.")
     source_address: Address | None = Field(
         None, description="Address, of the pod's own, from which it connects to others; blank: any."
+    )
+    unsubscribe_url: HttpsUrl | None = Field(
+        None,
+        description="https://host under which the world reaches port 8025 of its Service: mailings with "
+        "X-Unsubscribe: one-click get List-Unsubscribe fields then (RFC 8058).",
     )
     node_selector: dict[str, Text] = Field(
         {}, max_length=16, description="Labels that its nodes must have, beside those of scheduling."

@@ -106,6 +106,9 @@ Cidr = Annotated[
     str, Field(min_length=3, max_length=43, json_schema_extra=_IS_CIDR), AfterValidator(_network)
 ]
 Address = Annotated[str, Field(min_length=2, max_length=45), AfterValidator(_address)]  # IPv4 or IPv6
+HttpsUrl = Annotated[
+    str, Field(max_length=200, pattern=r"^https://[A-Za-z0-9.-]+(:[0-9]+)?(/[A-Za-z0-9._~/-]*)?$")
+]
 Text = Annotated[str, Field(max_length=1000)]
 Endpoints = Annotated[dict[str, Text], Field(max_length=32)]
 LongText = Annotated[str, Field(max_length=32768)]

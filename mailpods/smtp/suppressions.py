@@ -1,0 +1,137 @@
+"""The suppression list as people and other pods of the bulk pool reach it, and the click that adds to it."""
+
+import base64
+import hashlib
+import hmac
+import http.client
+import json
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mailpods.admin.server import Request, Response
+from mailpods.directory.endpoints import resolve
+from mailpods.spool.suppression import Suppressed, Suppressions
+
+PATH = "/suppressions"
+TOLD_SECONDS = 2.0  # between looks at what the other pods do not know
+_ANSWER_SECONDS = 10.0
+
+
+def token(key: str, domain: str, address: str) -> str:
+    """By which a recipient leaves a domain's list (RFC 8058 §3.1): nobody can make one for somebody else."""
+    data = f"{domain.lower()} {address.lower()}".encode()
+    signed = hmac.new(key.encode(), b"unsubscribe " + data, hashlib.sha256).digest()[:12]
+    return base64.urlsafe_b64encode(signed + data).decode().rstrip("=")
+
+
+def read_token(key: str, text: str) -> tuple[str, str] | None:
+    """(domain, address) of a token; None for one that is not ours."""
+    try:
+        raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+        domain, _, address = raw[12:].decode().partition(" ")
+    except ValueError:
+        return None
+    good = hmac.compare_digest(text.rstrip("=").encode(), token(key, domain, address).encode())
+    return (domain, address) if good and address else None
+
+
+class Routes:
+    """For the queue's port, whose threads open the list each for themselves."""
+
+    def __init__(self, folder: Path, key: str | None, peers: Callable[[], Sequence[str]]) -> None:
+        self._folder, self._key, self._peers = folder, key, peers
+
+    def all(self) -> Mapping[str, Callable[[Request], Response]]:
+        """By method and path."""
+        return {f"GET {PATH}": self._list, f"POST {PATH}": self._add, f"DELETE {PATH}": self._remove}
+
+    def _list(self, request: Request) -> Response:
+        query = request.query
+        entries = Suppressions(self._folder).entries(query.get("domain"), query.get("address"))
+        return Response.json([entry.as_json() for entry in entries])
+
+    def _add(self, request: Request) -> Response:
+        """One by query, or many in the body, from another pod."""
+        there, query = Suppressions(self._folder), request.query
+        if self._is_pod(request):
+            given = [Suppressed(**each) for each in json.loads(request.body)]
+            for each in given:
+                there.add(each.domain, each.address, each.reason, each.since, told=True)
+            return Response.json({"added": len(given)})
+        if not (query.get("domain") and "@" in query.get("address", "")):
+            return Response.text("say ?domain= (the sender's) and ?address=", 400)
+        there.add(query["domain"], query["address"], query.get("reason") or "by an administrator")
+        return Response.json({"added": 1})
+
+    def _remove(self, request: Request) -> Response:
+        query = request.query
+        if not (query.get("domain") and query.get("address")):
+            return Response.text("say ?domain= (the sender's) and ?address=", 400)
+        removed = Suppressions(self._folder).remove(query["domain"], query["address"])
+        if not self._is_pod(request):
+            for peer in self._peers():
+                ask(peer, "DELETE", self._key, None, f"?domain={query['domain']}&address={query['address']}")
+        return Response.json({"removed": int(removed)})
+
+    def _is_pod(self, request: Request) -> bool:
+        return bool(self._key) and hmac.compare_digest(
+            request.authorization.encode(), f"Bearer {self._key}".encode()
+        )
+
+    def unsubscribe(self, request: Request) -> Response:
+        """What a mail program POSTs for its user (RFC 8058); a person who follows the link is asked first."""
+        found = read_token(self._key, request.query.get("t", "")) if self._key else None
+        if found is None:
+            return Response.text("this link is none of ours", 404)
+        Suppressions(self._folder).add(*found, "unsubscribed")
+        return Response.text(f"{found[1]} gets no more mailings of {found[0]}")
+
+    def ask_first(self, request: Request) -> Response:
+        """A page with one button: programs that only look at links must not unsubscribe anybody."""
+        found = read_token(self._key, request.query.get("t", "")) if self._key else None
+        if found is None:
+            return Response.text("this link is none of ours", 404)
+        return Response(body=_PAGE.format(domain=found[0]).encode(), content_type="text/html; charset=utf-8")
+
+
+_PAGE = """<!doctype html><html lang="en"><meta name="viewport" content="width=device-width">
+<title>Unsubscribe</title><h1>No more mailings of {domain}?</h1>
+<form method="post"><button>Unsubscribe</button></form></html>
+"""
+
+
+def ask(
+    peer: str, method: str, key: str | None, entries: Iterable[Suppressed] | None, query: str = ""
+) -> list[dict[str, Any]] | dict[str, Any] | None:
+    """What another pod answers; None if it does not."""
+    try:
+        host, port = resolve(peer)
+        connection = http.client.HTTPConnection(host, port, timeout=_ANSWER_SECONDS)
+        body = json.dumps([entry.as_json() for entry in entries]) if entries is not None else None
+        try:
+            connection.request(method, f"{PATH}{query}", body, {"Authorization": f"Bearer {key}"})
+            answer = connection.getresponse()
+            text = answer.read()
+            return json.loads(text) if answer.status == 200 else None
+        finally:
+            connection.close()
+    except (OSError, http.client.HTTPException, ValueError):
+        return None
+
+
+def share(folder: Path, key: str, peers: Callable[[], Sequence[str]], stopping: threading.Event) -> None:
+    """Learn once what another pod knows, and tell all others what is new here, until the program ends."""
+    there, learnt = Suppressions(folder), False
+    while not stopping.wait(TOLD_SECONDS):
+        others = peers()
+        for peer in others if not learnt else ():
+            if isinstance(known := ask(peer, "GET", key, None), list):
+                for each in known:
+                    there.add(**each, told=True)
+                learnt = True
+                break
+        new = there.untold()
+        if new and all(ask(peer, "POST", key, new) is not None for peer in others):
+            there.note_told(new)
