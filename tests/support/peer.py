@@ -13,10 +13,11 @@ HANG, HANG_UP = "hang", "hang up"  # instead of a reply
 
 @dataclass
 class Peer:
-    """`says`: what is answered in a phase instead of the usual. Takes one message after another."""
+    """`says`: what is answered in a phase instead of the usual, `times` times."""
 
     port: int = 0
     says: dict[str, str] = field(default_factory=dict)
+    times: int = 1 << 30
     extensions: tuple[str, ...] = ("PIPELINING", "8BITMIME")
     taken: list[tuple[str, list[str], bytes]] = field(default_factory=list)  # sender, recipients, text
     commands: Counter[str] = field(default_factory=Counter)
@@ -45,7 +46,9 @@ class Peer:
         async def answer(phase: str, usual: str) -> bool:
             """Whether the answer was positive."""
             self.commands[phase] += 1
-            said = self.says.get(phase, usual)
+            said = usual
+            if phase in self.says and self.times > 0:
+                said, self.times = self.says[phase], self.times - 1
             if said == HANG_UP:
                 raise ConnectionResetError
             if said == HANG:

@@ -2,140 +2,15 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Awaitable
 from pathlib import Path
-from typing import Any
 from unittest.mock import patch
 
 from mailpods.delivery import deliverer, lane, ways
 from mailpods.delivery.client import Connection, Target
-from mailpods.delivery.deliverer import Deliverer
-from mailpods.delivery.resolver import MailHost, Resolvers
-from mailpods.directory.reader import DirectoryReader
-from mailpods.directory.records import (
-    Account,
-    AccountId,
-    Address,
-    AddressEntry,
-    Bucket,
-    Domain,
-    DomainName,
-    Route,
-    Server,
-    Shard,
-    Smarthost,
-)
-from mailpods.directory.shards import SERVER_FILE, encode, encode_server, file_name
-from mailpods.routing.srs import Srs
-from mailpods.spool.message import Envelope, MessageId, Recipient
-from mailpods.spool.spool import Spool
-from mailpods.spool.view import QueueView
-from tests.support.peer import HANG, Peer, peer
-
-Behaviour = dict[str, Any]  # fields of a Peer
-INFO = AccountId("7/info")
-ENTRIES = {
-    Address("info@a.test"): AddressEntry("Mailbox t/info", INFO),
-    Address("both@a.test"): AddressEntry(
-        "MailAlias t/both", targets=(Address("info@a.test"), Address("x@far.test"))
-    ),
-}
-
-
-def directory(folder: Path, peers: dict[str, Peer], store: Peer, **server: object) -> DirectoryReader:
-    """A directory whose delivery rules lead the domains to the peers."""
-    routes = tuple(
-        Route(domain, recipient=domain, via=Smarthost("127.0.0.1", each.port, "none", *credentials))
-        for domain, each in peers.items()
-        for credentials in [("user", "wrong") if "AUTH" in each.says else ()]
-    )
-    shard = Shard(f"127.0.0.1:{store.port}", "127.0.0.1:1")
-    record = Server("mx.a.test", routes=routes, shards=(shard,), direct=True)
-    accounts = {INFO: Account(Address("info@a.test"), 0)}
-    bucket = Bucket({DomainName("a.test"): Domain(7)}, ENTRIES, accounts)
-    folder.mkdir(exist_ok=True)
-    (folder / SERVER_FILE).write_bytes(encode_server(record))
-    (folder / file_name(0)).write_bytes(encode(bucket))
-    reader = DirectoryReader(folder, 1)
-    reader.refresh()
-    return reader
-
-
-class House:
-    """A spool and its deliverer, which may be started again."""
-
-    def __init__(self, folder: Path, reader: DirectoryReader) -> None:
-        self._folder, self._reader = folder / "spool", reader
-        self.log: list[str] = []
-        self.spool = Spool.open(self._folder)
-        self._deliverer: Deliverer | None = None
-
-    def start(self) -> None:
-        dns = Resolvers(self._reader)
-        self._deliverer = Deliverer(self._reader, self.spool, dns, self.log.append, Srs("key"))
-        self._deliverer.start()
-
-    async def stop(self) -> None:
-        if self._deliverer:
-            await self._deliverer.stop(0)
-            self._deliverer = None
-        self.spool.close()
-
-    async def take(
-        self,
-        *to: str,
-        account: str | None = "7/info",
-        sender: str = "info@a.test",
-        at: float | None = None,
-    ) -> MessageId:
-        envelope = Envelope(
-            sender,
-            tuple(Recipient(Address(each)) for each in to),
-            at or time.time(),
-            account=AccountId(account) if account else None,
-        )
-        return await self.spool.accept(envelope, f"Subject: to {to[0]}\r\n\r\nhello\r\n".encode())
-
-    @property
-    def queue(self) -> list[dict[str, object]]:
-        return QueueView(self._folder).queue({})
-
-
-@asynccontextmanager
-async def house(tmp_path: Path, peers: dict[str, Peer], store: Peer) -> AsyncIterator[House]:
-    made = House(tmp_path, directory(tmp_path / "directory", peers, store))
-    try:
-        yield made
-    finally:
-        await made.stop()
-
-
-async def until(what: Callable[[], object], seconds: float = 20) -> None:
-    async with asyncio.timeout(seconds):
-        while not what():
-            await asyncio.sleep(0.01)
-
-
-def run(
-    tmp_path: Path,
-    use: Callable[[House, dict[str, Peer], Peer], Awaitable[None]],
-    domains: Sequence[str] = ("far.test",),
-    **behaviour: Behaviour,
-) -> None:
-    """Run a story with a peer for each domain, one of which may behave in its own way, and a store."""
-
-    async def story() -> None:
-        async with AsyncExitStack() as stack:
-            peers = {
-                name: await stack.enter_async_context(peer(**behaviour.get(name.partition(".")[0], {})))
-                for name in domains
-            }
-            store = await stack.enter_async_context(peer())
-            async with house(tmp_path, peers, store) as made:
-                await use(made, peers, store)
-
-    asyncio.run(story())
+from mailpods.delivery.resolver import MailHost
+from tests.support.deliveries import Behaviour, House, run, until
+from tests.support.peer import HANG, Peer
 
 
 def test_ten_messages_of_one_tenant_are_not_behind_the_thousands_of_another(tmp_path: Path) -> None:
