@@ -155,9 +155,7 @@ class Connection(asyncio.Protocol):
                 await self._start_tls()
                 await self._hello()
             elif self._target.tls == "starttls":
-                raise Refusal(
-                    Reply(454, f"{self._target.host} offers no STARTTLS, and the smarthost needs it")
-                )
+                raise Refusal(Reply(454, f"4.7.5 {self._target.host} offers no STARTTLS, and must"))
         if self._target.username is not None:
             secret = f"\0{self._target.username}\0{self._target.password or ''}".encode()
             answer = await self._command("AUTH PLAIN " + base64.b64encode(secret).decode())
@@ -190,6 +188,11 @@ class Connection(asyncio.Protocol):
         for text in self._said[1:]:
             name, _, value = text.partition(" ")
             self.extensions[name.upper()] = value
+
+    @property
+    def is_encrypted(self) -> bool:
+        """Whether TLS is on."""
+        return bool(self._transport and self._transport.get_extra_info("sslcontext"))
 
     async def deliver(self, mail: Mail, following: Following = lambda: None) -> list[Reply]:
         """Send one message; the reply for each recipient, in their order.

@@ -19,6 +19,7 @@ from mailpods.delivery.client import Disconnected, Reply
 from mailpods.delivery.lane import Job, Lane
 from mailpods.delivery.limits import Limits, day_of
 from mailpods.delivery.resolver import Resolver, Undeliverable
+from mailpods.delivery.sts import Policies
 from mailpods.delivery.turns import Tenant, Turns
 from mailpods.directory.reader import DirectoryReader
 from mailpods.directory.records import AccountId, Address, DomainName
@@ -100,9 +101,11 @@ class Deliverer:
         log: Log,
         srs: Srs | None = None,
         suppressions: Suppressions | None = None,
+        policies: Policies | None = None,
     ) -> None:
         """`suppressions`: it is one of the bulk pool's, which has limits and an identity of its own, too."""
         self._reader = reader
+        self._policies = policies
         self._suppressions, self._bulk = suppressions, suppressions is not None
         self._limits = Limits(spool.sent(day_of(time.time())), spool.count)
         self._dns = dns
@@ -333,7 +336,7 @@ class Deliverer:
         """Move what waits for a domain to the servers that it shares with others."""
         try:
             async with self._lookups:
-                site = await ways.site_of(domain, self._reader, self._dns)
+                site = await ways.site_of(domain, self._reader, self._dns, self._policies)
         except (Undeliverable, Disconnected, LookupError):
             line.resolving = False  # its own lane meets the same, and says so
             self._pump(line)
@@ -364,7 +367,7 @@ class Deliverer:
         if kind == "rule":
             return ways.by_rule(name, self._reader, self._bulk)
         if destination.startswith("@"):
-            return ways.to_domain(destination[1:], self._reader, self._dns, self._bulk)
+            return ways.to_domain(destination[1:], self._reader, self._dns, self._bulk, self._policies)
         if destination.startswith(ways.SITE):
             return ways.to_site(ways.Site.of(destination), self._reader, self._dns, self._bulk)
         return ways.to_shard(int(destination.removeprefix("shard-")), self._reader)

@@ -8,6 +8,13 @@ DELIVERED = Counter("mail_delivery_delivered", "Copies that a destination took, 
 DEFERRED = Counter(
     "mail_delivery_deferred", "Recipients put off to be tried again, by what the reply means.", ["class"]
 )
+TLS = Counter(
+    "mail_delivery_connections",
+    "Connections to servers of other domains, by TLS: verified (MTA-STS), opportunistic, none, failed.",
+    ["tls"],
+)
+for _name in ("verified", "opportunistic", "none", "failed"):
+    TLS.labels(_name)
 SUPPRESSED = Counter(
     "mail_delivery_suppressed", "Copies that did not go because their recipients are on a suppression list."
 )

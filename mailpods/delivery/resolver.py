@@ -85,6 +85,14 @@ class Resolver:
             return []
         return [_text(record.target) for record in records][:MAX_HOSTS]
 
+    async def texts(self, name: str) -> list[str]:
+        """The TXT records of a name, each as one text. Raises Disconnected where DNS is silent."""
+        try:
+            records = await self._ask(name, dns.rdatatype.TXT)
+        except dns.resolver.NXDOMAIN:
+            return []
+        return [b"".join(record.strings).decode("utf-8", "replace") for record in records]
+
     async def exists(self, name: str) -> bool:
         """Whether a name has MX records or an address. Raises Disconnected where DNS is silent."""
         try:

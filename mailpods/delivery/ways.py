@@ -4,14 +4,16 @@ import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
+from mailpods.delivery import metrics
 from mailpods.delivery.client import Connection, Disconnected, Refusal, Target, TlsFailed
 from mailpods.delivery.resolver import MailHost, Resolver, Undeliverable
+from mailpods.delivery.sts import Policies
 from mailpods.directory.endpoints import resolve
 from mailpods.directory.reader import DirectoryReader
 from mailpods.directory.records import AccountId, DomainName, Server, Smarthost
 
 SMTP_PORT = 25
-SITE = "mx "  # with which the names of sites begin
+SITE, VERIFIED = "mx ", "tls "  # with which the names of sites begin, and go on where TLS is promised
 STORE_CONNECTIONS = 10  # more do not make Dovecot faster
 REMOTE_CONNECTIONS = 20  # at a time, where a server takes so many
 MAX_ATTEMPTS = 10  # addresses of one domain that are tried in a row
@@ -108,20 +110,26 @@ class Site:
     """The mail servers that one or many domains share: what is polite towards a server is counted by site."""
 
     hosts: tuple[MailHost, ...]  # the best first; equals by name
+    verified: bool = False  # only by TLS, with certificates of these names
 
     @property
     def name(self) -> str:
         """Tells it from all others, and all of it."""
-        return SITE + ",".join(f"{host.preference}:{host.name}" for host in self.hosts)
+        hosts = ",".join(f"{host.preference}:{host.name}" for host in self.hosts)
+        return f"{SITE}{VERIFIED if self.verified else ''}{hosts}"
 
     @classmethod
     def of(cls, name: str) -> "Site":
         """The one of this name."""
-        pairs = (each.partition(":") for each in name.removeprefix(SITE).split(","))
-        return cls(tuple(MailHost(int(preference), host) for preference, _, host in pairs))
+        hosts = name.removeprefix(SITE)
+        pairs = (each.partition(":") for each in hosts.removeprefix(VERIFIED).split(","))
+        found = tuple(MailHost(int(preference), host) for preference, _, host in pairs)
+        return cls(found, hosts.startswith(VERIFIED))
 
 
-async def site_of(domain: str, reader: DirectoryReader, dns: Callable[[], Resolver]) -> Site:
+async def site_of(
+    domain: str, reader: DirectoryReader, dns: Callable[[], Resolver], policies: Policies | None = None
+) -> Site:
     """The mail servers of a domain (RFC 5321 §5.1), or the one that is set for it.
 
     Raises Undeliverable where there are none, Disconnected where DNS is silent, LookupError without a
@@ -133,14 +141,26 @@ async def site_of(domain: str, reader: DirectoryReader, dns: Callable[[], Resolv
     if hop := server.relayed.get(DomainName(domain)):
         return Site((MailHost(0, hop),))
     hosts = await dns().mail_hosts(domain, server.hostname)
-    return Site(tuple(sorted(hosts, key=lambda host: (host.preference, host.name))))
+    policy = await policies.of(domain) if policies else None
+    enforced = policy is not None and policy.mode == "enforce"
+    if policy and enforced:
+        hosts = [host for host in hosts if policy.allows(host.name)]
+        if not hosts:
+            raise Disconnected(f"no mail server of {domain} is one that its MTA-STS policy names")
+    return Site(tuple(sorted(hosts, key=lambda host: (host.preference, host.name))), enforced)
 
 
-def to_domain(domain: str, reader: DirectoryReader, dns: Callable[[], Resolver], bulk: bool = False) -> Way:
+def to_domain(
+    domain: str,
+    reader: DirectoryReader,
+    dns: Callable[[], Resolver],
+    bulk: bool = False,
+    policies: Policies | None = None,
+) -> Way:
     """The mail servers of a domain, found anew for each connection."""
 
     async def connect() -> Connection:
-        site = await site_of(domain, reader, dns)
+        site = await site_of(domain, reader, dns, policies)
         return await _best(site, dns(), identity(_server(reader), bulk))
 
     return Way(f"@{domain}", "remote", connect)
@@ -163,7 +183,7 @@ async def _best(site: Site, resolver: Resolver, us: Identity) -> Connection:
         for address in (await resolver.addresses(host.name))[:left]:
             left -= 1
             try:
-                return await _open(host, address, us)
+                return await _open(host, address, us, site.verified)
             except (Disconnected, Refusal) as error:
                 failed = error
         if not left:
@@ -172,15 +192,26 @@ async def _best(site: Site, resolver: Resolver, us: Identity) -> Connection:
     raise failed or Disconnected(f"no mail server has an address: {names}")
 
 
-async def _open(host: MailHost, address: str, us: Identity) -> Connection:
+async def _open(host: MailHost, address: str, us: Identity, verified: bool = False) -> Connection:
     target = Target(
-        address, SMTP_PORT, us.hello, tls="opportunistic", name=host.name, source=us.source_for(address)
+        address,
+        SMTP_PORT,
+        us.hello,
+        tls="starttls" if verified else "opportunistic",
+        name=host.name,
+        source=us.source_for(address),
     )
+    result = "verified" if verified else "opportunistic"
     try:
-        return await Connection.open(target, CONNECT_SECONDS)
+        connection = await Connection.open(target, CONNECT_SECONDS)
     except TlsFailed:
+        metrics.TLS.labels("failed").inc()
+        if verified:
+            raise
         # Better in clear than not at all, where nothing promises TLS (RFC 7435).
-        return await Connection.open(replace(target, tls="none"), CONNECT_SECONDS)
+        connection, result = await Connection.open(replace(target, tls="none"), CONNECT_SECONDS), "none"
+    metrics.TLS.labels(result if connection.is_encrypted else "none").inc()
+    return connection
 
 
 def _server(reader: DirectoryReader) -> Server:

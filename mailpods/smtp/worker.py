@@ -14,6 +14,7 @@ import uvloop
 from mailpods.admin.privileges import die_with_parent
 from mailpods.delivery.deliverer import Deliverer
 from mailpods.delivery.resolver import Resolvers
+from mailpods.delivery.sts import Policies
 from mailpods.directory.reader import DirectoryReader
 from mailpods.smtp.clients import ClientCounts
 from mailpods.smtp.dovecot_auth import DovecotAuth
@@ -74,9 +75,10 @@ async def _run(
     suppressions = Suppressions(options.spool) if options.pool == "bulk" else None
     auth = DovecotAuth(options.auth_socket, log)
     hub = Hub(reader, spool, auth, certificate, clients, Names(dns), suppressions=suppressions)
-    deliverers = [Deliverer(reader, spool, dns, log, hub.srs, suppressions)]
+    policies = Policies(options.spool, dns)
+    deliverers = [Deliverer(reader, spool, dns, log, hub.srs, suppressions, policies)]
     left = _left_behind(options.spool, options.workers) if number == 0 else []
-    deliverers += [Deliverer(reader, orphan, dns, log, hub.srs, suppressions) for orphan in left]
+    deliverers += [Deliverer(reader, orphan, dns, log, hub.srs, suppressions, policies) for orphan in left]
     for deliverer in deliverers:
         deliverer.start()
     acceptor = Acceptor(

@@ -39,6 +39,7 @@ UNUSED = {
         "DNS servers of other clusters, and answers that are too long for UDP": (
             {"UDP/5353", "TCP/5353", "TCP/53"}
         ),
+        "policies of MTA-STS; told with servers in one process": {"TCP/443"},
         "logins by POP3 and ManageSieve that are passed on to their shard; told on one machine": (
             {"TCP/2110", "TCP/4190"}
         ),

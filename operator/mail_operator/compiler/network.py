@@ -21,6 +21,7 @@ SMTP_SERVICE = {number: name for name, number in STANDARD_PORTS.items() if name 
 BULK_SERVICE = {number: name for name, number in STANDARD_PORTS.items() if name in BULK_PORTS}
 STORE_SERVICE = {number: name for name, number in STANDARD_PORTS.items() if name in STORE_PORTS}
 _SMTP = 25
+_HTTPS = 443  # at which domains publish their MTA-STS policies
 _DNS_PORTS = (
     53,
     5353,
@@ -211,7 +212,7 @@ def _to_the_world(record: Server) -> Iterator[Manifest]:
     """The smarthosts alone, where nothing goes directly (R-003-28). Policies know addresses, and no names."""
     hosts = [record.smarthost, *(route.via for route in record.routes)]
     if record.direct or record.relayed or any(route.via is None for route in record.routes):
-        yield {"ports": [{"port": _SMTP, "protocol": "TCP"}]}
+        yield {"ports": [{"port": port, "protocol": "TCP"} for port in (_SMTP, _HTTPS)]}
     for host, port in dict.fromkeys((host.host, host.port) for host in hosts if host):
         ports = [{"port": port, "protocol": "TCP"}]
         try:

@@ -34,12 +34,12 @@ def smarthost(host: str) -> Resource:
     return policy(outbound={"mode": "smarthost", "smarthost": {"host": host, "port": 2525}})
 
 
-def tcp(port: int) -> list[Any]:
-    return [{"port": port, "protocol": "TCP"}]
+def tcp(*ports: int) -> list[Any]:
+    return [{"port": port, "protocol": "TCP"} for port in ports]
 
 
-def test_mail_for_others_leaves_to_port_25_of_anybody() -> None:
-    assert outward("smtp") == [{"ports": tcp(25)}]
+def test_mail_for_others_leaves_to_port_25_of_anybody_and_their_policies_come_by_https() -> None:
+    assert outward("smtp") == [{"ports": tcp(25, 443)}]
 
 
 @pytest.mark.req_part("R-003-28")
@@ -59,7 +59,7 @@ def test_dns_servers_at_other_ports_are_reached() -> None:
     ports = [{"port": 5300, "protocol": p} for p in ("UDP", "TCP")]
     rule = {"to": [{"ipBlock": {"cidr": "192.0.2.54/32"}}], "ports": ports}
     assert outward("store", given) == [rule]
-    assert outward("smtp", given) == [rule, {"ports": tcp(25)}]
+    assert outward("smtp", given) == [rule, {"ports": tcp(25, 443)}]
 
 
 def inward(component: str, port: int) -> list[Any]:
