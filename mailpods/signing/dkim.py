@@ -25,7 +25,6 @@ SIGNED = (
     *("list-unsubscribe-post", "list-id"),
 )
 OVERSIGNED = ("from", "subject", "to")
-_RUN = re.compile(rb"[ \t]{2,}|\t")
 _FOLD = re.compile(rb"\r\n(?=[ \t])")
 _FIELD = re.compile(rb"\r\n(?![ \t])")
 _WIDTH = 72  # of a line of the signature
@@ -33,9 +32,7 @@ _WIDTH = 72  # of a line of the signature
 
 def relaxed_body(pieces: Sequence[bytes]) -> bytes:
     """A body in the canonical form of RFC 6376 §3.4.4. Its lines end in CRLF."""
-    body = b"".join(pieces)
-    if b"  " in body or b"\t" in body:
-        body = _RUN.sub(b" ", body)
+    body = _single_spaced(b"".join(pieces))
     body = body.replace(b" \r\n", b"\r\n").rstrip(b"\r\n")
     # Of a last line without its CRLF a space at the end goes, too.
     body = body.removesuffix(b" ")
@@ -53,10 +50,15 @@ def fields(header: bytes) -> list[tuple[str, bytes]]:
 
 
 def _relaxed(name: bytes, value: bytes) -> bytes:
-    text = b" ".join(_FOLD.sub(b"", value).replace(b"\t", b" ").split(b" "))
+    return name.strip().lower() + b":" + _single_spaced(_FOLD.sub(b"", value)).strip()
+
+
+def _single_spaced(text: bytes) -> bytes:
+    """Each run of spaces and tabs as one space. A few passes over all of it, none of them in Python."""
+    text = text.replace(b"\t", b" ")
     while b"  " in text:
         text = text.replace(b"  ", b" ")
-    return name.strip().lower() + b":" + text.strip()
+    return text
 
 
 def sign(header: bytes, body: Sequence[bytes], domain: str, keys: Sequence[DkimKey], now: float) -> bytes:
@@ -72,13 +74,16 @@ def sign(header: bytes, body: Sequence[bytes], domain: str, keys: Sequence[DkimK
 
 def _chosen(there: Sequence[tuple[str, bytes]]) -> tuple[list[str], bytes]:
     """Names for h=, and the lines that they stand for: of fields of one name the last one first (§5.4.2)."""
+    by_name: dict[str, list[bytes]] = {}
+    for name, line in there:
+        by_name.setdefault(name, []).insert(0, line)
     names: list[str] = []
     lines: list[bytes] = []
     for name in SIGNED:
-        found = [line for other, line in reversed(there) if other == name]
+        found = by_name.get(name, [])
         names += [name] * (len(found) + (name in OVERSIGNED))
         lines += found
-    return names, b"".join(line + b"\r\n" for line in lines)
+    return names, b"\r\n".join((*lines, b""))
 
 
 def _signature(
