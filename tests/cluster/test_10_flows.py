@@ -2,25 +2,20 @@
 
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
-import dns.message
-import dns.query
 import pytest
-from aiosmtpd.controller import Controller
 from mail_operator.reconciler.__main__ import PORT as OPERATOR_PORT
 
 from tests.cluster.flows import Flow, Recording
 from tests.cluster.ground.places import NODE_IP, POD_NETWORK, SERVICE_NETWORK
 from tests.cluster.house import NAMESPACE, ClusterHouse, fetched, kubectl
 from tests.cluster.operator import Operator
+from tests.cluster.outside import elsewhere
 from tests.support.installation import message, wait
 from tests.support.netpol import Direction, End, Labels, Opening, Pod, allowing, openings
-from tests.support.world import Sink
 
 pytestmark = pytest.mark.skipif("MAILPODS_NETNS" not in os.environ, reason="flows are recorded there alone")
 
@@ -45,31 +40,6 @@ UNUSED = {
         ),
     },
 }
-
-
-def _is_known() -> bool:
-    question = dns.message.make_query("elsewhere.test", "MX")
-    return bool(dns.query.udp(question, NODE_IP, 5).answer)
-
-
-@contextmanager
-def elsewhere() -> Iterator[Sink]:
-    """The domain elsewhere.test, whose mail server is the node."""
-    zone = Path(os.environ["MAILPODS_ZONES"], "db.elsewhere.test")
-    zone.write_text(
-        "@ 60 IN SOA ns.elsewhere.test. root.elsewhere.test. 1 60 60 60 60\n"
-        f"@ 60 IN NS ns\n@ 60 IN MX 10 mx\nns 60 IN A {NODE_IP}\nmx 60 IN A {NODE_IP}\n"
-    )
-    # A pod that asked too early would remember that there is no such domain.
-    wait(_is_known, 120, "the DNS server does not serve the zone")
-    sink = Sink(NODE_IP)
-    controller = Controller(sink, hostname=NODE_IP, port=25)
-    controller.start()
-    try:
-        yield sink
-    finally:
-        controller.stop()
-        zone.unlink()
 
 
 @pytest.mark.timeout(240)

@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mail_operator.compiler import network, workloads
@@ -48,6 +48,7 @@ class ServerOutcome:
     statuses: dict[ObjectRef, Status] = field(default_factory=dict)
     carried: dict[ObjectRef, Carried] = field(default_factory=dict)
     secrets: tuple[GeneratedSecret, ...] = ()
+    gone: tuple[ObjectRef, ...] = ()
 
 
 def installation(server: MailServer, image: str) -> Installation:
@@ -109,6 +110,7 @@ def build_server(
         },
         objects=(*certificates(at, server), *server_objects(at, record)),
         secrets=tuple(generated_secrets(at, server)),
+        gone=() if at.bulk.replicas else tuple(_refs(bulk_objects(at, record))),
     )
     for policy in policies:
         refusal, fault = verdicts[policy.ref]
@@ -363,11 +365,21 @@ def server_objects(at: Installation, record: Server) -> Iterator[Manifest]:
     yield workloads.store_stateful_set(at)
     yield workloads.smtp_stateful_set(at)
     if at.bulk.replicas:
-        yield network.bulk_service(at)
-        yield network.pods_service(at, "bulk")
-        yield network.bulk_network_policy(at, record)
-        yield workloads.disruption_budget(at, "bulk")
-        yield workloads.bulk_stateful_set(at)
+        yield from bulk_objects(at, record)
+
+
+def bulk_objects(at: Installation, record: Server) -> Iterator[Manifest]:
+    """The pods for mass mailings, and what leads to them."""
+    yield network.bulk_service(at)
+    yield network.pods_service(at, "bulk")
+    yield network.bulk_network_policy(at, record)
+    yield workloads.disruption_budget(at, "bulk")
+    yield workloads.bulk_stateful_set(at)
+
+
+def _refs(objects: Iterable[Manifest]) -> Iterator[ObjectRef]:
+    for each in objects:
+        yield ObjectRef(each["kind"], each["metadata"]["namespace"], each["metadata"]["name"])
 
 
 def encode_versions(versions: Mapping[str, tuple[str, str]]) -> bytes:

@@ -116,6 +116,23 @@ class Applier:
         self._removed.discard(ref)
         return True
 
+    async def prune(self, gone: Iterable[ObjectRef]) -> bool:
+        """Delete what a server has no longer, where we applied it. Whether all went well."""
+        ok = True
+        for ref in gone:
+            there = self._child(ref)
+            if there is None or not there.hash:
+                continue
+            try:
+                await self._client.delete(path(ref))
+            except (ApiError, aiohttp.ClientError, TimeoutError) as error:
+                if not (isinstance(error, ApiError) and error.code == 404):
+                    self._log(f"{ref}: not deleted: {error!r}")
+                    ok = False
+            self._applied.pop(ref, None)
+            self._prepared.pop(ref, None)
+        return ok
+
     async def verify(self, secrets: Iterable[Mapping[str, Any]]) -> None:
         """Compare the content of Secrets that were applied before: the hash they bear may be a lie."""
         for manifest in secrets:

@@ -1,0 +1,94 @@
+"""Mail that leaves the cluster: signed, and by its own pool where it is a mass mailing; and a deny list."""
+
+import os
+import smtplib
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import dkim  # type: ignore[import-untyped]
+import pytest
+
+from tests.cluster.house import NAMESPACE, ClusterHouse, fetched, kubectl
+from tests.cluster.outside import elsewhere
+from tests.support.installation import manifest, message, wait
+from tests.support.world import Sink
+
+pytestmark = pytest.mark.skipif("MAILPODS_ZONES" not in os.environ, reason="there is no world outside of it")
+POOL = {"spec": {"bulk": {"replicas": 1, "hostname": "news.a.test"}}}
+
+
+@pytest.fixture(scope="module")
+def outside() -> Iterator[Sink]:
+    with elsewhere() as sink:
+        yield sink
+
+
+def test_mail_leaves_signed_with_the_keys_of_the_status(house: ClusterHouse, outside: Sink) -> None:
+    records = {
+        each["name"].encode(): each["value"].replace('" "', "").strip('"').encode()
+        for each in house.status("MailDomain", "a-test")["dns"]["records"]
+        if each["type"] == "TXT"
+    }
+    with house.submission("7/info", "pw-info") as client:
+        client.send_message(message("info@a.test", "signed@elsewhere.test"))
+    (envelope,) = wait(lambda: outside.to("signed@elsewhere.test"), 60)
+    assert isinstance(envelope.content, bytes)
+    assert all(dkim.DKIM(envelope.content).verify(n, dnsfunc=lambda q, **_: records.get(q)) for n in (0, 1))
+
+
+@pytest.mark.timeout(240)
+def test_mass_mailings_leave_by_pods_of_their_own_as_long_as_there_are_any(
+    house: ClusterHouse, outside: Sink
+) -> None:
+    kubectl("patch", "mailserver", "main", "-n", NAMESPACE, "--type=merge", "-p", str(POOL).replace("'", '"'))
+    ready = "jsonpath={.status.readyReplicas}=1"
+    wait(lambda: fetched("StatefulSet", "main-bulk"), 30)
+    kubectl("wait", "statefulset/main-bulk", "-n", NAMESPACE, f"--for={ready}", "--timeout=90s")
+    with _bulk() as client:
+        client.starttls(context=house.tls())
+        client.login("7/info", "pw-info")
+        client.send_message(message("info@a.test", "mass@elsewhere.test"))
+    wait(lambda: outside.to("mass@elsewhere.test"), 60)
+    pods = {name: fetched("Pod", name)["status"]["podIP"] for name in ("main-bulk-0", "main-smtp-0")}
+    assert outside.client("mass@elsewhere.test") == (pods["main-bulk-0"], "news.a.test")
+    assert outside.client("signed@elsewhere.test") == (pods["main-smtp-0"], "mail.a.test")
+    none = '{"spec": {"bulk": null}}'
+    kubectl("patch", "mailserver", "main", "-n", NAMESPACE, "--type=merge", "-p", none)
+    for kind, name in (
+        ("StatefulSet", "main-bulk"),
+        ("Service", "main-bulk"),
+        ("NetworkPolicy", "main-bulk"),
+    ):
+        wait(lambda kind=kind, name=name: not fetched(kind, name), 60)  # type: ignore[misc]
+    assert fetched("PersistentVolumeClaim", "spool-main-bulk-0")  # what nobody took stays
+
+
+@contextmanager
+def _bulk() -> Iterator[smtplib.SMTP]:
+    address = str(fetched("Service", "main-bulk")["spec"]["clusterIP"])
+
+    def connected() -> smtplib.SMTP | None:
+        try:
+            return smtplib.SMTP(address, 4587, timeout=20)
+        except OSError:  # nodes learn of a new Service with delay
+            return None
+
+    with wait(connected, 30) as client:
+        yield client
+
+
+def test_a_deny_list_refuses_and_names_its_rule(house: ClusterHouse) -> None:
+    deny = [{"name": "no spam", "criteria": {"sender": "spam.test"}}]
+    policy = {"serverRef": {"name": "main"}, "lists": {"deny": deny}}
+    house.apply("lists", manifest("RelayPolicy", "lists", policy))
+    house.wait_for("RelayPolicy", "lists")
+
+    def verdict(sender: str) -> tuple[int, bytes]:
+        with house.smtp() as client:
+            client.ehlo()
+            client.mail(sender)
+            return client.rcpt("info@a.test")
+
+    assert verdict("x@spam.test") == (550, b"5.7.1 Refused by rule 'no spam'")
+    assert verdict("x@ham.test")[0] == 250
+    house.remove("lists")
