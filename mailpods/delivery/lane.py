@@ -76,6 +76,7 @@ class Lane:
         # Connections at a time: to servers of the world one at first, and more as they prove to take them.
         self._limit = way.connections if way.patient else 1
         self._load = 0  # jobs that are not done
+        self._slot = 0.0  # when the next message may go, in the loop's time
         self._held: dict[str, deque[Job]] = {}  # recipients under way, and the jobs that wait for them
         self._log = log
         self._jobs: deque[Job] = deque()
@@ -178,15 +179,30 @@ class Lane:
 
     async def _work(self) -> None:
         connection: Connection | None = None
+        count = 0  # messages over this connection
         try:
             job, mail = await self._next(), None
             while job:
+                if connection is None:
+                    count = 0
+                elif self._way.messages and count >= self._way.messages:
+                    await connection.quit()
+                    connection, count = None, 0
+                if self._way.per_minute:
+                    await self._pace()
                 connection, following = await self._do(job, mail, connection)
+                count += 1
                 job, mail = following or (await self._next(), None)
         finally:
             if connection:
                 with suppress(Disconnected):
                     await connection.quit()
+
+    async def _pace(self) -> None:
+        """Wait for the next of so many messages a minute."""
+        now = asyncio.get_running_loop().time()
+        self._slot = max(self._slot, now) + 60 / self._way.per_minute
+        await asyncio.sleep(self._slot - 60 / self._way.per_minute - now)
 
     async def _do(
         self, job: Job, mail: Mail | None, connection: Connection | None
@@ -272,6 +288,8 @@ class Lane:
             if waiting and set(waiting[0].recipients) <= set(job.recipients):
                 job.heir = waiting.popleft()
                 return job.heir
+        if self._way.messages or self._way.per_minute:
+            return None  # each is counted before it goes
         # As long as more connections may be opened, it goes out sooner on one of those.
         return self._jobs.popleft() if self._jobs and len(self._workers) >= self._limit else None
 

@@ -4,7 +4,7 @@ import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
-from mailpods.delivery import metrics
+from mailpods.delivery import metrics, shaping
 from mailpods.delivery.client import Connection, Disconnected, Refusal, Target, TlsFailed
 from mailpods.delivery.resolver import MailHost, Resolver, Undeliverable
 from mailpods.delivery.sts import Policies
@@ -34,6 +34,8 @@ class Way:
     exclusive: bool = False  # one message at a time for each recipient
     patient: bool = False  # what it is down for waits in memory; or else it is put off
     connections: int = REMOTE_CONNECTIONS
+    messages: int = 0  # over one connection; 0: any number
+    per_minute: int = 0  # messages; 0: any number
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +174,12 @@ def to_site(site: Site, reader: DirectoryReader, dns: Callable[[], Resolver], bu
     async def connect() -> Connection:
         return await _best(site, dns(), identity(_server(reader), bulk))
 
-    return Way(site.name, "remote", connect)
+    rules = reader.server.shaping if reader.server else ()
+    shape = shaping.of((host.name for host in site.hosts), rules)
+    if shape is None:
+        return Way(site.name, "remote", connect)
+    most = shape.connections or REMOTE_CONNECTIONS
+    return Way(site.name, "remote", connect, False, False, most, shape.messages, shape.per_minute)
 
 
 async def _best(site: Site, resolver: Resolver, us: Identity) -> Connection:

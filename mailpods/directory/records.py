@@ -83,6 +83,17 @@ class Screening:
 
 
 @dataclass(frozen=True, slots=True)
+class Shape:
+    """What mail servers whose names match `mx` get from each process of ours; 0: no limit of its own."""
+
+    name: str
+    mx: str
+    connections: int = 0  # at a time
+    messages: int = 0  # over one connection
+    per_minute: int = 0  # messages
+
+
+@dataclass(frozen=True, slots=True)
 class Pool:
     """The pods for mass mailings. Limits are of the whole pool, in recipients at other servers; 0: none."""
 
@@ -134,6 +145,7 @@ class Server:
     shards: tuple[Shard, ...] = ()
     peers: tuple[str, ...] = ()  # endpoints (host:port) at which the smtp pods take each other's queue
     bulk: Pool | None = None
+    shaping: tuple[Shape, ...] = ()  # before what is shipped
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from mailpods.directory.records import (
     Route,
     Screening,
     Server,
+    Shape,
     Shard,
     Smarthost,
     StoreSettings,
@@ -114,7 +115,14 @@ def _records(kind: type[R], table: Mapping[str, Any]) -> dict[Any, R]:
 
 _RECORDS_WITHIN: Mapping[type, Mapping[str, type]] = {
     Domain: {"dkim": DkimKey},
-    Server: {"bulk": Pool, "smarthost": Smarthost, "shards": Shard, "routes": Route, "screening": Screening},
+    Server: {
+        "shaping": Shape,
+        "bulk": Pool,
+        "smarthost": Smarthost,
+        "shards": Shard,
+        "routes": Route,
+        "screening": Screening,
+    },
     Screening: {"lists": ListRule},
     Route: {"via": Smarthost},
 }
@@ -122,7 +130,7 @@ _DEFAULTS = {
     kind: _defaults(kind)
     for kind in (
         *(Account, AddressEntry, Credential, Domain, Server, StoreSettings),
-        *(DkimKey, Pool, Shard, Smarthost, Route, ListRule, Screening),
+        *(DkimKey, Pool, Shape, Shard, Smarthost, Route, ListRule, Screening),
     )
 }
 

@@ -27,6 +27,7 @@ from mailpods.directory.records import (
     Route,
     Screening,
     Server,
+    Shape,
     Shard,
     Smarthost,
     StoreSettings,
@@ -226,6 +227,11 @@ def server_record(
         # Where a smarthost is wanted and has a fault, mail must not take another way.
         direct=all(spec.outbound.mode == "direct" for spec in specs),
         routes=tuple(route for policy in policies for route in _routes(policy, snapshot)),
+        shaping=tuple(
+            Shape(r.name, r.mx, r.connections or 0, r.messages_per_connection or 0, r.per_minute or 0)
+            for spec in specs
+            for r in spec.outbound.shaping
+        ),
         screening=_screening(specs, _lists(everybodys, at, tenants)),
         resolvers=tuple(dict.fromkeys(r for spec in specs for r in spec.inbound.resolvers)),
         relayed={  # of two policies with one domain the older one's next hop holds

@@ -116,6 +116,16 @@ class DeliveryRule(Part):
     )
 
 
+class ShapingRule(Part):
+    """What some mail servers get from each process at most."""
+
+    name: RuleName = Field(description="A name for people.")
+    mx: Pattern = Field(description="Names of mail servers, e.g. *.google.com; * and ? stand for others.")
+    connections: int | None = Field(None, ge=1, le=1000, description="Connections at a time.")
+    messages_per_connection: int | None = Field(None, ge=1, description="Messages over one connection.")
+    per_minute: int | None = Field(None, ge=1, description="Messages within a minute.")
+
+
 class Outbound(Part):
     """Mail for other servers."""
 
@@ -133,6 +143,12 @@ class Outbound(Part):
     trusted: list[Network] = Field([], max_length=1000, description="Networks that relay without a login.")
     rules: list[DeliveryRule] = Field(
         [], max_length=1000, description="Exceptions; the first one that matches holds."
+    )
+    shaping: list[ShapingRule] = Field(
+        [],
+        max_length=1000,
+        description="The first rule that matches one of a domain's mail servers holds. For the large "
+        "providers there are some already, which come last.",
     )
 
 

@@ -1,6 +1,7 @@
 """A lane to a store, against aiosmtpd's LMTP server: one message at a time for each mailbox."""
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Awaitable
 from functools import partial
@@ -10,9 +11,12 @@ from typing import Any
 import pytest
 from aiosmtpd.lmtp import LMTP
 
+from mailpods.delivery import shaping
 from mailpods.delivery.client import Connection, Following, Mail, Reply, Target
 from mailpods.delivery.lane import Job, Lane
 from mailpods.delivery.ways import Way
+from mailpods.directory.records import Shape
+from tests.support.peer import Peer, peer
 
 
 class Store:
@@ -171,3 +175,42 @@ def test_what_cannot_be_read_or_was_deleted_holds_nobody_up(fault: Exception, co
         return replies
 
     assert sorted(reply.code for (reply,) in asyncio.run(run())) == sorted([250] * 6 + [code] * 3)
+
+
+async def _shaped(messages: int, per_minute: int, count: int) -> tuple[Peer, float]:
+    """Deliver so many messages to a peer that gets so many at most; how long that took."""
+    async with peer() as there:
+
+        def connect() -> Awaitable[Connection]:
+            return Connection.open(Target("127.0.0.1", there.port, "a.test"))
+
+        lane = Lane(Way("mx", "remote", connect, False, False, 1, messages, per_minute), print)
+        done: list[list[Reply]] = []
+        began = time.monotonic()
+        for n in range(count):
+            lane.put(Job("x@a.test", [f"y{n}@b.test"], lambda: b"hello\r\n", done.append))
+        async with asyncio.timeout(30):
+            while len(done) < count:
+                await asyncio.sleep(0.01)
+        seconds = time.monotonic() - began
+        await lane.close()
+        assert all(reply.ok for replies in done for reply in replies)
+        return there, seconds
+
+
+def test_a_connection_carries_as_many_messages_as_its_server_takes() -> None:
+    there, _ = asyncio.run(_shaped(messages=3, per_minute=0, count=10))
+    assert len(there.taken) == 10 and there.commands["CONNECT"] == 4
+
+
+def test_a_minute_holds_as_many_messages_as_its_server_takes() -> None:
+    there, seconds = asyncio.run(_shaped(messages=0, per_minute=300, count=6))
+    assert len(there.taken) == 6 and 0.9 < seconds < 5  # one every 0.2 s
+
+
+def test_large_providers_have_rules_and_policies_come_before_them() -> None:
+    shipped = shaping.of(["mta7.am0.yahoodns.net"], ())
+    assert shipped is not None and shipped.messages == 20
+    own = Shape("ours", "*.yahoodns.net", connections=1)
+    assert shaping.of(["mta7.am0.yahoodns.net"], [own]) == own
+    assert shaping.of(["mx.a.test"], [own]) is None
