@@ -5,7 +5,7 @@ import datetime
 
 import dkim  # type: ignore[import-untyped]
 import pytest
-from mail_operator.compiler.dkim import keys_in, records
+from mail_operator.compiler.dkim import keys_in, records, signing
 from mail_operator.secrets import make_dkim_keys
 
 from mailpods.directory.records import DkimKey
@@ -104,3 +104,12 @@ def test_what_is_no_key_is_named() -> None:
     assert [key.selector for key, _ in keys] == ["x"] and bad == ["r1.key"]
     with pytest.raises(ValueError, match="DKIM key s"):
         signed(PLAIN, b"", [DkimKey("s", "rsa", base64.b64encode(b"nothing").decode())])
+
+
+def test_while_selectors_are_named_active_the_others_do_not_sign() -> None:
+    values = make_dkim_keys(datetime.datetime(2026, 11, 1, tzinfo=datetime.UTC))
+    keys, _ = keys_in(values)
+    assert [key.selector for key in signing(keys, values)] == ["e202611", "r202611"]
+    assert [key.selector for key in signing(keys, {**values, "active": b"r202611 gone\n"})] == ["r202611"]
+    assert len(signing(keys, {**values, "active": b"gone"})) == 2  # a slip of the pen leaves nothing unsigned
+    assert len(list(records(keys, "a.test"))) == 2  # the zone shows all of them
