@@ -123,6 +123,8 @@ class Deliverer:
         # Fresh ones that wait, whole, and where they are still to go.
         self._kept: OrderedDict[MessageId, tuple[Due, bytes | None, set[Destination]]] = OrderedDict()
         self._recent: OrderedDict[MessageId, float] = OrderedDict()  # found a moment ago, and when
+        self._warned = 0  # number of the last message whose age was looked at
+        self._sweeping = False
         self._bodies = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
@@ -185,10 +187,9 @@ class Deliverer:
                 # A clock that was set back must not keep anything from being found.
                 seen = await self._read(min(seen, now), now)
                 self._forget_recent(now)
-                if now >= sweep:
-                    self._limits.forget(now)
-                    sweep = now + SWEEP_SECONDS
-                    await self._sweep(now)
+                if now >= sweep and not self._sweeping:
+                    sweep, self._sweeping = now + SWEEP_SECONDS, True
+                    self._spawn(self._sweep(now))
                 for line in list(self._lines.values()):
                     self._pump(line)
             self._forget_idle()
@@ -213,7 +214,14 @@ class Deliverer:
                 continue
             if due.next_try > now - RECENT_SECONDS:
                 self._recent[due.id] = due.next_try
-            for parcel in self._parcels(due):
+            try:
+                parcels = self._parcels(due)
+            except (
+                Exception
+            ) as error:  # a fault of ours about one message: the others go, it is looked at again
+                self._log(f"not sorted id={due.id} {error!r}")
+                continue
+            for parcel in parcels:
                 line = self._line(parcel.destination)
                 if line is None:
                     self._send(parcel, None)
@@ -337,8 +345,10 @@ class Deliverer:
         try:
             async with self._lookups:
                 site = await ways.site_of(domain, self._reader, self._dns, self._policies)
-        except (Undeliverable, Disconnected, LookupError):
-            line.resolving = False  # its own lane meets the same, and says so
+        except Exception as error:  # its own lane meets the same, and says so
+            if not isinstance(error, Undeliverable | Disconnected | LookupError):
+                self._log(f"no site domain={domain} {error!r}")
+            line.resolving = False
             self._pump(line)
             return
         self._sites[domain] = (site, time.monotonic() + SITE_SECONDS)
@@ -629,23 +639,28 @@ class Deliverer:
 
     async def _sweep(self, now: float) -> None:
         """Give up what is too old, warn of what is old, and look again at what is overdue."""
-        async for due in self._older(now - LIFETIME):
-            self._give_up(due)
-        async for due in self._older(now - WARNED_AFTER):
-            if not due.warned:
-                waits = [dsn.Failure(r, due.replies.get(r.address) or WAITS) for r in due.recipients]
-                if await self._tell(due, None, waits, "delayed"):
-                    self._spool.warned(due.id)
-        overlooked, _ = self._spool.due(0, now - SWEEP_SECONDS, READ_AT_ONCE)
-        self._note(overlooked, now)
+        try:
+            self._limits.forget(now)
+            async for due, _ in self._older(now - LIFETIME, 0):
+                self._give_up(due)
+            # Each is looked at once: of a million that wait for hours, none is read every minute.
+            async for due, number in self._older(now - WARNED_AFTER, self._warned):
+                self._warned = number
+                if not due.warned:
+                    waits = [dsn.Failure(r, due.replies.get(r.address) or WAITS) for r in due.recipients]
+                    if await self._tell(due, None, waits, "delayed"):
+                        self._spool.warned(due.id)
+            overlooked, _ = self._spool.due(0, now - SWEEP_SECONDS, READ_AT_ONCE)
+            self._note(overlooked, now)
+        finally:
+            self._sweeping = False
 
-    async def _older(self, received: float) -> AsyncIterator[Due]:
-        """All messages of before then."""
-        start = 0
+    async def _older(self, received: float, start: int) -> AsyncIterator[tuple[Due, int]]:
+        """All messages of before then, behind the one of this number, each with how far that is."""
         while True:
             found, end = self._spool.older(received, READ_AT_ONCE // 10, start)
             for due in found:
-                yield due
+                yield due, end
             if end == start:
                 return
             start = end
