@@ -72,6 +72,8 @@ class _Parcel:
     @property
     def all_targets(self) -> list[str]:
         """Of all of them, each once."""
+        if len(self.targets) == 1:
+            return next(iter(self.targets.values()))
         return list(dict.fromkeys(target for targets in self.targets.values() for target in targets))
 
     @property
@@ -255,11 +257,10 @@ class Deliverer:
         parcels: dict[Destination, _Parcel] = {}
         for recipient in due.recipients:
             refusal, targets = self._targets(recipient.address)
-            destinations = {self._destination(t, due.envelope) for t in targets} if not refusal else {NOWHERE}
-            if len(destinations) > 1:
+            destination = NOWHERE if refusal else self._destination(targets[0], due.envelope)
+            if any(self._destination(target, due.envelope) != destination for target in targets[1:]):
                 self._spread(due.id, recipient, targets)
                 continue
-            destination = destinations.pop()
             if (due.id, destination) in self._active:
                 self._again.add((due.id, destination))
                 continue
@@ -447,7 +448,9 @@ class Deliverer:
             return
         self._remote += line.remote
         envelope, kept = parcel.due.envelope, parcel.body
-        targets = [t for t in parcel.all_targets if not self._is_suppressed(parcel, t, line)]
+        targets = parcel.all_targets
+        if self._suppressions and line.remote:
+            targets = [target for target in targets if not self._is_suppressed(parcel, target)]
         if not targets:
             self._remote -= line.remote
             self._finish(parcel)
@@ -479,10 +482,9 @@ class Deliverer:
             )
         )
 
-    def _is_suppressed(self, parcel: _Parcel, target: str, line: _Line) -> bool:
+    def _is_suppressed(self, parcel: _Parcel, target: str) -> bool:
         """Whether the sender's domain has been told not to write there any more, since it was taken."""
-        if self._suppressions is None or not line.remote:
-            return False
+        assert self._suppressions is not None
         domain = parcel.due.envelope.sender.rpartition("@")[2]
         reason = self._suppressions.reason(domain, target)
         if reason is None:
