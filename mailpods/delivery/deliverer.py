@@ -27,7 +27,7 @@ from mailpods.routing import routes
 from mailpods.routing.router import Refused, Router
 from mailpods.routing.srs import Srs
 from mailpods.spool.message import Envelope, MessageId, Recipient
-from mailpods.spool.spool import Cursor, Due, Outcome, Spool, SpoolError
+from mailpods.spool.spool import Cursor, Due, Event, Outcome, Spool, SpoolError
 from mailpods.spool.suppression import Suppressions
 
 LIFETIME = 5 * 86400.0  # seconds, RFC 5321 §4.5.4.1
@@ -573,7 +573,13 @@ class Deliverer:
 
     def _record(self, due: Due, recipient: Recipient, target: str, reply: Reply, expired: bool) -> None:
         word = "delivered" if reply.ok else "failed" if reply.permanent or expired else "deferred"
-        kind = "" if reply.ok else f" class={verdicts.of(reply)}"
+        verdict = "" if reply.ok else verdicts.of(reply)
+        if self._bulk and "@" in target:
+            envelope, at = due.envelope, time.time()
+            self._spool.event(
+                Event(at, due.id, envelope.sender, target, envelope.campaign, word, verdict, str(reply))
+            )
+        kind = f" class={verdict}" if verdict else ""
         self._log(f"{word} id={due.id} to=<{recipient.address}> target={target}{kind} reply={str(reply)!r}")
 
     async def _notify(

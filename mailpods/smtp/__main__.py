@@ -163,6 +163,7 @@ class Program:
             "POST /queue/release": lambda r: self._change(QueueView.release, r.query),
             "POST /queue/divert": self._divert,
             "DELETE /queue": lambda r: self._change(QueueView.delete, r.query),
+            "GET /events": self._events,
             f"POST {handover.PATH}": self._adopt,
             **(self.suppressions.all() if self._options.pool == "bulk" else {}),
         }
@@ -179,6 +180,18 @@ class Program:
         except ValueError as error:
             return Response.text(str(error), 400)
         return Response.json({"recipients": count})
+
+    def _events(self, request: Request) -> Response:
+        """Events behind those that somebody has: `after` is worker:number,… as the answer's `next` says."""
+        try:
+            known = dict(pair.split(":") for pair in request.query.get("after", "").split(",") if pair)
+            limit = min(int(request.query.get("limit", "1000")), 10_000)
+            found = {v.name: v.events(int(known.get(v.name, "0")), limit) for v in self._views()}
+        except ValueError:
+            return Response.text("say ?after=worker:number,… as an answer gave it, and ?limit=", 400)
+        known |= {name: str(events[-1]["number"]) for name, events in found.items() if events}
+        after = ",".join(f"{name}:{number}" for name, number in sorted(known.items()))
+        return Response.json({"events": [e for events in found.values() for e in events], "next": after})
 
     def _divert(self, request: Request) -> Response:
         which = dict(request.query)

@@ -23,7 +23,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ LOG = logging.getLogger(__name__)
 INLINE_BYTES = 128 * 1024  # bodies up to this lie in the database: one sync instead of three
 MAX_WAITING_BYTES = 256 * 1024 * 1024  # in the queue of the writer: beyond, 452
 HELD = 1e12  # as next_try: an administrator holds the recipient back; seconds since the epoch
+EVENTS_SECONDS = 7 * 86400.0  # that events are kept
 RESERVE_BYTES = 64 * 1024 * 1024  # left free on the disk, for delivery's own writes
 BALLAST_BYTES = 1024 * 1024  # in a file that is given up when others filled the disk to the last byte
 CHECK_SECONDS = 1.0  # between looks at the free space
@@ -66,6 +67,11 @@ CREATE INDEX IF NOT EXISTS recipient_next_try ON recipient (next_try);
 CREATE TABLE IF NOT EXISTS paused (  -- destinations that are left alone, for people
     destination TEXT PRIMARY KEY, until REAL NOT NULL, why TEXT NOT NULL
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS event (  -- what became of mass mailings, for their senders' programs
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    at REAL NOT NULL, id TEXT NOT NULL, sender TEXT NOT NULL, recipient TEXT NOT NULL,
+    campaign TEXT NOT NULL, kind TEXT NOT NULL, class TEXT NOT NULL, reply TEXT NOT NULL
+);
 CREATE TABLE IF NOT EXISTS sent (  -- what the bulk pool sends on a day, by who sends it
     day TEXT NOT NULL, tenant TEXT NOT NULL, recipients INTEGER NOT NULL, PRIMARY KEY (day, tenant)
 ) WITHOUT ROWID;
@@ -166,6 +172,20 @@ class _Count:
 
 
 @dataclass(frozen=True, slots=True)
+class Event:
+    """What became of a recipient of a mass mailing: delivered, deferred, failed; `at` in epoch seconds."""
+
+    at: float
+    id: MessageId
+    sender: str
+    recipient: str
+    campaign: str
+    kind: str
+    class_: str  # of the reply, "" where it is positive
+    reply: str
+
+
+@dataclass(frozen=True, slots=True)
 class _Paused:
     """A destination is left alone until then."""
 
@@ -174,7 +194,7 @@ class _Paused:
     why: str
 
 
-_Report = Outcome | _Warned | _Count | _Paused | _Settled
+_Report = Outcome | Event | _Warned | _Count | _Paused | _Settled
 _AWAKE = object()  # in the queue of the writer: there are reports again
 
 
@@ -285,6 +305,10 @@ class Spool:
     def paused(self, destination: str, until: float, why: str) -> None:
         """Note, soon and for people, that a destination is left alone; `until` in epoch seconds."""
         self._report(_Paused(destination, until, why))
+
+    def event(self, event: Event) -> None:
+        """Keep an event. Reported before its outcome, it is there once more where a crash repeats that."""
+        self._report(event)
 
     def count(self, day: str, tenant: str, recipients: int) -> None:
         """Note, soon, that a tenant sends to so many more on a day."""
@@ -581,6 +605,11 @@ def _note_others(database: sqlite3.Connection, reports: Sequence[_Report]) -> No
     if paused:
         database.executemany("INSERT OR REPLACE INTO paused VALUES (?, ?, ?)", paused)
         database.execute("DELETE FROM paused WHERE until < ?", (time.time(),))
+    events = [astuple(report) for report in reports if isinstance(report, Event)]
+    if events:
+        insert = "INSERT INTO event (at, id, sender, recipient, campaign, kind, class, reply)"
+        database.executemany(f"{insert} VALUES (?, ?, ?, ?, ?, ?, ?, ?)", events)
+        database.execute("DELETE FROM event WHERE at < ?", (time.time() - EVENTS_SECONDS,))
     counts = [(r.day, r.tenant, r.recipients) for r in reports if isinstance(r, _Count)]
     if counts:
         database.executemany(

@@ -34,6 +34,7 @@ class QueueView:
 
     def __init__(self, path: Path) -> None:
         self._file = path / "queue.db"
+        self.name = path.name
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
@@ -54,6 +55,15 @@ class QueueView:
             ).fetchall()
             paused = {d: (until, why) for d, until, why in database.execute("SELECT * FROM paused")}
         return [_behind(dict(zip(_COLUMNS, row, strict=True)), paused) for row in rows]
+
+    def events(self, after: int, limit: int) -> list[dict[str, Any]]:
+        """What became of mass mailings, behind the event of this number, in the order of their commits."""
+        with self._open() as database:
+            names = "number, at, id, sender, recipient, campaign, kind, class, reply"
+            rows = database.execute(
+                f"SELECT {names} FROM event WHERE number > ? ORDER BY number LIMIT ?", (after, limit)
+            ).fetchall()
+        return [dict(zip(names.split(", "), row, strict=True)) for row in rows]
 
     def depth(self) -> tuple[int, float | None]:
         """Recipients that wait, and when the oldest message came."""

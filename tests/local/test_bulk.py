@@ -1,5 +1,6 @@
 """Mass mailings have pods, ports, queues and an identity of their own, and limits; nothing else has."""
 
+import json
 import smtplib
 import urllib.error
 import urllib.request
@@ -7,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from email import message_from_bytes
 from email.message import EmailMessage
+from typing import Any
 
 import pytest
 from mail_operator import cli
@@ -186,3 +188,31 @@ def test_one_click_takes_a_recipient_off_the_list_and_a_look_at_the_link_does_no
     forged = here[:-4] + ("AAAA" if here[-4:] != "AAAA" else "BBBB")
     with pytest.raises(urllib.error.HTTPError, match="404"):
         urllib.request.urlopen(forged, data=b"")
+
+
+def events(house: Installation, after: str = "") -> dict[str, Any]:
+    url = house.state()["queue"]["main-bulk-0/smtp"]
+    with urllib.request.urlopen(f"{url}/events?after={after}") as answer:
+        found: dict[str, Any] = json.load(answer)
+    return found
+
+
+def test_a_program_reads_on_from_where_it_was_what_became_of_a_mailing(
+    house: Installation, outside: World
+) -> None:
+    before = events(house)["next"]
+    made = message("info@a.test", "event@sink.test")
+    made["X-Campaign"] = "autumn"
+    with bulk(house, "bulk-submit") as client:
+        client.send_message(made)
+    found = wait(lambda: found if (found := events(house, before))["events"] else None, 40)
+    (event,) = found["events"]
+    assert (event["kind"], event["recipient"], event["campaign"]) == (
+        "delivered",
+        "event@sink.test",
+        "autumn",
+    )
+    assert event["sender"] == "info@a.test" and event["reply"].startswith("250")
+    assert events(house, found["next"]) == {"events": [], "next": found["next"]}
+    with pytest.raises(urllib.error.HTTPError, match="400"):
+        events(house, "nonsense")
