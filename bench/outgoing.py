@@ -73,7 +73,7 @@ def _asked(folder: Path, query: str) -> Iterator[tuple[int]]:
 
 
 @contextmanager
-def ours(folder: Path, server: Server) -> Iterator[Peer]:
+def ours(folder: Path, server: Server, pool: str = "smtp") -> Iterator[Peer]:
     """The smtp program on a spool that is there already."""
     directory = folder / "directory"
     for name in ("directory", "tls"):
@@ -93,7 +93,8 @@ def ours(folder: Path, server: Server) -> Iterator[Peer]:
         str(folder / "tls"),
     ]
     with open(folder / "log", "wb") as log:
-        process = subprocess.Popen([*command, "--workers", str(WORKERS)], env=env, stderr=log)
+        command += ["--workers", str(WORKERS), "--pool", pool]
+        process = subprocess.Popen(command, env=env, stderr=log)
     try:
         yield Peer("mailpods", port, process.pid)
     finally:
@@ -235,6 +236,42 @@ def tenants(folder: Path) -> Iterator[str]:
     yield f"| have left after {seconds:.2f} s, when {left:,} of the others still wait | ≤ 2 s |"
 
 
+def isolation(folder: Path) -> Iterator[str]:
+    """What a submission over the regular pods takes, beside a full bulk pool whose ways are blocked."""
+    port = free_port()
+    domains = [f"h{n}.test" for n in range(HANGING * 5)]
+    relayed = {DomainName(domain): HANGS for domain in domains}
+    mail = ((f"x{n}@{domains[n % len(domains)]}", "7/info") for n in range(MESSAGES))
+    fill(folder / "bulk" / "spool", mail, SIZE)
+    fill(folder / "regular" / "spool", iter(()), SIZE)
+    regular = record(smarthost=Smarthost("127.0.0.1", port, "none"), trusted=("127.0.0.0/8",))
+    found = []
+    with sink("127.0.0.1", port), _mute(HANGS, 25), ours(folder / "regular", regular) as peer:
+        wait_for(peer.port)
+        found.append(_latencies(peer.port))
+        with ours(folder / "bulk", record(relayed=relayed), "bulk") as bulk:
+            wait_for(bulk.port)
+            time.sleep(3)
+            found.append(_latencies(peer.port))
+    alone, beside = (statistics.quantiles(each, n=100)[98] * 1000 for each in found)
+    yield "| one submission, over the regular pods | p99 |"
+    yield "|---|---|"
+    yield f"| while bulk is idle | {alone:.2f} ms |"
+    yield f"| while {MESSAGES:,} mailings wait for {len(domains)} destinations that hang | {beside:.2f} ms |"
+    yield f"| ratio (goal < 1.2x) | {beside / alone:.2f}x |"
+
+
+def _latencies(port: int) -> list[float]:
+    """Seconds for each of a thousand messages over one connection."""
+    found = []
+    with smtplib.SMTP("127.0.0.1", port) as client:
+        for n in range(1100):
+            began = time.monotonic()
+            client.sendmail("x@a.test", [f"y{n}@far.test"], b"Subject: x\r\n\r\n" + b"x" * 60 + b"\r\n")
+            found.append(time.monotonic() - began)
+    return found[100:]
+
+
 def million(folder: Path) -> Iterator[str]:
     """A very full queue: memory while nothing can go, and the first delivery after a start."""
     port = free_port()
@@ -262,6 +299,7 @@ def run(folder: Path, rounds: int) -> list[str]:
         ("drain", drain(folder / "drain", rounds)),
         ("destinations", destinations(folder / "destinations")),
         ("tenants", tenants(folder / "tenants")),
+        ("isolation", isolation(folder / "isolation")),
         ("million", million(folder / "million")),
     ):
         (folder / name).mkdir()
