@@ -126,46 +126,44 @@ def stop_postfix(folder: Path) -> None:
     subprocess.run(["postfix", "-c", str(folder / "config"), "abort"], capture_output=True, check=False)
 
 
+def launch(
+    folder: Path, server: Server, bucket: Bucket, *options: str
+) -> tuple[Peer, subprocess.Popen[bytes]]:
+    """The smtp program, on a directory written into `folder` and the spool there; it is still starting."""
+    for name in ("directory", "spool", "tls"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    (folder / "directory" / SERVER_FILE).write_bytes(encode_server(server))
+    (folder / "directory" / file_name(0)).write_bytes(encode(bucket))
+    port = free_port()
+    env = {**os.environ, "BIND": "127.0.0.1", "PORT_SMTP": str(port), "PORT_ADMIN": str(free_port())}
+    env["PORT_QUEUE"] = str(free_port())
+    command = [sys.executable, "-m", "mailpods.smtp", "--buckets", "1", "--auth-socket", "/nonexistent"]
+    for name in ("directory", "spool", "tls"):
+        command += [f"--{name}", str(folder / name)]
+    with open(folder / "log", "wb") as log:
+        process = subprocess.Popen([*command, *options], env=env, stderr=log)
+    return Peer("mailpods", port, process.pid), process
+
+
 def start_ours(
     folder: Path, lmtp: int, users: Sequence[str] = ("info",)
 ) -> tuple[Peer, subprocess.Popen[bytes]]:
-    """The smtp program with one domain, on a directory written here; it delivers to the LMTP server there."""
-    directory = folder / "directory"
-    for name in ("directory", "spool", "tls"):
-        (folder / name).mkdir(parents=True)
+    """The smtp program with one domain; it delivers to the LMTP server there."""
     accounts = {Address(f"{user}@a.test"): AccountId(f"1/{user}") for user in users}
-    (directory / SERVER_FILE).write_bytes(
-        encode_server(
-            Server(
-                "bench.test",
-                trusted=("127.0.0.0/8",),
-                sender_must_match=True,
-                shards=(Shard(f"127.0.0.1:{lmtp}", "127.0.0.1:1"),),
-            )
-        )
+    server = Server(
+        "bench.test",
+        trusted=("127.0.0.0/8",),
+        sender_must_match=True,
+        shards=(Shard(f"127.0.0.1:{lmtp}", "127.0.0.1:1"),),
     )
     bucket = Bucket(
         {DomainName("a.test"): Domain(1)},
         {address: AddressEntry("bench", account) for address, account in accounts.items()},
         {account: Account(address, 0) for address, account in accounts.items()},
     )
-    (directory / file_name(0)).write_bytes(encode(bucket))
-    port = free_port()
-    env = {**os.environ, "BIND": "127.0.0.1", "PORT_SMTP": str(port), "PORT_ADMIN": str(free_port())}
-    env["PORT_QUEUE"] = str(free_port())
-    command = [sys.executable, "-m", "mailpods.smtp", "--directory", str(directory), "--buckets", "1"]
-    command += [
-        "--spool",
-        str(folder / "spool"),
-        "--auth-socket",
-        "/nonexistent",
-        "--tls",
-        str(folder / "tls"),
-    ]
-    with open(folder / "log", "wb") as log:
-        process = subprocess.Popen(command, env=env, stderr=log)
-    wait_for(port)
-    return Peer("mailpods", port, process.pid), process
+    peer, process = launch(folder, server, bucket)
+    wait_for(peer.port)
+    return peer, process
 
 
 def measure(peer: Peer, load: Load) -> tuple[float, float]:

@@ -19,10 +19,9 @@ from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 
-from bench.accept import Peer, start_postfix, stop_postfix
+from bench.accept import Peer, launch, start_postfix, stop_postfix
 from bench.processes import cpu_seconds, free_port, memory_bytes, wait_for
 from mailpods.directory.records import AccountId, Address, Bucket, DomainName, Server, Shard, Smarthost
-from mailpods.directory.shards import SERVER_FILE, encode, encode_server, file_name
 from mailpods.spool.message import Envelope, Recipient
 from mailpods.spool.spool import Spool
 
@@ -75,28 +74,9 @@ def _asked(folder: Path, query: str) -> Iterator[tuple[int]]:
 @contextmanager
 def ours(folder: Path, server: Server, pool: str = "smtp") -> Iterator[Peer]:
     """The smtp program on a spool that is there already."""
-    directory = folder / "directory"
-    for name in ("directory", "tls"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-    (directory / SERVER_FILE).write_bytes(encode_server(server))
-    (directory / file_name(0)).write_bytes(encode(Bucket()))
-    port = free_port()
-    env = {**os.environ, "BIND": "127.0.0.1", "PORT_SMTP": str(port), "PORT_ADMIN": str(free_port())}
-    env["PORT_QUEUE"] = str(free_port())
-    command = [sys.executable, "-m", "mailpods.smtp", "--directory", str(directory), "--buckets", "1"]
-    command += [
-        "--spool",
-        str(folder / "spool"),
-        "--auth-socket",
-        "/nonexistent",
-        "--tls",
-        str(folder / "tls"),
-    ]
-    with open(folder / "log", "wb") as log:
-        command += ["--workers", str(WORKERS), "--pool", pool]
-        process = subprocess.Popen(command, env=env, stderr=log)
+    peer, process = launch(folder, server, Bucket(), "--workers", str(WORKERS), "--pool", pool)
     try:
-        yield Peer("mailpods", port, process.pid)
+        yield peer
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(60)
