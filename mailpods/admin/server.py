@@ -1,6 +1,7 @@
 """The HTTP server behind the admin port: a thread of the standard library's, so that a busy or hung event
 loop can still be asked how it is."""
 
+import hmac
 import json
 import threading
 from collections.abc import Callable, Mapping
@@ -20,6 +21,11 @@ class Request:
     query: Mapping[str, str]
     body: bytes = b""
     authorization: str = ""  # the header of this name
+
+    def bears(self, key: str | None) -> bool:
+        """Whether who asks knows a key (RFC 6750 §2.1); nobody does where there is none."""
+        given, wanted = self.authorization.encode(), f"Bearer {key}".encode()
+        return bool(key) and hmac.compare_digest(given, wanted)
 
 
 @dataclass(frozen=True, slots=True)

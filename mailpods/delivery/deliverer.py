@@ -223,12 +223,18 @@ class Deliverer:
             ) as error:  # a fault of ours about one message: the others go, it is looked at again
                 self._log(f"not sorted id={due.id} {error!r}")
                 continue
-            for parcel in parcels:
-                line = self._line(parcel.destination)
-                if line is None:
-                    self._send(parcel, None)
-                else:
-                    line.turns.add(self._tenant(parcel), due.id)
+            self._queue(parcels)
+
+    def _queue(self, parcels: Iterable[_Parcel]) -> list[_Line]:
+        """Let each wait for its turn, or end where it leads nowhere. Returns where they wait."""
+        lines = []
+        for parcel in parcels:
+            if line := self._line(parcel.destination):
+                line.turns.add(self._tenant(parcel), parcel.due.id)
+                lines.append(line)
+            else:
+                self._send(parcel, None)
+        return lines
 
     def _forget_recent(self, now: float) -> None:
         """What was found is remembered until the reading of the spool has passed it."""
@@ -294,12 +300,8 @@ class Deliverer:
         if (due := self._spool.message(id, now)) is None:
             return
         self._recent[id] = now
-        for parcel in self._parcels(due):
-            if line := self._line(parcel.destination):
-                line.turns.add(self._tenant(parcel), id)
-                self._pump(line)
-            else:
-                self._send(parcel, None)
+        for line in self._queue(self._parcels(due)):
+            self._pump(line)
 
     def _destination(self, target: str, envelope: Envelope) -> Destination:
         """Of a copy; NOWHERE if nobody takes it."""
@@ -430,11 +432,7 @@ class Deliverer:
         mine = next((p for p in parcels if p.destination == destination), None)
         if mine is None:  # the directory says otherwise by now
             self._bodies -= len(body or b"")
-            for parcel in parcels:
-                if line := self._line(parcel.destination):
-                    line.turns.add(self._tenant(parcel), id)
-                else:
-                    self._send(parcel, None)
+            self._queue(parcels)
             return None
         mine.body = body
         return mine
@@ -534,11 +532,11 @@ class Deliverer:
             later: list[str] = []
             for target in parcel.targets[recipient.address]:
                 reply = parcel.replies[target]
-                self._record(due, recipient, target, reply, expired)
+                verdict = "" if reply.ok else verdicts.of(reply)
+                self._record(due, recipient, target, reply, verdict, expired)
                 if reply.ok:
                     metrics.SECONDS.observe(now - due.envelope.received_at)
                 elif reply.permanent or expired:
-                    verdict = verdicts.of(reply)
                     metrics.FAILED.labels(verdict).inc()
                     if SUPPRESSED not in reply.text:  # its sender wanted it so
                         failures.append(dsn.Failure(recipient, str(reply)))
@@ -549,7 +547,7 @@ class Deliverer:
                 elif parcel.reserved is not None:
                     later.append(target)
                 else:
-                    metrics.DEFERRED.labels(verdicts.of(reply)).inc()
+                    metrics.DEFERRED.labels(verdict).inc()
                     if reply.urgent and not due.warned:
                         held.append(dsn.Failure(recipient, str(reply)))
                     later.append(target)
@@ -571,9 +569,10 @@ class Deliverer:
         instead = tuple(Address(t) for t in later) if len(later) < len(parcel.targets[address]) else ()
         return Outcome(id, address, again, reply, instead)
 
-    def _record(self, due: Due, recipient: Recipient, target: str, reply: Reply, expired: bool) -> None:
+    def _record(
+        self, due: Due, recipient: Recipient, target: str, reply: Reply, verdict: str, expired: bool
+    ) -> None:
         word = "delivered" if reply.ok else "failed" if reply.permanent or expired else "deferred"
-        verdict = "" if reply.ok else verdicts.of(reply)
         if self._bulk and "@" in target:
             envelope, at = due.envelope, time.time()
             self._spool.event(
@@ -675,8 +674,7 @@ class Deliverer:
             await asyncio.sleep(0)
 
     def _give_up(self, due: Due) -> None:
-        busy = {destination for id, destination in self._active if id == due.id}
-        if busy:
+        if any(id == due.id for id, _ in self._active):
             return  # the next sweep sees to what is left
         parcel = _Parcel(due, NOWHERE)
         for recipient in due.recipients:

@@ -4,7 +4,6 @@ A pod that leaves for good would take its queue with it, onto a volume that nobo
 leaves for good, so each one does it; where there is no other pod, the queue waits for the next start.
 """
 
-import hmac
 import http.client
 import json
 import sqlite3
@@ -70,7 +69,7 @@ def _give(view: QueueView, id: str, peer: str, key: str) -> None:
 
 def adopt(request: Request, key: str | None, view: QueueView) -> Response:
     """The other side: takes a message whose sender knows the installation's key."""
-    if not key or not hmac.compare_digest(request.authorization.encode(), f"Bearer {key}".encode()):
+    if not request.bears(key):
         return Response.text("this takes the installation's own key", 403)
     line, _, body = request.body.partition(b"\n")
     try:

@@ -55,7 +55,7 @@ class Routes:
     def _add(self, request: Request) -> Response:
         """One by query, or many in the body, from another pod."""
         there, query = Suppressions(self._folder), request.query
-        if self._is_pod(request):
+        if request.bears(self._key):
             given = [Suppressed(**each) for each in json.loads(request.body)]
             for each in given:
                 there.add(each.domain, each.address, each.reason, each.since, told=True)
@@ -70,15 +70,10 @@ class Routes:
         if not (query.get("domain") and query.get("address")):
             return Response.text("say ?domain= (the sender's) and ?address=", 400)
         removed = Suppressions(self._folder).remove(query["domain"], query["address"])
-        if not self._is_pod(request):
+        if not request.bears(self._key):
             for peer in self._peers():
                 ask(peer, "DELETE", self._key, None, f"?domain={query['domain']}&address={query['address']}")
         return Response.json({"removed": int(removed)})
-
-    def _is_pod(self, request: Request) -> bool:
-        return bool(self._key) and hmac.compare_digest(
-            request.authorization.encode(), f"Bearer {self._key}".encode()
-        )
 
     def unsubscribe(self, request: Request) -> Response:
         """What a mail program POSTs for its user (RFC 8058); a person who follows the link is asked first."""

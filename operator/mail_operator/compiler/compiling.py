@@ -398,7 +398,7 @@ class _Run:
             allocations={ref: patch for f in fragments for ref, patch in f.allocations.items()},
             carried=new.carried,
             secrets=(*secrets, *(s for f in fragments for s in f.secrets)),
-            gone=tuple(gone for ref in sorted(new.servers) for gone in new.servers[ref].gone),
+            gone={ref: outcome.gone for ref, outcome in sorted(new.servers.items())},
             memory=new,
         )
 

@@ -351,10 +351,10 @@ class _Builder:
             return
         catch_all = Address(domain.spec.catch_all.lower()) if domain.spec.catch_all else None
         keys, signing, unsigned = self._dkim(state)
+        bulk = domain.spec.bulk.enabled
         for name in state.names:
             own = name == state.name
             users_of = None if own else DomainName(state.name)
-            bulk = domain.spec.bulk.enabled
             record = Domain(state.number, users_of, catch_all, signing if own else (), bulk)
             self.out.records(name).domains[DomainName(name)] = self.out.domains[name] = record
         if domain.spec.number is None:

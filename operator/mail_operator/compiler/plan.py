@@ -46,7 +46,7 @@ class Plan:
       means "valid and in the files": whoever applies holds it back until the pods acknowledged `carried`.
     - `allocations`: what to write into an object's spec, where it was blank.
     - `secrets`: what the I/O layer makes when it is missing.
-    - `gone`: what a server has no longer, and may have had.
+    - `gone`: MailServer -> what it has no longer, and may have had.
     """
 
     objects: tuple[Manifest, ...] = ()
@@ -56,5 +56,5 @@ class Plan:
     allocations: Mapping[ObjectRef, Mapping[str, Any]] = field(default_factory=dict)
     carried: Mapping[ObjectRef, Carried] = field(default_factory=dict)
     secrets: tuple[GeneratedSecret, ...] = ()
-    gone: tuple[ObjectRef, ...] = ()
+    gone: Mapping[ObjectRef, tuple[ObjectRef, ...]] = field(default_factory=dict)
     memory: object = field(default=None, repr=False, compare=False)  # of compile() alone, for the next run

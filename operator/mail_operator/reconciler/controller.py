@@ -170,7 +170,8 @@ class Controller:
         owners = {ref: kept.made_of[0] for ref in plan.directory if (kept := self.world.kept(ref))}
         written = await self._applier.apply(objects, owners)
         metrics.APPLIED.inc(len(written))
-        pruned = await self._applier.prune(ref for ref in plan.gone if ref not in self._held_by(paused))
+        gone = (ref for server, refs in plan.gone.items() if server not in paused for ref in refs)
+        pruned = await self._applier.prune(gone)
         touched = {o for o in plan.directory if any(_is_files(w, o) for w in written)}
         touched |= self._renewed(snapshot)
         if touched:
@@ -181,11 +182,6 @@ class Controller:
         told = await self._tell()
         self._news.set()
         return allocated and told and pruned and not self._applier.failed
-
-    def _held_by(self, paused: set[ObjectRef]) -> set[ObjectRef]:
-        """Of what servers have no longer, that of those which are left as they are."""
-        names = {(server.namespace, f"{server.name}-") for server in paused}
-        return {r for r in self.plan.gone if any(r.namespace == n and r.name.startswith(p) for n, p in names)}
 
     def _renewed(self, snapshot: Snapshot) -> set[ObjectRef]:
         """MailServers whose certificate, whoever makes it, is another one than at the last round."""
