@@ -311,6 +311,8 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         *lines, self._inbox = (self._inbox + data).split(b"\n")
         for line in lines:
+            if self._lost is not None:
+                return  # what follows nonsense answers nobody knows what: the next mail's 250 may be in it
             self._take(line.decode("utf-8", "replace").strip())
         if len(self._inbox) > MAX_REPLY_LINE:
             self._fail("a reply without an end")
@@ -323,7 +325,7 @@ class Connection(asyncio.Protocol):
     # --- internal
 
     def _take(self, line: str) -> None:
-        if not line[:3].isdigit():
+        if not (line[:3].isascii() and line[:3].isdigit()):
             self._fail(f"not a reply: {line[:80]!r}")
             return
         self._lines.append(line[4:])

@@ -11,7 +11,12 @@ from tests.support.peer import HANG_UP, Peer
 
 MESSAGES, FAULTS = 10, 3
 PHASES = ("CONNECT", "EHLO", "MAIL", "RCPT", "DATA", "TEXT", "RSET", "BDAT", "QUIT")
-KINDS = {"silent": HANG_UP, "nonsense": "what?", "421": "421 4.3.2 shutting down"}
+KINDS = {
+    "silent": HANG_UP,
+    "nonsense": "what?",
+    "nonsense-and-more": "what?\r\n250 2.0.0 Ok\r\n250 2.0.0 Ok\r\n354 go\r\n250 2.0.0 Ok",
+    "421": "421 4.3.2 shutting down",
+}
 EXTENSIONS = {"pipelining": ("PIPELINING",), "chunking": ("PIPELINING", "CHUNKING"), "plain": ()}
 CASES = [
     (kind, extensions)
