@@ -231,6 +231,8 @@ class _Run:
                     new.placed,
                     self.snapshot,
                 )
+                if old:
+                    fragment.share(old)
                 new.fragments[domain] = fragment
             new.statuses.update(fragment.statuses)
             new.carried.update(fragment.carried)

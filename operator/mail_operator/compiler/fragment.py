@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 from mail_operator.compiler import dkim
 from mail_operator.compiler.logins import Claim, derive, logins
@@ -26,6 +26,7 @@ from mail_operator.resources.mailbox import Mailbox
 from mail_operator.resources.mailinglist import MailingList
 from mail_operator.resources.meta import ObjectRef, quantity_bytes
 from mailpods.directory.records import (
+    Access,
     Account,
     AccountId,
     Address,
@@ -67,6 +68,19 @@ class Fragment:
     allocations: dict[ObjectRef, Mapping[str, Any]] = field(default_factory=dict)
     secrets: list[GeneratedSecret] = field(default_factory=list)
     secrets_read: set[SecretName] = field(default_factory=set)
+
+    def share(self, old: "Fragment") -> None:
+        """Let what is equal to the outcome before be that very object: most of it is, after most edits."""
+        pairs: tuple[tuple[dict[Any, Any], dict[Any, Any]], ...] = (
+            (self.buckets, old.buckets),
+            (self.domains, old.domains),
+            (self.addresses, old.addresses),
+            (self.statuses, old.statuses),
+        )
+        for now, before in pairs:
+            for key, value in now.items():
+                if before.get(key) == value:
+                    now[key] = before[key]
 
     def records(self, key: str) -> Records:
         """The bucket in which what belongs to a key lies."""
@@ -201,16 +215,12 @@ class _Builder:
             )
         accepted = logins(self.state, mailbox.local_part, login)
         records = self.out.records(address)
-        services: dict[Service, Any] = {
-            "imap": spec.services.imap,
-            "pop3": spec.services.pop3,
-            "sieve": spec.services.sieve,
-            "smtp": spec.services.smtp,
-        }
+        given = spec.services
+        services = _services(imap=given.imap, pop3=given.pop3, sieve=given.sieve, smtp=given.smtp)
         records.credentials[account] = Credential(
             logins=accepted,
             hash=hashed,
-            services={name: access for name, access in services.items() if access != "off"},
+            services=services,
             shard=shard,
             quota=quota,
         )
@@ -404,13 +414,21 @@ class _Builder:
 
     def _carry(self, ref: ObjectRef, *keys: str, shards: frozenset[int] = frozenset()) -> None:
         assert self.state is not None
-        files = _files(frozenset(bucket_of(key, BUCKETS) for key in keys))
-        self.out.carried[ref] = Carried(self.state.server_ref, files, shards)
+        buckets = frozenset(bucket_of(key, BUCKETS) for key in keys)
+        self.out.carried[ref] = _carried(self.state.server_ref, buckets, shards)
 
 
-@cache  # few, and named by all objects
-def _files(buckets: frozenset[int]) -> frozenset[str]:
-    return frozenset(file_name(bucket) for bucket in buckets)
+# What follows is few, and named by all objects: ten thousand mailboxes share some dozens of each.
+
+
+@cache
+def _carried(server: ObjectRef, buckets: frozenset[int], shards: frozenset[int]) -> Carried:
+    return Carried(server, frozenset(file_name(bucket) for bucket in buckets), shards)
+
+
+@cache
+def _services(**services: Access) -> Mapping[Service, Access]:
+    return {cast(Service, name): access for name, access in services.items() if access != "off"}
 
 
 # Service -> port, of the SRV records by which clients find what they need (RFC 6186 §3, RFC 8314 §5.1).

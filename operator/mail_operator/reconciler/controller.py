@@ -35,7 +35,7 @@ PATIENCE_SECONDS = 5.0  # until an object that waits for its pods is told to be 
 SETTLE_SECONDS = 30.0  # that the first round waits for the Secrets that are named
 LOOK_SECONDS = 300.0  # between rounds when nothing changes: certificates, and what failed before
 ALLOCATIONS_AT_ONCE = 16
-LONG_COMPILE_SECONDS = 0.2  # after which there is memory worth giving back
+CALM_SECONDS = 2.0  # without changes, after which memory is given back
 RETRY_SECONDS = 5.0  # after a round in which something failed
 PAUSED = f"{GROUP}/paused"  # annotation of a MailServer: its objects are left as they are
 
@@ -104,11 +104,7 @@ class Controller:
     async def _rounds(self) -> None:
         wait, first = LOOK_SECONDS, True
         while True:
-            try:
-                async with asyncio.timeout(wait):
-                    await self._work.wait()
-            except TimeoutError:
-                pass
+            await self._until_work(wait)
             await self._quiet()
             await self._landing()
             began = time.monotonic()
@@ -122,6 +118,16 @@ class Controller:
             metrics.FAILED.inc(not ok)
             self.beat = time.monotonic()
             wait = LOOK_SECONDS if ok else RETRY_SECONDS
+
+    async def _until_work(self, seconds: float) -> None:
+        """Until something changed, or the time is over. When it is calm, freed memory goes back."""
+        for moment in (CALM_SECONDS, seconds - CALM_SECONDS):
+            try:
+                async with asyncio.timeout(moment):
+                    await self._work.wait()
+                return
+            except TimeoutError:
+                give_back_memory()
 
     async def _quiet(self) -> None:
         """Let changes that come together be seen together."""
@@ -149,9 +155,7 @@ class Controller:
         began = time.monotonic()
         # In a thread: it is pure, and ten thousand mailboxes take a second.
         plan = await asyncio.to_thread(compile, snapshot, self.plan)
-        metrics.COMPILE.observe(seconds := time.monotonic() - began)
-        if seconds > LONG_COMPILE_SECONDS:
-            give_back_memory()
+        metrics.COMPILE.observe(time.monotonic() - began)
         wanted_before = {(s.namespace, s.name) for s in self.plan.secrets}
         # Together, or a status of this plan would be held against the files of the one before.
         self._snapshot, self.plan, self._expected = snapshot, plan, Expected(plan)

@@ -1,6 +1,7 @@
 """What is kept of each object: little, for there may be ten thousand."""
 
 import json
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -69,11 +70,12 @@ def keep_resource(kind: str) -> Callable[[Json, KeptResource | None], KeptResour
             return KeptResource(made_of, known.resource, known.problems, deleting, held, status)
         problems: tuple[tuple[str, str], ...] = ()
         resource = known.resource if known and known.made_of[0] == meta["uid"] else None
+        shared = {k: sys.intern(meta[k]) for k in _SHARED if k in meta}
         try:
             document = {
                 "apiVersion": API_VERSION,
                 "kind": kind,
-                "metadata": {**{k: meta.get(k) for k in _META}, "annotations": annotations},
+                "metadata": {**{k: meta.get(k) for k in _META}, **shared, "annotations": annotations},
                 "spec": item["spec"],
             }
             resource = load(document)
@@ -84,7 +86,8 @@ def keep_resource(kind: str) -> Callable[[Json, KeptResource | None], KeptResour
     return keep
 
 
-_META = ("name", "namespace", "uid", "generation", "creationTimestamp")
+_META = ("name", "generation")
+_SHARED = ("namespace", "creationTimestamp")  # by many objects: one string for all
 
 
 def keep_child(item: Json, known: KeptChild | None) -> KeptChild:

@@ -6,6 +6,7 @@ nothing: what was known stays until the server says otherwise.
 
 import asyncio
 import random
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
@@ -152,4 +153,5 @@ class Reflector(Generic[T]):
 
 
 def _key(item: Json) -> Key:
-    return item["metadata"].get("namespace", ""), item["metadata"]["name"]
+    # Ten thousand objects lie in a few namespaces: one string each.
+    return sys.intern(item["metadata"].get("namespace", "")), item["metadata"]["name"]

@@ -53,7 +53,9 @@ def load(document: Mapping[str, Any]) -> Resource:
         resource = kind.model_validate(document)
     except ValidationError as error:
         raise Invalid([_sentence(kind, document, e) for e in error.errors(include_url=False)]) from error
-    _share(resource)
+    for _, part in resource:
+        if isinstance(part, BaseModel):
+            _share(part)  # and not itself: no two have the same spec
     if broken := list(_broken(resource, "")):
         raise Invalid(broken)
     return resource
@@ -138,7 +140,7 @@ def _sentence(kind: type[BaseModel], document: Mapping[str, Any], error: Any) ->
             )
         case "string_too_short":
             return field, f"{_shown(value)} is too short: write at least {context['min_length']} characters"
-        case "model_type" | "model_attributes_type" | "dict_type":
+        case "model_type" | "model_attributes_type" | "dataclass_type" | "dict_type":
             return field, f"{_shown(value)} is not allowed: write its fields below it, one a line"
         case "list_type":
             return field, f"{_shown(value)} is no list: write one, each item behind a dash"

@@ -3,12 +3,14 @@
 import ipaddress
 import re
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import field
 from datetime import date, datetime
 from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
+from pydantic.dataclasses import dataclass
 
 GROUP = "mailpods.io"
 VERSION = "v1alpha1"
@@ -127,18 +129,18 @@ def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
         yield from models_in(inner)
 
 
-class Metadata(BaseModel):
-    """The parts of metadata that matter here; the rest is the API server's."""
+@dataclass(frozen=True, slots=True, config=ConfigDict(extra="ignore", alias_generator=to_camel))
+class Metadata:
+    """The parts of metadata that matter here; the rest is the API server's.
 
-    model_config = ConfigDict(extra="ignore", frozen=True, alias_generator=to_camel)
+    With slots, unlike models: an operator holds ten thousand of them.
+    """
 
     name: Name
     namespace: str = "default"
-    uid: str | None = None
     generation: int | None = None
     creation_timestamp: str | None = None
-    labels: Mapping[str, str] = {}
-    annotations: Mapping[str, str] = {}
+    annotations: Mapping[str, str] = field(default_factory=dict)
 
 
 class LocalRef(Part):
