@@ -10,7 +10,7 @@ So one that takes nothing, or has very much to take, holds up nobody else.
 import asyncio
 import random
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -145,6 +145,14 @@ class Deliverer:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*(line.lane.close() for line in self._lines.values()))
+
+    def connections(self) -> Counter[str]:
+        """How many there are to each destination, by its title."""
+        counts: Counter[str] = Counter()
+        for destination, line in self._lines.items():
+            if line.lane.connections:
+                counts[ways.title(destination)] += line.lane.connections
+        return counts
 
     def _spawn(self, work: "asyncio._CoroutineLike[None]") -> None:
         task = asyncio.get_running_loop().create_task(work)

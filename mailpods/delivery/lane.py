@@ -98,6 +98,11 @@ class Lane:
         # Of two for each connection, one goes out right behind the other.
         return self._load < (PATIENT_LOAD if self._way.patient else 2 * self._limit)
 
+    @property
+    def connections(self) -> int:
+        """How many are open, or being opened."""
+        return len(self._workers)
+
     def put(self, job: Job) -> None:
         """Take a job; another connection is opened when all are busy."""
         self._load += 1

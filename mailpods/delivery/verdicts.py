@@ -40,8 +40,12 @@ NAMES = (*(name for name, _ in _CLASSES), PERMANENT, TEMPORARY)
 
 def of(reply: Reply) -> str:
     """The class of a reply that is not positive."""
-    text = str(reply)
+    return of_text(str(reply))
+
+
+def of_text(reply: str) -> str:
+    """The same of a reply as the spool keeps it: code and text."""
     for name, pattern in _CLASSES:
-        if pattern.search(text):
+        if pattern.search(reply):
             return name
-    return PERMANENT if reply.permanent else TEMPORARY
+    return PERMANENT if reply.startswith("5") else TEMPORARY

@@ -38,6 +38,14 @@ class Way:
     per_minute: int = 0  # messages; 0: any number
 
 
+def title(destination: str) -> str:
+    """What people call a destination: a site by its best server, a domain before that is known."""
+    if destination.startswith(SITE):
+        return Site.of(destination).hosts[0].name
+    kind, _, _ = destination.partition(" ")
+    return kind if kind == "smarthost" else destination.removeprefix("@")
+
+
 @dataclass(frozen=True, slots=True)
 class Identity:
     """Who we are for other servers: the name in EHLO, and the address that connections come from."""

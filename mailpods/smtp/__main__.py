@@ -13,6 +13,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +32,7 @@ from mailpods.admin.server import AdminServer, Request, Response
 from mailpods.delivery.resolver import Resolvers
 from mailpods.directory.reader import DirectoryReader
 from mailpods.smtp import handover, suppressions, worker
+from mailpods.smtp.census import Census
 from mailpods.smtp.clients import ClientCounts
 from mailpods.smtp.explain import explain
 from mailpods.smtp.hub import log
@@ -67,6 +69,7 @@ class Program:
         self._stopping = False
         self._ending = threading.Event()
         self._key = os.environ.get("INSTALLATION_KEY")
+        self._census = Census(self._views)
         self.suppressions = suppressions.Routes(options.spool, self._key, self._peers)
 
     def run(self) -> None:
@@ -246,13 +249,23 @@ class Program:
             EXPIRY_NAME: (EXPIRY_HELP, expiry(self._options.tls / CERTIFICATE)),
         }
         families = [GaugeMetricFamily(name, text, value) for name, (text, value) in gauges.items()]
+        families.append(self._connections())
 
-        class _Queue:
+        class _Gauges:
             def collect(self) -> list[GaugeMetricFamily]:
                 return families
 
-        registry.register(_Queue())
+        registry.register(_Gauges())
+        registry.register(self._census)
         return Response(body=generate_latest(registry), content_type="text/plain; version=0.0.4")
+
+    def _connections(self) -> GaugeMetricFamily:
+        text = "Connections for delivery that are open or being opened, by destination."
+        family = GaugeMetricFamily("mail_delivery_connections_open", text, labels=["destination"])
+        states = [each.state.get("connections", {}) for each in list(self._workers.values())]
+        for destination, count in sum(map(Counter, states), Counter[str]()).items():
+            family.add_metric([destination], count)
+        return family
 
     def _health(self, live: bool) -> Response:
         workers = list(self._workers.values())

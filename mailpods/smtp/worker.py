@@ -6,8 +6,10 @@ import os
 import signal
 import socket
 import sqlite3
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import uvloop
 
@@ -28,6 +30,7 @@ from mailpods.spool.suppression import Suppressions
 
 POLL_SECONDS = 0.1  # between looks at directory and certificate
 REPORT_SECONDS = 1.0  # between signs of life
+MOST_DESTINATIONS = 50  # whose connections are told: those that have most
 DELIVERY_DRAIN = 10.0  # seconds that deliveries under way get when the program stops
 
 
@@ -90,7 +93,7 @@ async def _run(
     tasks = [
         loop.create_task(hub.watch()),
         loop.create_task(_poll(reader, certificate)),
-        loop.create_task(_report(reader, report)),
+        loop.create_task(_report(reader, deliverers, report)),
     ]
     while reader.server is None and not stop.is_set():
         await asyncio.sleep(POLL_SECONDS)  # nothing can be said to a client before
@@ -119,17 +122,18 @@ async def _poll(reader: DirectoryReader, certificate: Certificate) -> None:
         certificate.refresh()
 
 
-async def _report(reader: DirectoryReader, report: socket.socket) -> None:
+async def _report(reader: DirectoryReader, deliverers: list[Deliverer], report: socket.socket) -> None:
     """Tell the parent what is loaded: at once when it changes, and every second as a sign of life."""
     report.setblocking(False)
-    loop, last, told = asyncio.get_running_loop(), "", 0.0
+    loop, last, told = asyncio.get_running_loop(), dict[str, Any](), 0.0
     while True:
         state = {"hashes": reader.hashes, "problems": reader.problems, "ready": reader.server is not None}
-        text = json.dumps(state)
-        if text != last or loop.time() - told >= REPORT_SECONDS:
+        if state != last or loop.time() - told >= REPORT_SECONDS:
+            counts = sum((each.connections() for each in deliverers), Counter[str]())
+            text = json.dumps({**state, "connections": dict(counts.most_common(MOST_DESTINATIONS))})
             try:
                 await loop.sock_sendall(report, text.encode() + b"\n")
             except OSError:
                 os._exit(1)  # the parent is gone
-            last, told = text, loop.time()
+            last, told = state, loop.time()
         await asyncio.sleep(0.1)

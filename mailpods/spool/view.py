@@ -3,8 +3,9 @@
 import os
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,17 @@ _MESSAGE = (
     *("warned", "campaign"),
 )
 _RECIPIENT = ("address", "notify", "orcpt", "attempts", "next_try", "reply", "reserved")
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """What waits for the same reason, of one sender's domain for one recipients' domain."""
+
+    tenant: str  # the number of the domain, "" where nobody logged in
+    domain: str  # "" for mailboxes
+    state: str  # new, held, limited, or the class of the last reply
+    recipients: int
+    oldest: float  # when the first of the messages came, epoch seconds
 
 
 class QueueView:
@@ -71,6 +83,21 @@ class QueueView:
             count: int = database.execute("SELECT count(*) FROM recipient").fetchone()[0]
             oldest: float | None = database.execute("SELECT min(received_at) FROM message").fetchone()[0]
         return count, oldest
+
+    def groups(self, class_of: Callable[[str], str]) -> list[Group]:
+        """All that waits, counted. `class_of` names what a reply means."""
+        with self._open() as database:
+            database.create_function("class_of", 1, class_of, deterministic=True)
+            rows = database.execute(
+                "SELECT substr(m.account, 1, instr(m.account, '/') - 1) AS tenant, CASE "
+                "WHEN instr(r.address, '@') THEN lower(substr(r.address, instr(r.address, '@') + 1)) "
+                "END AS domain, CASE WHEN r.next_try >= ? THEN 'held' WHEN r.reserved THEN 'limited' "
+                "WHEN r.reply = '' THEN 'new' ELSE class_of(r.reply) END AS state, "
+                "count(*), min(m.received_at) FROM recipient r JOIN message m ON m.number = r.message "
+                "GROUP BY tenant, domain, state",
+                (HELD,),
+            ).fetchall()
+        return [Group(tenant or "", domain or "", *rest) for tenant, domain, *rest in rows]
 
     def retry(self, which: Mapping[str, str]) -> int:
         """Try the chosen recipients now. Returns how many. Raises ValueError if nothing is chosen."""

@@ -189,6 +189,11 @@ def test_the_dashboard_shows_what_happened(watched: Watched) -> None:
     assert one("Time until delivered") < 5 and one("Time until on disk") < 5
     assert one("Recipients that wait", pod="main-smtp-0") == 1
     assert 0 < one("Age of the oldest message") < 60
+    assert one("Waiting, by sender's domain", tenant="7") == 1
+    assert one("Waiting, by recipients' domain", domain="sink.test") == 1
+    assert one("Waiting, by reason", **{"class": "new"}) == 1
+    assert 0 < one("Oldest that waits, by recipients' domain", domain="sink.test") < 60
+    assert one("Connections, by destination", destination="shard-0") >= 1
     assert one("Destinations out of reach", lane="smarthost") == 1
     assert one("Destinations out of reach", lane="shard-0") == 0
     assert [value for _, value in watched.panel("Programs that answer")[0]] == [1] * (watched.pods + 1)

@@ -55,6 +55,32 @@ def test_what_is_held_does_not_go_until_it_is_released(
     assert due(spool) == everything
 
 
+def test_what_waits_is_counted_by_sender_s_domain_recipients_domain_and_reason(
+    spool: Spool, tmp_path: Path
+) -> None:
+    first = take(spool, "x@far.test", "y@Far.test", "z@near.test")
+    take(spool, "8/anna", sender="x@elsewhere.test", account=None)
+    view = QueueView(tmp_path)
+    spool.report(Outcome(first, Address("z@near.test"), time.time() + 60, "451 4.7.1 greylisted"))
+    view.hold({"address": "x@far.test"})
+
+    def groups() -> dict[tuple[str, str, str], int]:
+        found = view.groups(lambda reply: reply.split()[-1])
+        assert all(time.time() - 60 < group.oldest < time.time() for group in found)
+        return {(group.tenant, group.domain, group.state): group.recipients for group in found}
+
+    expected = {
+        ("7", "far.test", "held"): 1,
+        ("7", "far.test", "new"): 1,
+        ("7", "near.test", "greylisted"): 1,
+        ("", "", "new"): 1,
+    }
+    end = time.monotonic() + 10
+    while groups() != expected and time.monotonic() < end:  # the report is written soon
+        time.sleep(0.05)
+    assert groups() == expected
+
+
 def test_a_report_that_comes_late_does_not_end_a_hold(spool: Spool, tmp_path: Path) -> None:
     id, view = take(spool, "x@far.test"), QueueView(tmp_path)
     view.hold({"id": id})
