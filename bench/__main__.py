@@ -7,13 +7,14 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import accept, compiling, editing, mailbox, outgoing, signing
+from bench import accept, compiling, editing, mailbox, outgoing, signed, signing
 
 PARTS: dict[str, Callable[[Path, int], list[str]]] = {
     "compiling": lambda folder, rounds: compiling.run(),
     "accept": accept.run,
     "mailbox": mailbox.run,
     "outgoing": outgoing.run,
+    "signed": signed.run,
     "signing": lambda folder, rounds: signing.run(),
     "editing": lambda folder, rounds: editing.run(folder),
 }

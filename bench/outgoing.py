@@ -129,18 +129,19 @@ def _drain_postfix(folder: Path, port: int) -> tuple[float, float]:
         to = f"127.0.0.1:{peer.port}"
         subprocess.run([*command, "-t", "x@far.test", to], check=True, capture_output=True)
         config = str(folder / "config")
-        until(lambda: _queued(folder, "incoming", "active") == 0)
+        until(lambda: queued(folder, "incoming", "active") == 0)
         subprocess.run(["postconf", "-c", config, "-e", "defer_transports="], check=True)
         before, began = cpu_seconds(peer.pid), time.monotonic()
         subprocess.run(["postfix", "-c", config, "reload"], check=True, capture_output=True)
         subprocess.run(["postqueue", "-c", config, "-f"], check=True)
-        until(lambda: _queued(folder, "incoming", "active", "deferred") == 0, every=0.1)
+        until(lambda: queued(folder, "incoming", "active", "deferred") == 0, every=0.1)
         return time.monotonic() - began, cpu_seconds(peer.pid) - before
     finally:
         stop_postfix(folder)
 
 
-def _queued(folder: Path, *names: str) -> int:
+def queued(folder: Path, *names: str) -> int:
+    """Files in these queues of a Postfix."""
     return sum(len(files) for name in names for _, _, files in os.walk(folder / "queue" / name))
 
 
