@@ -11,8 +11,10 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import cast
+from typing import Literal, NamedTuple, cast
 
+from mailpods.delivery import dane
+from mailpods.delivery.dane import Tlsa
 from mailpods.directory.records import TlsMode
 
 CONNECT_SECONDS = 30.0
@@ -23,12 +25,26 @@ MAX_REPLY_LINES = 100
 MAX_REPLY_LINE = 65536  # bytes; RFC 5321 §4.5.3.1.5 allows 512
 
 
+class TlsSession(NamedTuple):
+    """An attempt to talk to another server by TLS, in the words of RFC 8460 §4.3 and §4.4."""
+
+    policy: Literal["tlsa", "sts", "no-policy-found"]
+    host: str
+    result: str  # type of the failure, "" for success
+
+
 class Disconnected(Exception):
     """The connection failed or was closed: nothing is known of what was not answered."""
 
+    sessions: tuple[TlsSession, ...] = ()  # the attempts that it stands for
+
 
 class TlsFailed(Disconnected):
-    """The server offered TLS, and no connection came of it."""
+    """The server offered TLS, and no connection came of it; `result` as in TlsSession."""
+
+    def __init__(self, text: str, result: str) -> None:
+        super().__init__(text)
+        self.result = result
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,17 +71,21 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where to connect, and how. `host` may be an address; `name` is then the server's."""
+    """Where to connect, and how. `host` may be an address; `name` is then the server's.
+
+    `tlsa`: what its certificate is held against. `tls` may be "dane": as "starttls", but nothing else is.
+    """
 
     host: str
     port: int
     hello: str  # our name
     lmtp: bool = False
-    tls: TlsMode = "none"
+    tls: TlsMode | Literal["dane"] = "none"
     username: str | None = None
     password: str | None = None
     name: str = ""
     source: str | None = None  # our address
+    tlsa: tuple[Tlsa, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +105,15 @@ Following = Callable[[], Mail | None]
 class Refusal(Exception):
     """The server does not want to talk to us: its greeting, HELO, TLS or AUTH failed."""
 
+    sessions: tuple[TlsSession, ...] = ()  # as of Disconnected
+
     def __init__(self, reply: Reply) -> None:
         super().__init__(str(reply))
         self.reply = reply
+
+
+class TlsMissing(Refusal):
+    """It offers no TLS where that is a must."""
 
 
 class LoginRefused(Refusal):
@@ -121,6 +147,8 @@ class Connection(asyncio.Protocol):
         self._unsent = 0  # bytes, when the timer last looked
         self._announced: Mail | None = None  # was begun with the one before
         self.extensions: dict[str, str] = {}
+        self.sessions: tuple[TlsSession, ...] = ()  # the attempts that led to it, itself the last
+        self.reported: set[str] = set()  # domains for which those were counted
 
     @classmethod
     async def open(cls, target: Target, seconds: float = CONNECT_SECONDS) -> "Connection":
@@ -149,13 +177,13 @@ class Connection(asyncio.Protocol):
         (greeting,) = await self._wait(1, REPLY_SECONDS)
         _expect(greeting)
         await self._hello()
-        if self._target.tls in ("starttls", "opportunistic"):
+        if self._target.tls in ("starttls", "dane", "opportunistic"):
             if "STARTTLS" in self.extensions:
                 _expect(await self._command("STARTTLS"))
                 await self._start_tls()
                 await self._hello()
-            elif self._target.tls == "starttls":
-                raise Refusal(Reply(454, f"4.7.5 {self._target.host} offers no STARTTLS, and must"))
+            elif self._target.tls != "opportunistic":
+                raise TlsMissing(Reply(454, f"4.7.5 {self._target.host} offers no STARTTLS, and must"))
         if self._target.username is not None:
             secret = f"\0{self._target.username}\0{self._target.password or ''}".encode()
             answer = await self._command("AUTH PLAIN " + base64.b64encode(secret).decode())
@@ -174,8 +202,17 @@ class Connection(asyncio.Protocol):
                 _context(self._target),
                 server_hostname=self._target.name or self._target.host,
             )
+            if self._target.tlsa:
+                self._hold_against(self._target.tlsa)
         except (OSError, ssl.SSLError) as error:
-            raise TlsFailed(f"TLS with {self._target.host}: {error}") from error
+            raise TlsFailed(f"TLS with {self._target.host}: {error}", _result(error)) from error
+
+    def _hold_against(self, records: Sequence[Tlsa]) -> None:
+        assert self._transport is not None
+        chain = dane.shown(self._transport.get_extra_info("ssl_object"))
+        if not dane.holds(records, chain, self._target.name):
+            what = f"{self._target.name} shows a certificate that its TLSA records do not name"
+            raise TlsFailed(what, "validation-failure")
 
     async def _hello(self) -> None:
         verb = "LHLO" if self._target.lmtp else "EHLO"
@@ -391,15 +428,26 @@ def _expect(reply: Reply) -> None:
         raise Refusal(reply)
 
 
+def _result(error: Exception) -> str:
+    """What reports call it (RFC 8460 §4.3.1)."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return _RESULTS.get(error.verify_code, "certificate-not-trusted")
+    return "validation-failure"
+
+
+# By OpenSSL's codes: X509_V_ERR_CERT_HAS_EXPIRED, X509_V_ERR_HOSTNAME_MISMATCH.
+_RESULTS = {10: "certificate-expired", 62: "certificate-host-mismatch"}
+
+
 def _context(target: Target) -> ssl.SSLContext:
-    return _tls_context(verified=target.tls != "opportunistic")
+    return _tls_context(verified=target.tls not in ("opportunistic", "dane"))
 
 
 @cache  # it reads all authorities of the system: some 20 ms
 def _tls_context(verified: bool) -> ssl.SSLContext:
     context = ssl.create_default_context()
     if not verified:
-        # Opportunistic TLS (RFC 7435): better than none, and without a name to verify.
+        # Opportunistic TLS (RFC 7435): better than none, without a name to verify. DANE does that itself.
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context

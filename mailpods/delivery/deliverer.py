@@ -20,6 +20,7 @@ from mailpods.delivery.lane import Job, Lane
 from mailpods.delivery.limits import Limits, day_of
 from mailpods.delivery.resolver import Resolver, Undeliverable
 from mailpods.delivery.sts import Policies
+from mailpods.delivery.tls_reports import TlsReports
 from mailpods.delivery.turns import Tenant, Turns
 from mailpods.directory.reader import DirectoryReader
 from mailpods.directory.records import AccountId, Address, DomainName
@@ -104,10 +105,11 @@ class Deliverer:
         srs: Srs | None = None,
         suppressions: Suppressions | None = None,
         policies: Policies | None = None,
+        reports: TlsReports | None = None,
     ) -> None:
         """`suppressions`: it is one of the bulk pool's, which has limits and an identity of its own, too."""
         self._reader = reader
-        self._policies = policies
+        self._policies, self._reports = policies, reports
         self._suppressions, self._bulk = suppressions, suppressions is not None
         self._limits = Limits(spool.sent(day_of(time.time())), spool.count)
         self._dns = dns
@@ -344,7 +346,9 @@ class Deliverer:
         line = self._lines.get(destination)
         if line is None:
             remote = not destination.startswith("shard-")
-            lane = Lane(self._way(destination), self._log, self._leave_alone)
+            abroad = destination.startswith(("@", ways.SITE))
+            reports = self._reports if abroad else None
+            lane = Lane(self._way(destination), self._log, self._leave_alone, reports)
             line = self._lines[destination] = _Line(lane, remote)
             if destination.startswith("@"):
                 line.resolving = True

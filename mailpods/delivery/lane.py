@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from mailpods.delivery import metrics
 from mailpods.delivery.client import Connection, Disconnected, LoginRefused, Mail, Refusal, Reply
 from mailpods.delivery.resolver import Undeliverable
+from mailpods.delivery.tls_reports import TlsReports
 from mailpods.delivery.ways import Way
 
 IDLE_SECONDS = 20.0  # until an unused connection to our own house, or its smarthost, is closed
@@ -68,9 +69,14 @@ class Lane:
         way: Way,
         log: Callable[[str], None],
         paused: Callable[[str, float, str], None] = lambda *_: None,
+        reports: TlsReports | None = None,
     ) -> None:
-        """`paused` is told for how many seconds the destination of this name is left alone, and why."""
+        """`paused` is told for how many seconds the destination of this name is left alone, and why.
+
+        `reports`: it leads to servers of others, for which TLS is counted.
+        """
         self._way = way
+        self._reports = reports
         self._paused = paused
         self.label, self.destination = way.label, way.name
         # Connections at a time: to servers of the world one at first, and more as they prove to take them.
@@ -220,6 +226,7 @@ class Lane:
             self._end(job, job.replies(error.reply))
             return None, None
         except Refusal as error:
+            self._count(error, job)
             paused = asyncio.get_running_loop().time() < self._until
             if len(self._workers) > 1 and not paused:  # it takes no further connection
                 self._limit = len(self._workers) - 1
@@ -228,8 +235,11 @@ class Lane:
                 self._end(job, job.replies(_put_off_by(error)))
             return None, None
         except Disconnected as error:
+            self._count(error, job)
             self._end(job, job.replies(Reply(UNREACHABLE, f"4.4.1 {error}")))
             return None, None
+        if self._reports:
+            self._reports.used(connection, job.recipients)
         following: _Begun | None = None
 
         def follow() -> Mail | None:
@@ -269,6 +279,12 @@ class Lane:
             self._limit += 1  # it takes what it gets, and there is more
         self._end(job, replies)
         return connection, following
+
+    def _count(self, error: Refusal | Disconnected, job: Job) -> None:
+        """Attempts of which nothing came. One that is remembered for a while stands for no more of them."""
+        if self._reports and error.sessions:
+            self._reports.failed(error.sessions, job.recipients)
+            error.sessions = ()
 
     def _follow(self, job: Job) -> _Begun | None:
         """What goes out right behind a job: one that waits for its recipients, or for any connection."""

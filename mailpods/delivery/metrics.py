@@ -10,10 +10,10 @@ DEFERRED = Counter(
 )
 TLS = Counter(
     "mail_delivery_connections",
-    "Connections to servers of other domains, by TLS: verified (MTA-STS), opportunistic, none, failed.",
+    "Connections to servers of other domains, by TLS: dane, verified (MTA-STS), opportunistic, none, failed.",
     ["tls"],
 )
-for _name in ("verified", "opportunistic", "none", "failed"):
+for _name in ("dane", "verified", "opportunistic", "none", "failed"):
     TLS.labels(_name)
 SUPPRESSED = Counter(
     "mail_delivery_suppressed", "Copies that did not go because their recipients are on a suppression list."

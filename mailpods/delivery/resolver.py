@@ -5,10 +5,11 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain, zip_longest
-from typing import Any
+from typing import Any, NamedTuple
 
 import dns.asyncresolver
 import dns.exception
+import dns.flags
 import dns.inet
 import dns.name
 import dns.nameserver
@@ -17,8 +18,10 @@ import dns.resolver
 import dns.reversename
 
 from mailpods.delivery.client import Disconnected, Reply
+from mailpods.delivery.dane import Tlsa
 from mailpods.directory.reader import DirectoryReader
 
+SMTP_PORT = 25
 LIFETIME_SECONDS = 10.0  # of one question, all servers and tries together
 MAX_HOSTS = 20  # of one domain; a zone may name hundreds
 MAX_ADDRESSES = 20  # of one host
@@ -41,6 +44,13 @@ class MailHost:
     name: str  # without the final dot; "" is the null MX (RFC 7505)
 
 
+class _Answer(NamedTuple):
+    """What DNS said, and whether its server has validated that."""
+
+    records: list[Any]
+    is_signed: bool
+
+
 class Resolver:
     """One for each worker. `servers`: addresses, with `:port` or not, in order; none: those of the system."""
 
@@ -53,6 +63,7 @@ class Resolver:
         if servers:
             self._resolver.nameservers = [_nameserver(server) for server in servers]
         self._resolver.lifetime = LIFETIME_SECONDS
+        self._resolver.set_flags(dns.flags.RD | dns.flags.AD)  # a validating server says so (RFC 6840 §5.7)
         self._resolver.cache = dns.resolver.LRUCache(CACHED)
 
     async def mail_hosts(self, domain: str, own: str) -> list[MailHost]:
@@ -76,6 +87,39 @@ class Resolver:
             raise Undeliverable(554, f"5.4.6 the mail servers of {domain} lead back here")
         random.shuffle(better)
         return sorted(better, key=lambda host: host.preference)[:MAX_HOSTS]
+
+    async def is_signed(self, domain: str) -> bool:
+        """Whether the DNS server has validated what mail_hosts() said of it."""
+        try:
+            return (await self._answer(domain, dns.rdatatype.MX)).is_signed
+        except (dns.resolver.NXDOMAIN, Disconnected):
+            return False
+
+    async def tlsa(self, host: str) -> tuple[Tlsa, ...] | None:
+        """The usable TLSA records of a mail server (RFC 7672 §2.2); None where it has none that are signed.
+
+        Raises Disconnected where DNS is silent about them: they might bind, and an attacker keep them away.
+        """
+        if not await self._has_signed_address(host):
+            return None  # servers of names in unsigned zones fail at such questions more often (§2.2.2)
+        try:
+            answer = await self._answer(f"_{SMTP_PORT}._tcp.{host}", dns.rdatatype.TLSA)
+        except dns.resolver.NXDOMAIN:
+            return None
+        if not (answer.records and answer.is_signed):
+            return None
+        found = (Tlsa(each.usage, each.selector, each.mtype, bytes(each.cert)) for each in answer.records)
+        return tuple(record for record in found if record.is_usable)
+
+    async def _has_signed_address(self, host: str) -> bool:
+        for kind in (dns.rdatatype.A, dns.rdatatype.AAAA):
+            try:
+                answer = await self._answer(host, kind)
+            except (dns.resolver.NXDOMAIN, Disconnected):
+                continue
+            if answer.records:
+                return answer.is_signed
+        return False
 
     async def names(self, ip: str) -> list[str]:
         """The names that an address has, for its reverse zone. Raises Disconnected where DNS is silent."""
@@ -132,13 +176,17 @@ class Resolver:
 
     async def _ask(self, name: str, kind: dns.rdatatype.RdataType) -> list[Any]:
         """The records, none where there are no such. Raises NXDOMAIN, and Disconnected for no answer."""
+        return (await self._answer(name, kind)).records
+
+    async def _answer(self, name: str, kind: dns.rdatatype.RdataType) -> "_Answer":
+        """The same, and whether it is signed."""
         try:
             answer = await self._resolver.resolve(name, kind, raise_on_no_answer=False, search=False)
         except dns.resolver.NXDOMAIN:
             raise
         except (dns.exception.DNSException, OSError, ValueError) as error:
             raise Disconnected(f"DNS gives no answer for {name} {kind.name}: {_reason(error)}") from error
-        return list(answer.rrset or ())
+        return _Answer(list(answer.rrset or ()), bool(answer.response.flags & dns.flags.AD))
 
 
 class Resolvers:

@@ -40,8 +40,12 @@ class Policy:
         return any(pattern == name or pattern == f"*.{parent}" for pattern in self.mx)
 
 
+class Malformed(ValueError):
+    """What the site gives is no policy."""
+
+
 def parse(text: str) -> Policy:
-    """The policy in a well-known file (§3.2). Raises ValueError."""
+    """The policy in a well-known file (§3.2). Raises Malformed."""
     fields: dict[str, list[str]] = {}
     for line in text.splitlines():
         key, colon, value = line.partition(":")
@@ -53,9 +57,9 @@ def parse(text: str) -> Policy:
         or mode not in ("enforce", "testing", "none")
         or not age.isdecimal()
     ):
-        raise ValueError("no policy of version STSv1")
+        raise Malformed("no policy of version STSv1")
     if mode != "none" and not fields.get("mx"):
-        raise ValueError("a policy without mx")
+        raise Malformed("a policy without mx")
     return Policy(mode, tuple(fields.get("mx", ())), min(int(age), LONGEST_DAYS * _DAY))  # type: ignore[arg-type]
 
 
@@ -63,10 +67,17 @@ class Policies:
     """The policies of all domains that have one. One for each process; the file is shared."""
 
     def __init__(
-        self, folder: Path, dns: Callable[[], Resolver], context: ssl.SSLContext | None = None
+        self,
+        folder: Path,
+        dns: Callable[[], Resolver],
+        context: ssl.SSLContext | None = None,
+        failed: Callable[[str, str], None] = lambda *_: None,
     ) -> None:
-        """`context`: whom to trust; the system's authorities where it is None."""
-        self._dns = dns
+        """`context`: whom to trust; the system's authorities where it is None.
+
+        `failed` is told a domain whose policy could not be had, and how RFC 8460 §4.3.2 calls that.
+        """
+        self._dns, self._failed = dns, failed
         self._context = context
         self._looked: dict[str, tuple[float, Policy | None]] = {}
         self._database = sqlite3.connect(folder / FILE, isolation_level=None, timeout=10)
@@ -103,7 +114,8 @@ class Policies:
         try:
             text = await self._fetch(domain)
             policy = parse(text)
-        except (Disconnected, OSError, ValueError, http.client.HTTPException):
+        except (Disconnected, OSError, ValueError, http.client.HTTPException) as error:
+            self._failed(domain, _result(error))
             return parse(row[1]) if row else None
         self._database.execute(
             "INSERT OR REPLACE INTO policy VALUES (?, ?, ?, ?)",
@@ -126,6 +138,12 @@ class Policies:
         if not addresses:
             raise Disconnected(f"{host} has no address")
         return await asyncio.to_thread(_get, host, addresses[0], self._context)
+
+
+def _result(error: Exception) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return "sts-webpki-invalid"
+    return "sts-policy-invalid" if isinstance(error, Malformed) else "sts-policy-fetch-error"
 
 
 def _get(host: str, address: str, context: ssl.SSLContext | None) -> str:

@@ -3,17 +3,28 @@
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from mailpods.delivery import metrics, shaping
-from mailpods.delivery.client import Connection, Disconnected, Refusal, Target, TlsFailed
-from mailpods.delivery.resolver import MailHost, Resolver, Undeliverable
+from mailpods.delivery.client import (
+    Connection,
+    Disconnected,
+    Refusal,
+    Target,
+    TlsFailed,
+    TlsMissing,
+    TlsSession,
+)
+from mailpods.delivery.dane import Tlsa
+from mailpods.delivery.resolver import SMTP_PORT, MailHost, Resolver, Undeliverable
 from mailpods.delivery.sts import Policies
 from mailpods.directory.endpoints import resolve
 from mailpods.directory.reader import DirectoryReader
-from mailpods.directory.records import AccountId, DomainName, Server, Smarthost
+from mailpods.directory.records import AccountId, DomainName, Server, Smarthost, TlsMode
 
-SMTP_PORT = 25
-SITE, VERIFIED = "mx ", "tls "  # with which the names of sites begin, and go on where TLS is promised
+NO_STARTTLS = "starttls-not-supported"
+# With which the names of sites begin, and go on where TLS is promised, and where DNS is signed.
+SITE, VERIFIED, SIGNED = "mx ", "tls ", "dnssec "
 STORE_CONNECTIONS = 10  # more do not make Dovecot faster
 REMOTE_CONNECTIONS = 20  # at a time, where a server takes so many
 MAX_ATTEMPTS = 10  # addresses of one domain that are tried in a row
@@ -120,21 +131,24 @@ class Site:
     """The mail servers that one or many domains share: what is polite towards a server is counted by site."""
 
     hosts: tuple[MailHost, ...]  # the best first; equals by name
-    verified: bool = False  # only by TLS, with certificates of these names
+    verified: bool = False  # only by TLS, with certificates of these names (MTA-STS)
+    signed: bool = False  # so that TLSA records of these hosts bind (DANE)
 
     @property
     def name(self) -> str:
         """Tells it from all others, and all of it."""
         hosts = ",".join(f"{host.preference}:{host.name}" for host in self.hosts)
-        return f"{SITE}{VERIFIED if self.verified else ''}{hosts}"
+        return f"{SITE}{VERIFIED if self.verified else ''}{SIGNED if self.signed else ''}{hosts}"
 
     @classmethod
     def of(cls, name: str) -> "Site":
         """The one of this name."""
-        hosts = name.removeprefix(SITE)
-        pairs = (each.partition(":") for each in hosts.removeprefix(VERIFIED).split(","))
+        verified = name.removeprefix(SITE)
+        signed = verified.removeprefix(VERIFIED)
+        hosts = signed.removeprefix(SIGNED)
+        pairs = (each.partition(":") for each in hosts.split(","))
         found = tuple(MailHost(int(preference), host) for preference, _, host in pairs)
-        return cls(found, hosts.startswith(VERIFIED))
+        return cls(found, verified != signed, signed != hosts)
 
 
 async def site_of(
@@ -157,7 +171,8 @@ async def site_of(
         hosts = [host for host in hosts if policy.allows(host.name)]
         if not hosts:
             raise Disconnected(f"no mail server of {domain} is one that its MTA-STS policy names")
-    return Site(tuple(sorted(hosts, key=lambda host: (host.preference, host.name))), enforced)
+    signed = await dns().is_signed(domain)
+    return Site(tuple(sorted(hosts, key=lambda host: (host.preference, host.name))), enforced, signed)
 
 
 def to_domain(
@@ -194,38 +209,83 @@ async def _best(site: Site, resolver: Resolver, us: Identity) -> Connection:
     """A connection to the best server that takes one; of equal ones to any."""
     failed: Disconnected | Refusal | None = None
     left = MAX_ATTEMPTS
+    sessions: list[TlsSession] = []
     for host in sorted(site.hosts, key=lambda host: (host.preference, random.random())):
+        try:
+            tlsa = await resolver.tlsa(host.name) if site.signed else None
+        except Disconnected as error:
+            sessions.append(TlsSession("tlsa", host.name, "dnssec-invalid"))
+            failed = error
+            continue
         for address in (await resolver.addresses(host.name))[:left]:
             left -= 1
             try:
-                return await _open(host, address, us, site.verified)
+                return await _open(_Attempt(host, address, us, site.verified, tlsa), sessions)
             except (Disconnected, Refusal) as error:
                 failed = error
         if not left:
             break
-    names = ", ".join(host.name for host in site.hosts)
-    raise failed or Disconnected(f"no mail server has an address: {names}")
+    if failed is None:
+        names = ", ".join(host.name for host in site.hosts)
+        failed = Disconnected(f"no mail server has an address: {names}")
+    failed.sessions = tuple(sessions)
+    raise failed
 
 
-async def _open(host: MailHost, address: str, us: Identity, verified: bool = False) -> Connection:
-    target = Target(
-        address,
-        SMTP_PORT,
-        us.hello,
-        tls="starttls" if verified else "opportunistic",
-        name=host.name,
-        source=us.source_for(address),
-    )
-    result = "verified" if verified else "opportunistic"
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """At one address of a mail server. `tlsa`: what binds it by DANE, None where nothing does."""
+
+    host: MailHost
+    address: str
+    us: Identity
+    verified: bool
+    tlsa: tuple[Tlsa, ...] | None
+
+    @property
+    def target(self) -> Target:
+        """What DANE asks for holds beside what MTA-STS does (RFC 8461 §2)."""
+        tls: TlsMode | Literal["dane"] = "opportunistic" if self.tlsa is None else "dane"
+        return Target(
+            self.address,
+            SMTP_PORT,
+            self.us.hello,
+            tls="starttls" if self.verified else tls,
+            name=self.host.name,
+            source=self.us.source_for(self.address),
+            tlsa=self.tlsa or (),
+        )
+
+    def session(self, result: str = "") -> TlsSession:
+        """For reports."""
+        bound: Literal["sts", "no-policy-found"] = "sts" if self.verified else "no-policy-found"
+        return TlsSession(bound if self.tlsa is None else "tlsa", self.host.name, result)
+
+    @property
+    def label(self) -> str:
+        """Of the connections that come of it by TLS, for metrics."""
+        return "dane" if self.tlsa else "verified" if self.verified else "opportunistic"
+
+
+async def _open(attempt: _Attempt, sessions: list[TlsSession]) -> Connection:
+    """The connection; how TLS went is added to `sessions`, those of the attempts before it."""
+    target, label = attempt.target, attempt.label
     try:
         connection = await Connection.open(target, CONNECT_SECONDS)
-    except TlsFailed:
+    except TlsMissing:
+        sessions.append(attempt.session(NO_STARTTLS))
+        raise
+    except TlsFailed as error:
+        sessions.append(attempt.session(error.result))
         metrics.TLS.labels("failed").inc()
-        if verified:
+        if target.tls != "opportunistic":
             raise
         # Better in clear than not at all, where nothing promises TLS (RFC 7435).
-        connection, result = await Connection.open(replace(target, tls="none"), CONNECT_SECONDS), "none"
-    metrics.TLS.labels(result if connection.is_encrypted else "none").inc()
+        connection, label = await Connection.open(replace(target, tls="none"), CONNECT_SECONDS), "none"
+    else:
+        sessions.append(attempt.session("" if connection.is_encrypted else NO_STARTTLS))
+    connection.sessions = tuple(sessions)
+    metrics.TLS.labels(label if connection.is_encrypted else "none").inc()
     return connection
 
 

@@ -30,6 +30,7 @@ from mailpods.admin.certificate import EXPIRY_HELP, EXPIRY_NAME, expiry
 from mailpods.admin.privileges import become
 from mailpods.admin.server import AdminServer, Request, Response
 from mailpods.delivery.resolver import Resolvers
+from mailpods.delivery.tls_reports import TlsReports
 from mailpods.directory.reader import DirectoryReader
 from mailpods.smtp import handover, suppressions, worker
 from mailpods.smtp.census import Census
@@ -167,6 +168,7 @@ class Program:
             "POST /queue/divert": self._divert,
             "DELETE /queue": lambda r: self._change(QueueView.delete, r.query),
             "GET /events": self._events,
+            "GET /tls-reports": self._tls_reports,
             f"POST {handover.PATH}": self._adopt,
             **(self.suppressions.all() if self._options.pool == "bulk" else {}),
         }
@@ -195,6 +197,14 @@ class Program:
         known |= {name: str(events[-1]["number"]) for name, events in found.items() if events}
         after = ",".join(f"{name}:{number}" for name, number in sorted(known.items()))
         return Response.json({"events": [e for events in found.values() for e in events], "next": after})
+
+    def _tls_reports(self, request: Request) -> Response:
+        """Reports of RFC 8460 on a day, of this pod: ?day=YYYY-MM-DD, yesterday if none is said."""
+        yesterday = time.strftime("%Y-%m-%d", time.gmtime(time.time() - 86400))
+        self._reader.refresh()
+        host = self._reader.server.hostname if self._reader.server else ""
+        reports = TlsReports(self._options.spool).of_day(request.query.get("day", yesterday), host)
+        return Response.json(reports)
 
     def _divert(self, request: Request) -> Response:
         which = dict(request.query)

@@ -7,6 +7,7 @@ import signal
 import socket
 import sqlite3
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from mailpods.admin.privileges import die_with_parent
 from mailpods.delivery.deliverer import Deliverer
 from mailpods.delivery.resolver import Resolvers
 from mailpods.delivery.sts import Policies
+from mailpods.delivery.tls_reports import FLUSH_SECONDS, TlsReports
 from mailpods.directory.reader import DirectoryReader
 from mailpods.smtp.clients import ClientCounts
 from mailpods.smtp.dovecot_auth import DovecotAuth
@@ -78,10 +80,12 @@ async def _run(
     suppressions = Suppressions(options.spool) if options.pool == "bulk" else None
     auth = DovecotAuth(options.auth_socket, log)
     hub = Hub(reader, spool, auth, certificate, clients, Names(dns), suppressions=suppressions)
-    policies = Policies(options.spool, dns)
-    deliverers = [Deliverer(reader, spool, dns, log, hub.srs, suppressions, policies)]
+    reports = TlsReports(options.spool)
+    policies = Policies(options.spool, dns, failed=reports.no_policy)
     left = _left_behind(options.spool, options.workers) if number == 0 else []
-    deliverers += [Deliverer(reader, orphan, dns, log, hub.srs, suppressions, policies) for orphan in left]
+    deliverers = [
+        Deliverer(reader, each, dns, log, hub.srs, suppressions, policies, reports) for each in (spool, *left)
+    ]
     for deliverer in deliverers:
         deliverer.start()
     acceptor = Acceptor(
@@ -94,6 +98,7 @@ async def _run(
         loop.create_task(hub.watch()),
         loop.create_task(_poll(reader, certificate)),
         loop.create_task(_report(reader, deliverers, report)),
+        loop.create_task(_keep(reports)),
     ]
     while reader.server is None and not stop.is_set():
         await asyncio.sleep(POLL_SECONDS)  # nothing can be said to a client before
@@ -105,6 +110,8 @@ async def _run(
     await asyncio.gather(*(deliverer.stop(DELIVERY_DRAIN) for deliverer in deliverers))
     for task in tasks:
         task.cancel()
+    with suppress(sqlite3.Error):
+        await reports.flush()
     for opened in (spool, *left):
         await loop.run_in_executor(None, opened.close)
 
@@ -120,6 +127,15 @@ async def _poll(reader: DirectoryReader, certificate: Certificate) -> None:
         await asyncio.sleep(POLL_SECONDS)
         reader.refresh()
         certificate.refresh()
+
+
+async def _keep(reports: TlsReports) -> None:
+    while True:
+        await asyncio.sleep(FLUSH_SECONDS)
+        try:
+            await reports.flush()
+        except sqlite3.Error as error:  # a full disk: mail matters more
+            log(f"TLS reports not written: {error}")
 
 
 async def _report(reader: DirectoryReader, deliverers: list[Deliverer], report: socket.socket) -> None:

@@ -1,6 +1,10 @@
 """Mail leaves the house: to the servers that DNS names, past those that are down, and back as a notice."""
 
+import json
+import time
+import urllib.request
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from mail_operator import cli
@@ -73,6 +77,24 @@ def test_mail_goes_to_the_best_server_of_a_domain_that_answers(
     send(house, to)
     (envelope,) = wait(lambda: outside.sinks[sink].to(to), 40)
     assert envelope.mail_from == "info@a.test"
+
+
+def test_how_tls_went_is_kept_for_reports(house: Installation, outside: World) -> None:
+    send(house, "tls@sink.test")
+    wait(lambda: outside.sinks[FIRST].to("tls@sink.test"), 40)
+    day = time.strftime("%Y-%m-%d", time.gmtime())
+    url = house.state()["queue"]["main-smtp-0/smtp"]
+
+    def reported() -> Any:
+        with urllib.request.urlopen(f"{url}/tls-reports?day={day}") as answer:
+            reports = {each["report-id"]: each for each in json.load(answer)}
+        report = reports.get(f"{day}.sink.test@mail.a.test")
+        return report and report["policies"][0]
+
+    found = wait(reported, 30, "no report of today")
+    assert found["policy"]["policy-type"] == "no-policy-found"
+    assert found["summary"]["total-successful-session-count"] == 0  # the sink knows no TLS
+    assert found["failure-details"][0]["receiving-mx-hostname"] == "mx.sink.test"
 
 
 @pytest.mark.parametrize(
