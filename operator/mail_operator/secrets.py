@@ -98,7 +98,7 @@ class PasswordHashes:
         return hashed
 
 
-def make_dkim_keys(now: datetime.datetime) -> dict[str, bytes]:
+def make_dkim_keys(now: datetime.date) -> dict[str, bytes]:
     """Two new keys for a domain, named by the month: RSA-2048, which takes 0.1 s, and Ed25519 (PEM, PKCS #8).
 
     Receivers that cannot verify one of them look at the other (RFC 8463 §4).

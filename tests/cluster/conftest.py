@@ -38,13 +38,17 @@ def recording() -> Iterator[Recording | None]:
         yield running
 
 
+# The spec of the house's MailServer.
+MAIN = {"loginForms": ["numbered", "address", "generated"], "storage": {"size": "1Gi", "spoolSize": "1Gi"}}
+
+
 @pytest.fixture(scope="session")
 def house(operator: Operator) -> Iterator[ClusterHouse]:
     """The same installation as the embedded stories'."""
     cluster = ClusterHouse()
     cluster.apply(
         "server",
-        server(loginForms=["numbered", "address", "generated"], storage={"size": "1Gi", "spoolSize": "1Gi"}),
+        server(**MAIN),
         domain("a.test", 7, additionalNames=["a2.test"]),
         domain("b.test", 8),
         manifest("RelayPolicy", "main", {"serverRef": {"name": "main"}, "limits": {"messageSize": "2M"}}),

@@ -71,7 +71,9 @@ class _Run:
             or snapshot.secrets != old.snapshot.secrets
             or snapshot.image != old.snapshot.image
             or snapshot.wiped != old.snapshot.wiped
+            or snapshot.addresses != old.snapshot.addresses
         )
+        self.answers_changed = False
         self.new = _Memory(
             snapshot=snapshot,
             members=dict(old.members),
@@ -94,6 +96,7 @@ class _Run:
             else self.old.topology
         )
         dirty = self._regroup() | self._moved_domains() | self._new_passwords() | self._new_secrets()
+        dirty |= self._new_answers()
         dirty |= self._logins(dirty)
         dirty |= self._place()
         addresses = self._build_fragments(dirty)
@@ -153,6 +156,16 @@ class _Run:
         if old is new or old == new:
             return set()
         return self._readers({name for name in old.keys() | new.keys() if old.get(name) != new.get(name)})
+
+    def _new_answers(self) -> set[ObjectRef]:
+        """The domains of whose zones DNS says something else."""
+        old, new = self.old.snapshot.answers, self.snapshot.answers
+        if old is new or old == new:
+            return set()
+        self.answers_changed = True
+        changed = {question for question in old.keys() | new.keys() if old.get(question) != new.get(question)}
+        fragments = self.old.fragments.items()
+        return {domain for domain, fragment in fragments if not changed.isdisjoint(fragment.questions)}
 
     def _readers(self, changed: Collection[SecretName]) -> set[ObjectRef]:
         fragments = self.old.fragments.items()
@@ -349,7 +362,7 @@ class _Run:
             new.statuses.pop(policy.ref, None)
         for policy in new.topology.lost_policies:
             new.statuses[policy.ref] = lost_policy(policy, self.snapshot)
-        if not (self.topology_changed or dirty):
+        if not (self.topology_changed or self.answers_changed or dirty):
             new.servers = self.old.servers
             return
         for ref, resource in new.topology.servers.items():
@@ -400,6 +413,12 @@ class _Run:
             allocations={ref: patch for f in fragments for ref, patch in f.allocations.items()},
             carried=new.carried,
             secrets=(*secrets, *(s for f in fragments for s in f.secrets)),
+            questions=frozenset(
+                (
+                    *(question for outcome in new.servers.values() for question in outcome.questions),
+                    *(question for fragment in fragments for question in fragment.questions),
+                )
+            ),
             gone={ref: outcome.gone for ref, outcome in sorted(new.servers.items())},
             memory=new,
         )

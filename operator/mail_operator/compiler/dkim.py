@@ -7,15 +7,19 @@ import base64
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 from mailpods.directory.records import DkimKey
 
 SUFFIX = ".key"
-ACTIVE = "active"  # key of the Secret: selectors, with spaces in between; without it all of them sign
+# Keys of the Secret: selectors, with spaces in between.
+ACTIVE = "active"  # those that sign; without it all do
+NEXT = "next"  # but those, which wait until DNS knows them
+_PADDING, _HASH = padding.PKCS1v15(), hashes.SHA256()
 _SHORTEST_RSA = 1024  # bits that verifiers must take (RFC 8301 §3.2)
 
 
@@ -41,9 +45,14 @@ def keys_in(values: Mapping[str, bytes]) -> tuple[list[tuple[DkimKey, str]], lis
 
 def signing(keys: list[tuple[DkimKey, str]], values: Mapping[str, bytes]) -> tuple[DkimKey, ...]:
     """Those of them that sign."""
-    active = values.get(ACTIVE, b"").decode("utf-8", "replace").split()
+    active, coming = named(values, ACTIVE), named(values, NEXT)
     chosen = tuple(key for key, _ in keys if key.selector in active)
-    return chosen or tuple(key for key, _ in keys)
+    return chosen or tuple(key for key, _ in keys if key.selector not in coming)
+
+
+def named(values: Mapping[str, bytes], key: str) -> list[str]:
+    """The selectors that a key of the Secret names."""
+    return values.get(key, b"").decode("utf-8", "replace").split()
 
 
 def records(keys: list[tuple[DkimKey, str]], domain: str) -> Iterator[dict[str, str]]:
@@ -56,8 +65,11 @@ def records(keys: list[tuple[DkimKey, str]], domain: str) -> Iterator[dict[str, 
 @lru_cache(20_000)
 def _key(selector: str, pem: bytes) -> tuple[DkimKey, str] | None:
     try:
-        key = serialization.load_pem_private_key(pem, None)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
+        # Looking for a fault in an RSA key's primes takes 35 ms, and there may be thousands of domains.
+        key = serialization.load_pem_private_key(pem, None, unsafe_skip_rsa_key_validation=True)
+        if isinstance(key, RSAPrivateKey):
+            key.public_key().verify(key.sign(b"", _PADDING, _HASH), b"", _PADDING, _HASH)
+    except (ValueError, TypeError, UnsupportedAlgorithm, InvalidSignature):
         return None
     der = key.private_bytes(
         serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()

@@ -1,14 +1,14 @@
 """What one domain adds to the directory: its addresses, accounts and credentials, its objects' statuses."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, cast
 
-from mail_operator.compiler import dkim
+from mail_operator.compiler import dkim, zones
 from mail_operator.compiler.logins import Claim, derive, logins
 from mail_operator.compiler.plan import Carried, GeneratedSecret, Status
-from mail_operator.compiler.snapshot import PasswordHash, SecretName, SecretProblem, Snapshot
+from mail_operator.compiler.snapshot import PasswordHash, Question, SecretName, SecretProblem, Snapshot
 from mail_operator.compiler.status import condition, ready, status
 from mail_operator.compiler.topology import DomainState, age_key
 from mail_operator.policies import alias as alias_rules
@@ -68,6 +68,7 @@ class Fragment:
     allocations: dict[ObjectRef, Mapping[str, Any]] = field(default_factory=dict)
     secrets: list[GeneratedSecret] = field(default_factory=list)
     secrets_read: set[SecretName] = field(default_factory=set)
+    questions: list[Question] = field(default_factory=list)
 
     def share(self, old: "Fragment") -> None:
         """Let what is equal to the outcome before be that very object: most of it is, after most edits."""
@@ -361,6 +362,8 @@ class _Builder:
             return
         catch_all = Address(domain.spec.catch_all.lower()) if domain.spec.catch_all else None
         keys, signing, unsigned = self._dkim(state)
+        records = list(zones.of_domain(state.names, state.server.spec.hostname, keys))
+        self.out.questions = zones.questions(records, state.resolvers)
         bulk = domain.spec.bulk.enabled
         for name in state.names:
             own = name == state.name
@@ -372,12 +375,13 @@ class _Builder:
         admin, fault = self._administrator(state)
         conditions = ready(state.fault or fault or unsigned, f"Takes mail for {', '.join(state.names)}.")
         conditions.append(condition("Accepting", True, "Serving", "Takes mail."))
+        conditions.append(zones.complete(records, state.resolvers, self.snapshot.answers))
         shown = {
             "number": state.number,
             "mailboxes": mailboxes,
             "admin": {"login": admin},
             "endpoints": endpoints(state.server.spec.hostname),
-            "dns": {"records": list(dns_records(state.names, state.server.spec.hostname, keys))},
+            "dns": {"records": records},
         }
         self.out.statuses[domain.ref] = status(domain, conditions, shown)
         self._carry(domain.ref, *state.names, Address(f"maint@{state.name}"))
@@ -390,14 +394,17 @@ class _Builder:
             return [], (), None
         meta = state.domain.metadata
         name = (meta.namespace, dkim.secret_name(meta.name))
-        self.out.secrets.append(GeneratedSecret("dkim", *name, state.domain.ref))
         self.out.secrets_read.add(name)
         found = self.snapshot.secrets.get(name)
+        keys, broken = dkim.keys_in(found) if isinstance(found, Mapping) else ([], [])
+        seen = zones.seen(keys, state.names, state.resolvers, self.snapshot.answers)
+        days = state.domain.spec.dkim.rotate_days
+        wanted = GeneratedSecret("dkim", *name, state.domain.ref, rotate_days=days, seen=seen if days else ())
+        self.out.secrets.append(wanted)
         if isinstance(found, SecretProblem):
             return [], (), Verdict(found.reason, found.message, waits=True)
         if found is None:  # it is being made
             return [], (), None
-        keys, broken = dkim.keys_in(found)
         fault = first(dkim_rules.FAULTS, DkimFacts("/".join(name), tuple(broken), bool(keys)))
         return keys, dkim.signing(keys, found), fault
 
@@ -429,21 +436,6 @@ def _carried(server: ObjectRef, buckets: frozenset[int], shards: frozenset[int])
 @cache
 def _services(**services: Access) -> Mapping[Service, Access]:
     return {cast(Service, name): access for name, access in services.items() if access != "off"}
-
-
-# Service -> port, of the SRV records by which clients find what they need (RFC 6186 §3, RFC 8314 §5.1).
-_FOUND_BY_SRV = {"imap": 143, "imaps": 993, "pop3": 110, "pop3s": 995, "submission": 587, "submissions": 465}
-
-
-def dns_records(
-    names: Iterable[str], hostname: str, keys: list[tuple[DkimKey, str]]
-) -> Iterator[dict[str, str]]:
-    """What leads mail and clients of these domains to the server (R-003-12, R-002-31); keys for receivers."""
-    for name in names:
-        yield from dkim.records(keys, name)
-        yield {"name": f"{name}.", "type": "MX", "value": f"10 {hostname}."}
-        for service, port in _FOUND_BY_SRV.items():
-            yield {"name": f"_{service}._tcp.{name}.", "type": "SRV", "value": f"0 1 {port} {hostname}."}
 
 
 def endpoints(hostname: str) -> dict[str, str]:

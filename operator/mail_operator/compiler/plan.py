@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
+from mail_operator.compiler.snapshot import Question
 from mail_operator.resources.meta import ObjectRef
 
 Manifest: TypeAlias = Mapping[str, Any]
@@ -25,6 +26,8 @@ class GeneratedSecret:
     name: str
     owner: ObjectRef
     hosts: tuple[str, ...] = ()
+    rotate_days: int | None = None  # of a dkim one: after which its keys are to change
+    seen: tuple[str, ...] = ()  # of its selectors: those whose records DNS holds
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class Plan:
       means "valid and in the files": whoever applies holds it back until the pods acknowledged `carried`.
     - `allocations`: what to write into an object's spec, where it was blank.
     - `secrets`: what the I/O layer makes when it is missing.
+    - `questions`: what the I/O layer asks of DNS.
     - `gone`: MailServer -> what it has no longer, and may have had.
     """
 
@@ -56,5 +60,6 @@ class Plan:
     allocations: Mapping[ObjectRef, Mapping[str, Any]] = field(default_factory=dict)
     carried: Mapping[ObjectRef, Carried] = field(default_factory=dict)
     secrets: tuple[GeneratedSecret, ...] = ()
+    questions: frozenset[Question] = frozenset()
     gone: Mapping[ObjectRef, tuple[ObjectRef, ...]] = field(default_factory=dict)
     memory: object = field(default=None, repr=False, compare=False)  # of compile() alone, for the next run

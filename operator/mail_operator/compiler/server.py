@@ -5,12 +5,12 @@ import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from mail_operator.compiler import network, workloads
+from mail_operator.compiler import network, workloads, zones
 from mail_operator.compiler.fragment import BUCKETS, endpoints
 from mail_operator.compiler.plan import Carried, GeneratedSecret, Manifest, Status
-from mail_operator.compiler.snapshot import SecretProblem, Snapshot
-from mail_operator.compiler.status import condition, ready, status
-from mail_operator.compiler.topology import server_of
+from mail_operator.compiler.snapshot import Question, SecretProblem, Snapshot
+from mail_operator.compiler.status import Condition, condition, ready, status
+from mail_operator.compiler.topology import resolvers, server_of
 from mail_operator.compiler.workloads import STORE_PORTS, Installation
 from mail_operator.policies import relay as rules
 from mail_operator.policies.relay import RelayFacts
@@ -49,6 +49,7 @@ class ServerOutcome:
     statuses: dict[ObjectRef, Status] = field(default_factory=dict)
     carried: dict[ObjectRef, Carried] = field(default_factory=dict)
     secrets: tuple[GeneratedSecret, ...] = ()
+    questions: tuple[Question, ...] = ()
     gone: tuple[ObjectRef, ...] = ()
 
 
@@ -113,12 +114,26 @@ def build_server(
         secrets=tuple(generated_secrets(at, server)),
         gone=() if at.bulk.replicas else tuple(_refs(bulk_objects(at, record))),
     )
+    addresses = server.spec.addresses or snapshot.addresses.get(server.ref, ())
+    hosts = list(zones.of_hosts(_hosts(server), addresses))
+    asked = zones.questions(hosts, record.resolvers)
     for policy in policies:
         refusal, fault = verdicts[policy.ref]
-        out.statuses[policy.ref] = status(policy, ready(refusal or fault, f"In force at {server.ref}."), {})
+        conditions, shown = ready(refusal or fault, f"In force at {server.ref}."), {}
+        relayed = {each.domain: each.next_hop or "" for each in policy.spec.inbound.domains}
+        if relayed and policy in effective and policy.metadata.namespace == at.namespace:
+            own = (record.hostname, *_hosts(server))
+            conditions += zones.relayed(relayed, own, record.resolvers, snapshot.answers)
+            exchangers = [zones.mail_exchanger(domain, record.hostname) for domain in relayed]
+            asked += zones.questions(exchangers, record.resolvers)
+            shown = {"dns": {"records": [*exchangers, *zones.of_hosts([record.hostname], addresses)]}}
+        out.statuses[policy.ref] = status(policy, conditions, shown)
         if refusal is None:
             out.carried[policy.ref] = Carried(server.ref, frozenset({SERVER_FILE, STORE_FILE}))
-    out.statuses[server.ref] = _server_status(at, server, record, counts, _tls_fault(at, server, snapshot))
+    out.questions = tuple(asked)
+    of_names = zones.complete(hosts, record.resolvers, snapshot.answers) if hosts else None
+    fault = _tls_fault(at, server, snapshot)
+    out.statuses[server.ref] = _server_status(at, server, record, counts, fault, hosts, of_names)
     out.carried[server.ref] = Carried(
         server.ref, frozenset({SERVER_FILE, STORE_FILE}), frozenset(range(at.shards))
     )
@@ -126,7 +141,13 @@ def build_server(
 
 
 def _server_status(
-    at: Installation, server: MailServer, record: Server, counts: tuple[int, int], fault: Verdict | None
+    at: Installation,
+    server: MailServer,
+    record: Server,
+    counts: tuple[int, int],
+    fault: Verdict | None,
+    hosts: Sequence[zones.Record],
+    of_names: Condition | None,
 ) -> Status:
     onward = "Mail for other servers "
     if record.smarthost:
@@ -135,12 +156,15 @@ def _server_status(
         onward += "goes to theirs." if record.direct else "is refused until its smarthost is set."
     conditions = ready(fault, f"Serves {counts[0]} domains. {onward}")
     conditions.append(condition("Accepting", True, "Serving", "Takes mail."))
+    if of_names:
+        conditions.append(of_names)
     shown = {
         "domains": counts[0],
         "mailboxes": counts[1],
         "replicas": server.spec.smtp.replicas,
         "selector": ",".join(f"{k}={v}" for k, v in at.labels("smtp").items()),
         "endpoints": endpoints(server.spec.hostname),
+        "dns": {"records": hosts} if hosts else None,
     }
     return status(server, conditions, shown)
 
@@ -233,7 +257,7 @@ def server_record(
             for r in spec.outbound.shaping
         ),
         screening=_screening(specs, _lists(everybodys, at, tenants)),
-        resolvers=tuple(dict.fromkeys(r for spec in specs for r in spec.inbound.resolvers)),
+        resolvers=resolvers(policies, at.namespace),
         relayed={  # of two policies with one domain the older one's next hop holds
             DomainName(relayed.domain): relayed.next_hop or ""
             for spec in reversed(specs)

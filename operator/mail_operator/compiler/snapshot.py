@@ -2,12 +2,26 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from mail_operator.policies.secret import SecretFacts
 from mail_operator.resources import Resource
 from mail_operator.resources.meta import ObjectRef
 
 SecretName = tuple[str, str]  # (namespace, name)
+
+
+class Question(NamedTuple):
+    """Of which records DNS is asked. `resolvers`: whom, as address[:port]; none: the system's."""
+
+    name: str  # without a final dot
+    type: str
+    resolvers: tuple[str, ...] = ()
+
+
+# The records as in a zone file, hosts in lower case without a final dot; (): there is none. What is not known
+# is not there.
+Answers = Mapping[Question, tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +56,8 @@ class Snapshot:
     image: str = "mailpods:0.1.0"  # of the mail pods
     served: frozenset[ObjectRef] = frozenset()  # mailboxes of a blank shard that had mail before: there
     wiped: Mapping[ObjectRef, frozenset[int]] = field(default_factory=dict)  # MailServer -> domains' numbers
+    addresses: Mapping[ObjectRef, tuple[str, ...]] = field(default_factory=dict)  # MailServer -> Service's
+    answers: Answers = field(default_factory=dict)
 
     def secret_facts(self, name: SecretName, keys: Sequence[str]) -> SecretFacts:
         """What the rules about a Secret look at that must have these keys."""

@@ -28,6 +28,7 @@ class DomainState:
     names: tuple[str, ...] = ()  # the first one is its own, the others share its users
     forms: tuple[LoginForm, ...] = ()
     prefix: str | None = None
+    resolvers: tuple[str, ...] = ()  # whom its server asks
 
     @property
     def name(self) -> str:
@@ -67,7 +68,7 @@ def build_topology(snapshot: Snapshot, resources: Iterable[Resource]) -> Topolog
     states: dict[ObjectRef, DomainState] = {}
     names: dict[ObjectRef, Mapping[str, ObjectRef]] = {ref: {} for ref in servers}
     for ref, members in domains.items():
-        held = _Held()
+        held = _Held(resolvers(policies[ref], ref.namespace))
         held.reserved = {d.spec.number for d in members if d.spec.number}
         for domain in members:
             states[domain.ref] = held.admit(domain, ref, servers.get(ref), snapshot)
@@ -87,10 +88,17 @@ def server_of(resource: MailDomain | RelayPolicy) -> ObjectRef:
     return ObjectRef("MailServer", reference.namespace or resource.metadata.namespace, reference.name)
 
 
+def resolvers(policies: Iterable[RelayPolicy], namespace: str) -> tuple[str, ...]:
+    """The DNS servers of a server in this namespace, as its policies name them, in order."""
+    own = (policy.spec.inbound for policy in policies if policy.metadata.namespace == namespace)
+    return tuple(dict.fromkeys(each for inbound in own for each in inbound.resolvers))
+
+
 class _Held:
     """What the domains of one server that were admitted so far hold."""
 
-    def __init__(self) -> None:
+    def __init__(self, resolvers: tuple[str, ...]) -> None:
+        self.resolvers = resolvers
         self.names: dict[str, ObjectRef] = {}
         self.numbers: dict[int, ObjectRef] = {}
         self.prefixes: dict[str, ObjectRef] = {}
@@ -134,6 +142,7 @@ class _Held:
             names=names,
             forms=tuple(spec.login.forms or server.spec.login_forms),
             prefix=prefix,
+            resolvers=self.resolvers,
         )
 
     def _free_number(self) -> int:

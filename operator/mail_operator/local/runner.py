@@ -38,7 +38,13 @@ class Runner:
     ) -> None:
         self._data = data
         self._ports = ports
-        self.world = World(Manifests(paths), data.state, one_server=True, last_good=data.last_good())
+        self.world = World(
+            Manifests(paths),
+            data.state,
+            one_server=True,
+            last_good=data.last_good(),
+            asks_dns=True,
+        )
         self._good_at: float | None = None  # when to write down what is in force
         self.pods = Pods(data.path, ports, bind, user)
         self.plan = Plan()

@@ -3,21 +3,24 @@
 import base64
 import binascii
 import datetime
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from mail_operator.compiler.plan import GeneratedSecret, Plan
-from mail_operator.compiler.snapshot import PasswordHash, SecretName, SecretProblem, Snapshot
+from mail_operator.compiler.snapshot import PasswordHash, Question, SecretName, SecretProblem, Snapshot
 from mail_operator.local.manifests import Document, Manifests, Problem
 from mail_operator.local.state import State
 from mail_operator.local.volumes import content
+from mail_operator.lookups import Lookups
 from mail_operator.resources import KINDS, Invalid, Resource, load
 from mail_operator.resources.mailbox import Mailbox
 from mail_operator.resources.maildomain import MailDomain
 from mail_operator.resources.mailserver import MailServer
 from mail_operator.resources.meta import ObjectRef
+from mail_operator.rotation import rotated
 from mail_operator.secrets import PasswordHashes, generate_password, make_dkim_keys, password_in
 
 # Hashing takes 30 ms a password, a key 100, and must not hold up the rest: others follow in the next round.
@@ -35,11 +38,15 @@ class World:
         state: State,
         one_server: bool = False,
         last_good: Mapping[str, Mapping[str, Any]] | None = None,
+        asks_dns: bool = False,
     ) -> None:
         """`one_server`: of several MailServers only the oldest counts, for their ports are the same.
 
         `last_good`: what `last_good()` said in a former run; it stands in for what is broken at the start.
         """
+        self._answered = threading.Event()  # DNS said something new
+        self._lookups = Lookups(self._answered.set) if asks_dns else None
+        self._questions: frozenset[Question] = frozenset()
         self._remembered = {
             ObjectRef(*name.split("/", 2)): Document(Path(each["file"]), 1, "", each["content"])
             for name, each in (last_good or {}).items()
@@ -62,7 +69,7 @@ class World:
 
     def refresh(self) -> bool:
         """Look at the files. Returns whether the snapshot or the problems changed."""
-        changed = self._manifests.refresh() or self._hashing or self._making
+        changed = self._manifests.refresh() or self._hashing or self._making or self._answered.is_set()
         changed |= self._manifests.problems != self._unread
         changed |= bool(self._remembered) and not self.snapshot.objects
         changed |= any(time.monotonic() - since >= _ENDED_SECONDS for since in self._ended.values())
@@ -78,11 +85,15 @@ class World:
             self._state.allocations.setdefault(str(ref), {}).update(patch)
             changed = True
         self._note_endings(plan)
+        if self._lookups and plan.questions != self._questions:
+            self._questions = plan.questions
+            self._lookups.look(plan.questions)
         passwords = tuple(s for s in plan.secrets if s.kind != "tls")
         until = time.monotonic() + _HASHING_SECONDS
         self._making = False
         for wanted in passwords:
             if (wanted.namespace, wanted.name) in self.secrets:
+                changed |= self._rotate(wanted)
                 continue
             if wanted.kind != "dkim":
                 self.keep(wanted, {wanted.kind: generate_password().encode()})
@@ -97,6 +108,17 @@ class World:
         if changed:
             self.gather()
         return changed
+
+    def _rotate(self, wanted: GeneratedSecret) -> bool:
+        """Change the keys of a domain, if it is time and they were not given."""
+        values = self._state.secret(f"{wanted.namespace}/{wanted.name}")
+        if wanted.rotate_days is None or not values:
+            return False
+        today = datetime.datetime.now(datetime.UTC).date()
+        changes = rotated(values, wanted.seen, wanted.rotate_days, today, make_dkim_keys)
+        kept = {key: value for key, value in {**values, **changes}.items() if value is not None}
+        self.keep(wanted, kept)
+        return bool(changes)
 
     def _end_domains(self, there: set[str]) -> None:
         """Domains whose mail is to go with them: a manifest that is only being replaced comes back soon."""
@@ -211,8 +233,10 @@ class World:
                 self._state.allocations[known] = kept
         self._end_domains({str(ref) for ref in resources})
         wiped = frozenset(self._state.wiped)
+        self._answered.clear()
         snapshot = Snapshot(
             objects=objects,
+            answers=self._lookups.look(self._questions) if self._lookups else {},
             served=self._served_before(objects),
             wiped={ref: wiped for ref in objects if ref.kind == "MailServer"} if wiped else {},
             passwords=dict(self._passwords(objects)),

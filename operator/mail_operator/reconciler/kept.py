@@ -57,6 +57,14 @@ class KeptPod:
     deleting: bool
 
 
+@dataclass(frozen=True, slots=True)
+class KeptService:
+    """The addresses that a load balancer gave an installation's smtp pods."""
+
+    server: str
+    addresses: tuple[str, ...]
+
+
 def keep_resource(kind: str) -> Callable[[Json, KeptResource | None], KeptResource]:
     """How a custom resource is kept: parsed once for each generation."""
 
@@ -118,6 +126,16 @@ def keep_pod(item: Json, known: KeptPod | None) -> KeptPod:
         ready=conditions.get("Ready") == "True",
         deleting="deletionTimestamp" in meta,
     )
+
+
+def keep_service(item: Json, known: KeptService | None) -> KeptService | None:
+    """How the Service is kept at which an installation takes mail; others are not."""
+    labels = item["metadata"].get("labels", {})
+    if labels.get("app.kubernetes.io/component") != "smtp":
+        return None
+    ingress = item.get("status", {}).get("loadBalancer", {}).get("ingress", ())
+    addresses = tuple(each["ip"] for each in ingress if each.get("ip"))
+    return KeptService(labels.get("app.kubernetes.io/instance", ""), addresses) if addresses else None
 
 
 def keep_labels(item: Json, known: dict[str, str] | None) -> dict[str, str]:

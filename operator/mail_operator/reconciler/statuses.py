@@ -9,6 +9,7 @@ from typing import Any
 import aiohttp
 
 from mail_operator.compiler.status import ready_of
+from mail_operator.compiler.zones import NOT_ASKED
 from mail_operator.reconciler import metrics
 from mail_operator.reconciler.client import ApiClient, ApiError, Json
 from mail_operator.reconciler.kept import KeptResource
@@ -17,6 +18,7 @@ from mail_operator.resources.meta import API_VERSION, ObjectRef
 
 _AT_ONCE = 16
 _COUNTS = ("mailboxes", "domains")
+_ASK_DNS = ("MailDomain", "MailServer", "RelayPolicy")  # kinds with conditions of which DNS decides
 Status = Mapping[str, Any]
 
 
@@ -44,10 +46,20 @@ class Statuses:
             del self._written[ref]
         differing = [
             (ref, status)
-            for ref, status in wanted.items()
+            for ref, status in ((ref, self._decided(ref, status)) for ref, status in wanted.items())
             if self._differs(ref, status) and not (busy and self._differs_in_counts(ref, status))
         ]
         return all(await asyncio.gather(*(self._write(ref, status) for ref, status in differing)))
+
+    def _decided(self, ref: ObjectRef, status: Status) -> Status:
+        """Where DNS has not answered yet, what it said before stays: a restart knows nothing of that."""
+        if ref.kind not in _ASK_DNS or all(c["reason"] != NOT_ASKED for c in status["conditions"]):
+            return status
+        kept = self._kept(ref)
+        before = without_times(json.loads(kept.status)) if kept else {"conditions": []}
+        said = {c["type"]: c for c in before["conditions"]}
+        conditions = [said.get(c["type"]) if c["reason"] == NOT_ASKED else c for c in status["conditions"]]
+        return {**status, "conditions": [c for c in conditions if c]}
 
     def _differs(self, ref: ObjectRef, status: Status) -> bool:
         known, kept = self._written.get(ref), self._kept(ref)

@@ -1,5 +1,6 @@
 """What is there, as compile() sees it: a Snapshot of all reflectors, and of the Secrets that are named."""
 
+import asyncio
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -10,6 +11,7 @@ from mail_operator.compiler.plan import Plan
 from mail_operator.compiler.server import CONFIRM_REMOVAL
 from mail_operator.compiler.snapshot import PasswordHash, SecretName, Snapshot
 from mail_operator.compiler.topology import server_of
+from mail_operator.lookups import Lookups
 from mail_operator.policies.relay import smarthosts
 from mail_operator.reconciler.client import ApiClient
 from mail_operator.reconciler.endings import number_of
@@ -19,11 +21,13 @@ from mail_operator.reconciler.kept import (
     KeptPod,
     KeptResource,
     KeptSecret,
+    KeptService,
     keep_child,
     keep_labels,
     keep_pod,
     keep_resource,
     keep_secret,
+    keep_service,
 )
 from mail_operator.reconciler.kinds import CHILDREN, collection
 from mail_operator.reconciler.reflector import Key, Reflector, Source
@@ -80,7 +84,17 @@ class World:
             kind: Reflector(client, source(kind, MANAGED, True), keep_child, teller(kind), log)
             for kind in CHILDREN
         }
+        self.services: Reflector[KeptService] = Reflector(
+            client, source("Service", MANAGED), keep_service, teller("Address"), log
+        )
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._lookups = Lookups(self._answered)
         self.secrets = Secrets(client, lambda: changed(ObjectRef("Secret", "", "")), log)
+
+    def _answered(self) -> None:
+        """DNS said something new, in another thread."""
+        if self._loop:
+            self._loop.call_soon_threadsafe(self._tell, ObjectRef("Answer", "", ""))
 
     def _secret_changed(self, key: Key) -> None:
         if self._interesting is not None and key not in self._interesting:
@@ -98,6 +112,7 @@ class World:
             self.secret_versions,
             self.namespaces,
             self.pods,
+            self.services,
         ]
 
     def kept(self, ref: ObjectRef) -> KeptResource | None:
@@ -115,6 +130,7 @@ class World:
 
     def snapshot(self, plan: Plan) -> Snapshot:
         """Everything, now. `plan`: the last one, which says what Secrets it wants made."""
+        self._loop = asyncio.get_running_loop()
         objects = dict(self._objects())
         hashes = {(r.ref.namespace, name) for r in objects.values() if (name := r.password_secret())}
         hashes |= {(s.namespace, s.name) for s in plan.secrets if s.kind == "password"}
@@ -133,6 +149,11 @@ class World:
             image=self._image,
             served=self._served(objects),
             wiped={server: frozenset(numbers) for server, numbers in self.wiped().items()},
+            addresses={
+                ObjectRef("MailServer", namespace, service.server): service.addresses
+                for (namespace, _), service in self.services.objects.items()
+            },
+            answers=self._lookups.look(plan.questions),
         )
 
     def allocated(self, ref: ObjectRef, patch: Mapping[str, Any]) -> None:

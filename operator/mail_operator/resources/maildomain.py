@@ -10,6 +10,7 @@ from mail_operator.resources.meta import (
     READY,
     REASON,
     Column,
+    DnsStatus,
     Domain,
     EmailAddress,
     Endpoints,
@@ -83,6 +84,13 @@ class Dkim(Part):
         description="Sign what its users send, by keys in the Secret <maildomain>-dkim, which is made; "
         "status.dns has the records by which receivers verify it.",
     )
+    rotate_days: int | None = Field(
+        None,
+        ge=31,
+        le=3650,
+        description="After how many days new keys are made, which sign once DNS holds their records; blank: "
+        "the keys stay.",
+    )
 
 
 class MailDomainSpec(Part):
@@ -140,20 +148,6 @@ class DomainAdminStatus(Part):
     login: Text | None = Field(None, description="The administrator's login: number/maint.")
 
 
-class DnsRecord(Part):
-    """One record of a zone."""
-
-    name: Text = Field(description="Its name, complete, with a dot at the end.")
-    type: Literal["MX", "SRV", "TXT"] = Field(description="Its type.")
-    value: Text = Field(description="Its data, as in a zone file.")
-
-
-class DnsStatus(Part):
-    """What the zones of the domain's names should hold."""
-
-    records: list[DnsRecord] = Field([], max_length=1000, description="The records.")
-
-
 class MailDomainStatus(Status):
     """What became of a domain."""
 
@@ -161,7 +155,9 @@ class MailDomainStatus(Status):
     mailboxes: int | None = Field(None, ge=0, description="How many mailboxes it has.")
     admin: DomainAdminStatus | None = Field(None, description="Its administrator.")
     endpoints: Endpoints | None = Field(None, description="host:port of each service.")
-    dns: DnsStatus | None = Field(None, description="Records for its zone; nothing checks them yet.")
+    dns: DnsStatus | None = Field(
+        None, description="Records for its zone; DNSComplete says whether they are there."
+    )
 
 
 class MailDomain(Resource):

@@ -12,6 +12,7 @@ from mail_operator.resources.meta import (
     Cidr,
     Column,
     Date,
+    DnsStatus,
     Endpoints,
     Host,
     HttpsUrl,
@@ -211,6 +212,12 @@ class MailServerSpec(Part):
 
     hostname: Host = Field(description="Name in greetings, certificates and client settings.")
     hostnames: list[Host] = Field([], max_length=50, description="Further names in the certificate.")
+    addresses: list[Address] = Field(
+        [],
+        max_length=16,
+        description="Addresses at which the world reaches the server, for status.dns; blank: those that a "
+        "load balancer gives its Service.",
+    )
     allowed_namespaces: AllowedNamespaces = Field(
         AllowedNamespaces(), description="Namespaces whose domains this server takes."
     )
@@ -239,6 +246,9 @@ class MailServerStatus(Status):
     replicas: int | None = Field(None, ge=0, description="How many smtp pods it has.")
     selector: Text | None = Field(None, description="Labels of the smtp pods, for autoscalers.")
     endpoints: Endpoints | None = Field(None, description="host:port of each service.")
+    dns: DnsStatus | None = Field(
+        None, description="Addresses of its names, once it has some; DNSComplete says whether DNS knows them."
+    )
 
 
 class MailServer(Resource):

@@ -174,6 +174,20 @@ class Status(Part):
     conditions: list[Condition] = Field([], max_length=20, description="State, by aspect.")
 
 
+class DnsRecord(Part):
+    """One record of a zone."""
+
+    name: Text = Field(description="Its name, complete, with a dot at the end.")
+    type: Literal["A", "AAAA", "MX", "SRV", "TXT"] = Field(description="Its type.")
+    value: Text = Field(description="Its data, as in a zone file.")
+
+
+class DnsStatus(Part):
+    """What zones should hold."""
+
+    records: list[DnsRecord] = Field([], max_length=1000, description="The records.")
+
+
 class Column(NamedTuple):
     """A column of `kubectl get`. `wide`: only with -o wide."""
 

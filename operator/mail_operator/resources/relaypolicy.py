@@ -1,6 +1,6 @@
 """RelayPolicy: who may pass mail through, which way, under which rules."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -10,6 +10,7 @@ from mail_operator.resources.meta import (
     REASON,
     Cidr,
     Column,
+    DnsStatus,
     Domain,
     EmailAddress,
     Host,
@@ -19,6 +20,7 @@ from mail_operator.resources.meta import (
     Resource,
     Rule,
     ServerRef,
+    Status,
     Text,
     later,
     quantity_bytes,
@@ -280,6 +282,16 @@ class RelayPolicySpec(Part):
     advanced: Advanced = Field(Advanced(), description="Extended security rules.")
 
 
+class RelayPolicyStatus(Status):
+    """What became of a policy."""
+
+    dns: DnsStatus | None = Field(
+        None,
+        description="Records in public DNS that lead mail of inbound.domains here; DNSReady says whether "
+        "those are listed there at all, MXOrder whether their own servers outrank this one.",
+    )
+
+
 class RelayPolicy(Resource):
     """Who may pass mail through, which way, under which rules."""
 
@@ -292,6 +304,7 @@ class RelayPolicy(Resource):
         REASON,
         AGE,
     )
+    status_model: ClassVar[type[Status]] = RelayPolicyStatus
 
     kind: Literal["RelayPolicy"]
     spec: RelayPolicySpec
