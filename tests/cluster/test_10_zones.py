@@ -2,13 +2,13 @@
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.cluster.conftest import MAIN
+from tests.cluster.conftest import household
 from tests.cluster.ground.places import NODE_IP
 from tests.local.test_zones import (  # noqa: F401
     test_records_that_a_zone_lacks_are_listed_until_it_holds_them,
@@ -48,6 +48,6 @@ def zones() -> Iterator[ClusterZones]:
 
 
 @pytest.fixture
-def main() -> dict[str, Any]:
-    """The spec of the server of the house."""
-    return MAIN
+def main() -> Callable[..., list[Any]]:
+    """What the house's server is applied with, given more of its spec."""
+    return household

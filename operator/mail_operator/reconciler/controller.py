@@ -160,6 +160,7 @@ class Controller:
         # Together, or a status of this plan would be held against the files of the one before.
         self._snapshot, self.plan, self._expected = snapshot, plan, Expected(plan)
         self._pods.forget_stale(self._expected)
+        self.world.ask(plan)
         if {(s.namespace, s.name) for s in plan.secrets} != wanted_before:
             self._work.set()  # the next snapshot holds what these were made to be
         paused = {ref for ref in plan.directory if self._is_paused(ref)}

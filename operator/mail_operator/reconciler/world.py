@@ -156,6 +156,10 @@ class World:
             answers=self._lookups.look(plan.questions),
         )
 
+    def ask(self, plan: Plan) -> None:
+        """Begin to ask DNS what a new plan wants to know; news of it is told as a change."""
+        self._lookups.look(plan.questions)
+
     def allocated(self, ref: ObjectRef, patch: Mapping[str, Any]) -> None:
         """This was written into an object's spec: it holds from now on, before the watch brings it."""
         kept = self.kept(ref)
