@@ -212,6 +212,7 @@ class Credential:
     shard: int = 0
     quota: int | None = None  # bytes
     mailbox: bool = True  # False: an administrator's login without mail
+    address: Address | None = None  # of the mailbox: what its filters send is from there
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +226,8 @@ class StoreSettings:
     confirmed_shrink: str | None = None  # the guard's token that an administrator confirmed
     wiped: tuple[int, ...] = ()  # numbers of deleted domains whose parked mail is to go at once (R-000-17)
     shards: tuple[Mapping[Service, str], ...] = ()  # of each store pod: endpoints (host:port) for its logins
+    smtp: tuple[str, ...] = ()  # endpoints (host:port) of smtp pods that take what filters send
+    redirects: bool = True  # filters of users may (R-003-08)
 
 
 @dataclass(frozen=True)

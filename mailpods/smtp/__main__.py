@@ -26,6 +26,7 @@ os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", tempfile.mkdtemp(prefix="mailp
 from prometheus_client import CollectorRegistry, generate_latest, multiprocess
 from prometheus_client.core import GaugeMetricFamily
 
+from mailpods.admin import parcels
 from mailpods.admin.certificate import EXPIRY_HELP, EXPIRY_NAME, expiry
 from mailpods.admin.privileges import become
 from mailpods.admin.server import AdminServer, Request, Response
@@ -169,7 +170,7 @@ class Program:
             "DELETE /queue": lambda r: self._change(QueueView.delete, r.query),
             "GET /events": self._events,
             "GET /tls-reports": self._tls_reports,
-            f"POST {handover.PATH}": self._adopt,
+            f"POST {parcels.PATH}": self._adopt,
             **(self.suppressions.all() if self._options.pool == "bulk" else {}),
         }
 
@@ -348,7 +349,7 @@ def main() -> int:
             ),
             sockets,
         )
-        bounds = {f"POST {handover.PATH}": handover.MAX_BODY}
+        bounds = {f"POST {parcels.PATH}": parcels.MAX_BODY}
         admin = AdminServer(address, int(os.environ.get("PORT_ADMIN", "9100")), program.routes())
         queue = AdminServer(
             address, int(os.environ.get("PORT_QUEUE", "9102")), program.queue_routes(), bounds

@@ -5,18 +5,13 @@ leaves for good, so each one does it; where there is no other pod, the queue wai
 """
 
 import http.client
-import json
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
 
+from mailpods.admin import parcels
 from mailpods.admin.server import Request, Response
-from mailpods.directory.endpoints import resolve
 from mailpods.spool.view import QueueView
-
-PATH = "/queue/adopt"
-MAX_BODY = 192 << 20  # bytes; the largest message (R-003-36) with room for its record
-_ANSWER_SECONDS = 30.0
 
 
 def hand_over(
@@ -32,7 +27,8 @@ def hand_over(
         for id in view.ids():
             while willing and time.monotonic() < until:
                 try:
-                    _give(view, id, willing[0], key)
+                    parcels.give(willing[0], key, *view.whole(id))
+                    view.forget(id)  # not before: a crash in between delivers twice, and loses nothing
                 except KeyError:
                     break  # an administrator deleted it meanwhile
                 except sqlite3.Error as error:
@@ -51,29 +47,13 @@ def hand_over(
     return moved, left
 
 
-def _give(view: QueueView, id: str, peer: str, key: str) -> None:
-    record, body = view.whole(id)
-    host, port = resolve(peer)
-    connection = http.client.HTTPConnection(host, port, timeout=_ANSWER_SECONDS)
-    try:
-        data = json.dumps(record).encode() + b"\n" + body
-        connection.request("POST", PATH, data, {"Authorization": f"Bearer {key}"})
-        answer = connection.getresponse()
-        text = answer.read().decode("utf-8", "replace").strip()
-        if answer.status != 200:
-            raise ConnectionError(f"{answer.status} {text}")
-    finally:
-        connection.close()
-    view.forget(id)  # not before: a crash in between delivers twice, and loses nothing
-
-
 def adopt(request: Request, key: str | None, view: QueueView) -> Response:
     """The other side: takes a message whose sender knows the installation's key."""
     if not request.bears(key):
         return Response.text("this takes the installation's own key", 403)
     line, _, body = request.body.partition(b"\n")
     try:
-        view.adopt(json.loads(line), body)
+        view.adopt(parcels.parcel(line), body)
     except (KeyError, TypeError, ValueError) as error:
         return Response.text(f"not a message: {error!r}", 400)
     except (OSError, sqlite3.Error) as error:

@@ -34,6 +34,7 @@ from mailpods.store import mailboxes
 from mailpods.store.accounts import LOGIN_SERVICES, Endpoint, Version, merged, passwd_files
 from mailpods.store.configuration import Facts, configuration
 from mailpods.store.files import noticed_at, write
+from mailpods.store.outgoing import Outgoing, Way
 from mailpods.store.statistics import Logins
 
 POLL_SECONDS = 0.1
@@ -74,12 +75,14 @@ class Store:
         self._mail: Path | None = options.mail if self._role == "store" else None
         self._tls: Path | None = options.tls if self._role == "store" else None
         self._shard: int = options.shard
+        self._outgoing = Outgoing(self._way_out, log) if self._mail else None
         self._process: subprocess.Popen[bytes] | None = None
         self._stopping = False
         self._loaded: dict[str, str] = {}  # file -> hash that Dovecot surely uses
         self._pending: list[tuple[float, dict[str, str]]] = []  # from when on
         self._certificate: tuple[float, ...] = ()
         self._mine: dict[AccountId, Credential] = {}
+        self._addresses: Mapping[str, AccountId] = {}
         self._others: list[dict[Service, Endpoint]] = []  # where the logins of each shard go
         self._trusted: tuple[str, ...] = ()  # addresses from which other shards pass logins on
         self._resolve_at = 0.0
@@ -107,6 +110,8 @@ class Store:
             signal.signal(each, self._stop)
         for name in ("run", "state", "accounts"):
             (self._state / name).mkdir(parents=True, exist_ok=True, mode=0o750)
+        if self._outgoing:
+            self._outgoing.start()
         while not self._stopping:
             self._step()
             self._heard = time.monotonic()
@@ -117,6 +122,13 @@ class Store:
                 running.wait(STOP_SECONDS)
             except subprocess.TimeoutExpired:
                 running.kill()
+
+    def _way_out(self) -> Way:
+        """For what filters send."""
+        settings = self._reader.settings
+        pods = settings.smtp if settings else ()
+        hostname = settings.hostname if settings else "localhost"
+        return Way(hostname, pods, os.environ.get("INSTALLATION_KEY"), self._addresses)
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         self._stopping = True
@@ -151,6 +163,7 @@ class Store:
         if self._role == "store":
             accounts = {id: credential for id, credential in accounts.items() if credential.mailbox}
             self._mine = {id: c for id, c in accounts.items() if c.shard == self._shard}
+            self._addresses = {c.address: id for id, c in self._mine.items() if c.address}
             files = passwd_files(
                 accounts, settings, self._mail, self._version, LOGIN_SERVICES, self._shard, self._others
             )
@@ -184,6 +197,7 @@ class Store:
             tls=self._tls,
             hostname=settings.hostname,
             tls_required=settings.tls_required,
+            outgoing=self._outgoing.port if self._outgoing else 0,
             trusted=self._trusted,
         )
         return write(self._state / "dovecot.conf", configuration(facts).encode())

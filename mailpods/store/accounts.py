@@ -47,7 +47,7 @@ def passwd_files(
             for service, logins in lines.items():
                 logins += _logins(id, credential, service, settings.lan)
             if mail is not None and credential.mailbox:
-                mailboxes.append(_mailbox(id, credential, mail, version))
+                mailboxes.append(_mailbox(id, credential, mail, version, settings.redirects))
         elif credential.shard < len(others):
             for service, endpoint in others[credential.shard].items():
                 lines[service].append(_passed_on(credential, service, endpoint))
@@ -82,6 +82,11 @@ def _is_safe(hash: str) -> bool:
     return hash.isprintable() and ":" not in hash and " " not in hash
 
 
-def _mailbox(id: AccountId, credential: Credential, mail: Path, version: Version) -> str:
-    quota = QUOTA_FIELD[version].format(credential.quota) if credential.quota is not None else ""
-    return f"{id}:::::{home(mail, id)}::{quota}\n"
+def _mailbox(id: AccountId, credential: Credential, mail: Path, version: Version, redirects: bool) -> str:
+    # Here, and not among the settings: those reach a process that delivers only when it ends.
+    fields = [] if redirects else ["userdb_sieve_max_redirects=0"]
+    if credential.address is not None:
+        fields.append(f"userdb_sieve_user_email={credential.address}")
+    if credential.quota is not None:
+        fields.append(QUOTA_FIELD[version].format(credential.quota))
+    return f"{id}:::::{home(mail, id)}::{' '.join(fields)}\n"

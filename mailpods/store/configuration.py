@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mailpods.store.accounts import Version
+from mailpods.store.outgoing import ADDRESS
 from mailpods.store.statistics import metrics
 
 _FOLDERS = ("Drafts", "Sent", "Junk", "Trash", "Archive")  # special uses of RFC 6154
@@ -31,6 +32,7 @@ class Facts:
     tls: Path | None
     hostname: str
     tls_required: bool
+    outgoing: int = 0  # port of loopback that takes what filters send
     trusted: tuple[str, ...] = ()  # addresses that tell the client's: other shards, which pass logins on
 
 
@@ -133,6 +135,7 @@ def _mail(facts: Facts, new: bool) -> list[str]:
         "recipient_delimiter = +",
         f"hostname = {facts.hostname}",
         f"postmaster_address = postmaster@{facts.hostname}",
+        f"submission_host = {ADDRESS}:{facts.outgoing}",
         "shutdown_clients = yes",
         "haproxy_trusted_networks = 0.0.0.0/0 ::/0",
         f"login_trusted_networks = {' '.join(facts.trusted)}",
@@ -151,6 +154,8 @@ def _mail(facts: Facts, new: bool) -> list[str]:
             "quota_status_nouser = DUNNO",
             "quota_status_overquota = 552 5.2.2 Mailbox is full",
             "quota_status_toolarge = 552 5.2.3 Message too large for mailbox",
+            # Who sends it on is its sender: bounces are his, and so is SPF.
+            "sieve_redirect_envelope_from = user_email",
             "sieve_script personal {\n  driver = file\n  path = ~/sieve\n  active_path = ~/.dovecot.sieve\n}",
             "protocol imap {\n  mail_plugins {\n    imap_quota = yes\n  }\n"
             "  mail_max_userip_connections = 50\n  imap_metadata = yes\n}",
@@ -168,6 +173,7 @@ def _mail(facts: Facts, new: bool) -> list[str]:
         "plugin {\n  quota = count:User quota\n  quota_vsizes = yes\n  quota_grace = 0\n"
         "  quota_status_success = DUNNO\n  quota_status_nouser = DUNNO\n"
         "  quota_status_overquota = 552 5.2.2 Mailbox is full\n"
+        "  sieve_redirect_envelope_from = user_email\n"
         "  sieve = file:~/sieve;active=~/.dovecot.sieve\n}",
     ]
 

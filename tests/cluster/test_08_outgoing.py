@@ -2,14 +2,19 @@
 
 import os
 import smtplib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import dkim  # type: ignore[import-untyped]
 import pytest
+from aiosmtpd.smtp import Envelope
 
 from tests.cluster.house import NAMESPACE, ClusterHouse, fetched, kubectl
 from tests.cluster.outside import elsewhere
+from tests.local.test_sieve import (  # noqa: F401
+    test_a_filter_sends_mail_on_unless_that_is_forbidden,
+    test_an_absent_user_s_filter_answers,
+)
 from tests.support.installation import manifest, message, wait
 from tests.support.world import Sink
 
@@ -21,6 +26,18 @@ POOL = {"spec": {"bulk": {"replicas": 1, "hostname": "news.a.test"}}}
 def outside() -> Iterator[Sink]:
     with elsewhere() as sink:
         yield sink
+
+
+@pytest.fixture
+def sending(house: ClusterHouse) -> ClusterHouse:
+    """For the stories about filters."""
+    return house
+
+
+@pytest.fixture
+def abroad(outside: Sink) -> Callable[[str], list[Envelope]]:
+    """What came out of it for an address of elsewhere.test."""
+    return outside.to
 
 
 def test_mail_leaves_signed_with_the_keys_of_the_status(house: ClusterHouse, outside: Sink) -> None:

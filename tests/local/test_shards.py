@@ -41,7 +41,7 @@ def test_mail_of_either_shard_is_read_through_the_first(two: Installation, name:
 
 def test_filters_of_either_shard_are_edited_through_the_first(two: Installation) -> None:
     for name in ("here", "there"):
-        client = ManageSieve(two.port("sieve"), two.tls())
+        client = ManageSieve(two.address("sieve"), two.tls())
         client.login(f"7/{name}", f"pw-{name}")
         client.ask(f'PUTSCRIPT "{name}" {{5+}}\r\nkeep;'.encode())
         assert [line.split()[0] for line in client.ask(b"LISTSCRIPTS")] == [f'"{name}"'.encode()]

@@ -4,14 +4,12 @@ import base64
 import socket
 import ssl
 
-from tests.support.installation import HOST
-
 
 class ManageSieve:
     """A connection after STARTTLS."""
 
-    def __init__(self, port: int, context: ssl.SSLContext) -> None:
-        self._socket = socket.create_connection((HOST, port), 10)
+    def __init__(self, address: tuple[str, int], context: ssl.SSLContext) -> None:
+        self._socket = socket.create_connection(address, 10)
         self._lines = self._socket.makefile("rb")
         self.answer()
         self.ask(b"STARTTLS")

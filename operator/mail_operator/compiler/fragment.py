@@ -224,6 +224,7 @@ class _Builder:
             services=services,
             shard=shard,
             quota=quota,
+            address=address,
         )
         smarthost, smarthost_fault = self._smarthost_login(mailbox, address)
         records.accounts[account] = Account(address, shard, quota, smarthost)

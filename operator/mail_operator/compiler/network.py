@@ -82,7 +82,9 @@ def smtp_network_policy(at: Installation, record: Server) -> Manifest:
     """
     proxied = {name: number for name, number in SMTP_PORTS.items() if name.endswith("-pp")}
     public = {name: SMTP_PORTS[name] for name in SMTP_SERVICE.values()}
-    rules = [_from_anywhere(public), _from_proxies(at, proxied), *_to_themselves(at, "smtp")]
+    # What filters of users send comes from the store.
+    from_store = {"from": [_component(at, "store")], "ports": _policy_ports({"queue": SMTP_PORTS["queue"]})}
+    rules = [_from_anywhere(public), _from_proxies(at, proxied), *_to_themselves(at, "smtp"), from_store]
     return _network_policy(at, "smtp", rules, _outward(at, "smtp", record))
 
 
@@ -116,7 +118,7 @@ def _outward(at: Installation, component: str, record: Server) -> list[Manifest]
 def store_network_policy(at: Installation, record: Server) -> Manifest:
     """Mailboxes from everywhere by login; LMTP, which asks for none, only from this installation.
 
-    Out to the other store pods, for the logins that are passed on.
+    Out to the other store pods, for logins that are passed on, and to the smtp pods, with what filters send.
     """
     public = {name: STORE_PORTS[name] for name in STORE_SERVICE.values()}
     proxied = {name: number for name, number in STORE_PORTS.items() if name.endswith("-pp")}
@@ -128,7 +130,8 @@ def store_network_policy(at: Installation, record: Server) -> Manifest:
         _from_pods({"admin": STORE_PORTS["admin"]}),
     ]
     passed_on = _to_component(at, "store", {name: STORE_PORTS[name] for name in PASSED_ON})
-    return _network_policy(at, "store", rules, [*_to_dns(record), passed_on])
+    sent = _to_component(at, "smtp", {"queue": SMTP_PORTS["queue"]})
+    return _network_policy(at, "store", rules, [*_to_dns(record), passed_on, sent])
 
 
 def _headless_service(at: Installation, name: str, component: str, ports: Mapping[int, str]) -> Manifest:

@@ -104,6 +104,8 @@ def build_server(
         confirmed_shrink=server.metadata.annotations.get(CONFIRM_REMOVAL),
         shards=tuple(network.login_endpoints(at, n) for n in range(at.shards)),
         wiped=tuple(sorted(wiped)),
+        smtp=record.peers,
+        redirects=all(policy.spec.auto_forward for policy in effective),
     )
     out = ServerOutcome(
         main={

@@ -157,13 +157,8 @@ def _mail_takers(
         resources=resources,
     )
     # The pod that goes gives its queue to the others.
-    smtp["env"] += [
-        {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
-        {
-            "name": "INSTALLATION_KEY",
-            "valueFrom": {"secretKeyRef": {"name": at.key_secret, "key": "key"}},
-        },
-    ]
+    pod_name = {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}
+    smtp["env"] += [pod_name, _installation_key(at)]
     auth = _container(
         at,
         "auth",
@@ -205,7 +200,7 @@ def store_stateful_set(at: Installation) -> Manifest:
         resources=at.store_resources,
     )
     index = {"fieldRef": {"fieldPath": "metadata.labels['apps.kubernetes.io/pod-index']"}}
-    store["env"].append({"name": "SHARD", "valueFrom": index})
+    store["env"] += [{"name": "SHARD", "valueFrom": index}, _installation_key(at)]
     volumes = [
         _bucket_volume(at, "credentials"),
         {"name": "tls", "secret": {"secretName": at.tls_secret}},
@@ -283,6 +278,12 @@ def _container(
             "capabilities": {"drop": ["ALL"]},
         },
     }
+
+
+def _installation_key(at: Installation) -> Manifest:
+    """By which the pods of an installation know each other."""
+    reference = {"name": at.key_secret, "key": "key"}
+    return {"name": "INSTALLATION_KEY", "valueFrom": {"secretKeyRef": reference}}
 
 
 def _bucket_volume(at: Installation, mount: str) -> Manifest:

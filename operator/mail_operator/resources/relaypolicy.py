@@ -22,7 +22,6 @@ from mail_operator.resources.meta import (
     ServerRef,
     Status,
     Text,
-    later,
     quantity_bytes,
 )
 
@@ -271,7 +270,9 @@ class RelayPolicySpec(Part):
         [], max_length=20, description="Who receives mail to postmaster and mailer-daemon."
     )
     auto_forward: bool = Field(
-        True, description="Users may forward by themselves.", json_schema_extra=later("R-003-08")
+        True,
+        description="Filters of users may send on what comes. False: it stays in their mailboxes; aliases "
+        "lead on all the same.",
     )
     outbound: Outbound = Field(Outbound(), description="Mail for other servers.")
     inbound: Inbound = Field(Inbound(), description="Mail taken for other servers.")

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from mailpods.admin import parcels
 from mailpods.admin.server import AdminServer, Request, Response
 from mailpods.directory.records import Address
 from mailpods.smtp import handover
@@ -29,8 +30,8 @@ def peer(tmp_path: Path) -> Iterator[tuple[str, Path]]:
     def route(request: Request) -> Response:
         return handover.adopt(request, KEY, QueueView(folder))
 
-    bounds = {f"POST {handover.PATH}": handover.MAX_BODY}
-    server = AdminServer("127.0.0.1", 0, {f"POST {handover.PATH}": route}, bounds)
+    bounds = {f"POST {parcels.PATH}": parcels.MAX_BODY}
+    server = AdminServer("127.0.0.1", 0, {f"POST {parcels.PATH}": route}, bounds)
     server.start()
     yield f"127.0.0.1:{server.port}", folder
     server.stop()

@@ -71,10 +71,12 @@ def inward(component: str, port: int) -> list[Any]:
 
 
 def test_the_queue_is_for_the_installation_and_the_api_server() -> None:
-    ((agents, pods),) = inward("smtp", 9102)
+    (agents, pods), (stores,) = inward("smtp", 9102)
     assert agents == {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}}}
     assert "namespaceSelector" not in pods
     assert pods["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "smtp"
+    assert stores["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "store"
+    assert "namespaceSelector" not in stores
 
 
 def test_lmtp_is_for_the_installation_and_mail_for_everybody() -> None:
