@@ -14,7 +14,7 @@ from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from mailpods.delivery import dsn, metrics, verdicts, ways
+from mailpods.delivery import dsn, metrics, returns, verdicts, ways
 from mailpods.delivery.client import Disconnected, Reply
 from mailpods.delivery.lane import Job, Lane
 from mailpods.delivery.limits import Limits, day_of
@@ -25,6 +25,7 @@ from mailpods.delivery.turns import Tenant, Turns
 from mailpods.directory.reader import DirectoryReader
 from mailpods.directory.records import AccountId, Address, DomainName
 from mailpods.routing import routes
+from mailpods.routing.marks import Verp
 from mailpods.routing.router import Refused, Router
 from mailpods.routing.srs import Srs
 from mailpods.spool.message import Envelope, MessageId, Recipient
@@ -102,10 +103,10 @@ class Deliverer:
         spool: Spool,
         dns: Callable[[], Resolver],
         log: Log,
-        srs: Srs | None = None,
         suppressions: Suppressions | None = None,
         policies: Policies | None = None,
         reports: TlsReports | None = None,
+        key: str | None = None,
     ) -> None:
         """`suppressions`: it is one of the bulk pool's, which has limits and an identity of its own, too."""
         self._reader = reader
@@ -113,8 +114,9 @@ class Deliverer:
         self._suppressions, self._bulk = suppressions, suppressions is not None
         self._limits = Limits(spool.sent(day_of(time.time())), spool.count)
         self._dns = dns
-        self._srs = srs
-        self._router = Router(reader, srs)
+        self._srs = Srs(key) if key else None
+        self._key, self._verp = key, Verp(key) if key else None
+        self._router = Router(reader, self._srs)
         self._spool = spool
         self._log = log
         self._lines: dict[Destination, _Line] = {}
@@ -272,7 +274,7 @@ class Deliverer:
         """A message's recipients by destination. One with several is replaced by what it leads to."""
         parcels: dict[Destination, _Parcel] = {}
         for recipient in due.recipients:
-            refusal, targets = self._targets(recipient.address)
+            refusal, targets = self._targets(recipient.address, due.envelope)
             destination = NOWHERE if refusal else self._destination(targets[0], due.envelope)
             if any(self._destination(target, due.envelope) != destination for target in targets[1:]):
                 self._spread(due.id, recipient, targets)
@@ -289,14 +291,19 @@ class Deliverer:
                 parcel.replies.update(dict.fromkeys(targets, refusal or unknown))
         return list(parcels.values())
 
-    def _targets(self, address: Address) -> tuple[Reply | None, list[str]]:
+    def _targets(self, address: Address, envelope: Envelope) -> tuple[Reply | None, list[str]]:
         """Where a recipient's copies go, or why nowhere. One that holds no @ is an account already."""
-        if "@" not in address:
+        if "@" not in address or address.startswith(returns.BOUNCE):
             return None, [address]
         outcome = self._router.route(address, may_relay=True)
         if isinstance(outcome, Refused):
             return Reply(outcome.code, f"{outcome.enhanced} {outcome.text}".strip()), [address]
-        return None, [*outcome.accounts, *outcome.remote]
+        targets = [*outcome.accounts, *outcome.remote]
+        pool = self._reader.server.bulk if self._reader.server else None
+        if pool and self._verp and not self._bulk:
+            back = returns.target_of(address, envelope.sender, pool.complaints, self._verp)
+            targets += [back] if back else []
+        return None, targets
 
     def _spread(self, id: MessageId, recipient: Recipient, targets: Sequence[str]) -> None:
         """Note that a recipient is several, each with its destination."""
@@ -315,6 +322,8 @@ class Deliverer:
 
     def _destination(self, target: str, envelope: Envelope) -> Destination:
         """Of a copy; NOWHERE if nobody takes it."""
+        if target.startswith((returns.BOUNCE, returns.COMPLAINT)):
+            return returns.DESTINATION
         if "@" not in target:
             account = self._reader.account(AccountId(target))
             return NOWHERE if account is None else f"shard-{account.shard}"
@@ -387,6 +396,8 @@ class Deliverer:
 
     def _way(self, destination: Destination) -> ways.Way:
         kind, _, name = destination.partition(" ")
+        if destination == returns.DESTINATION:
+            return returns.way(self._reader, self._key or "")
         if kind == "smarthost":
             return ways.to_smarthost(self._reader, self._bulk, AccountId(name) if name else None)
         if kind == "rule":
@@ -522,6 +533,10 @@ class Deliverer:
     def _sender(self, parcel: _Parcel) -> str:
         """For another server: what is forwarded for somebody else leaves under an address of ours (SRS)."""
         sender = parcel.due.envelope.sender
+        if self._bulk and self._verp and sender and len(parcel.targets) == 1:
+            (target,) = parcel.all_targets[:1]
+            domain = DomainName(sender.rpartition("@")[2].lower())
+            return self._verp.mark(sender, target) if self._reader.domain(domain) else sender
         own = self._reader.domain(DomainName(sender.rpartition("@")[2].lower()))
         if self._srs is None or not sender or own or parcel.due.envelope.account:
             return sender

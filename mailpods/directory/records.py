@@ -107,6 +107,7 @@ class Pool:
     warm_up_start: str | None = None  # YYYY-MM-DD
     warm_up: tuple[int, ...] = ()  # of the whole pool: on that day, on the one after it …
     peers: tuple[str, ...] = ()  # endpoints (host:port) at which its pods take each other's queue
+    complaints: Address | None = None  # at which reports about its mailings arrive (RFC 5965)
 
 
 @dataclass(frozen=True, slots=True)

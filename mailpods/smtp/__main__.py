@@ -30,7 +30,9 @@ from mailpods.admin import parcels
 from mailpods.admin.certificate import EXPIRY_HELP, EXPIRY_NAME, expiry
 from mailpods.admin.privileges import become
 from mailpods.admin.server import AdminServer, Request, Response
+from mailpods.delivery import returns
 from mailpods.delivery.resolver import Resolvers
+from mailpods.delivery.returns import Returned
 from mailpods.delivery.tls_reports import TlsReports
 from mailpods.directory.reader import DirectoryReader
 from mailpods.smtp import handover, suppressions, worker
@@ -40,6 +42,8 @@ from mailpods.smtp.explain import explain
 from mailpods.smtp.hub import log
 from mailpods.smtp.listeners import Bound, bind, ports
 from mailpods.smtp.tls import CERTIFICATE
+from mailpods.spool.message import MessageId
+from mailpods.spool.spool import Event
 from mailpods.spool.view import QueueView
 
 SILENCE_SECONDS = 15.0  # after which a worker counts as hung
@@ -160,6 +164,7 @@ class Program:
 
     def queue_routes(self) -> Mapping[str, Any]:
         """What the port of those answers who may know of mail."""
+        bulk = self._options.pool == "bulk"
         return {
             "GET /explain": self._explain,
             "GET /queue": lambda r: Response.json([m for view in self._views() for m in view.queue(r.query)]),
@@ -171,7 +176,7 @@ class Program:
             "GET /events": self._events,
             "GET /tls-reports": self._tls_reports,
             f"POST {parcels.PATH}": self._adopt,
-            **(self.suppressions.all() if self._options.pool == "bulk" else {}),
+            **({**self.suppressions.all(), f"POST {returns.PATH}": self._returned} if bulk else {}),
         }
 
     def _views(self) -> list[QueueView]:
@@ -198,6 +203,23 @@ class Program:
         known |= {name: str(events[-1]["number"]) for name, events in found.items() if events}
         after = ",".join(f"{name}:{number}" for name, number in sorted(known.items()))
         return Response.json({"events": [e for events in found.values() for e in events], "next": after})
+
+    def _returned(self, request: Request) -> Response:
+        """A bounce or a complaint that reached an smtp pod."""
+        views = self._views()
+        if not request.bears(self._key) or not views:
+            return Response.text("this takes the installation's own key, and a spool", 403)
+        try:
+            found = Returned(**json.loads(request.body))
+        except (TypeError, ValueError) as error:
+            return Response.text(f"not understood: {error!r}", 400)
+        self.suppressions.note(found)
+        now = time.time()
+        event = Event(
+            now, MessageId(""), f"@{found.domain}", found.recipient, "", found.kind, found.class_, found.reply
+        )
+        views[0].add_event(event)
+        return Response.json({"noted": True})
 
     def _tls_reports(self, request: Request) -> Response:
         """Reports of RFC 8460 on a day, of this pod: ?day=YYYY-MM-DD, yesterday if none is said."""

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from mailpods.directory.records import DomainName
+from mailpods.routing.marks import token
 from mailpods.signing import dkim
-from mailpods.smtp import headers, metrics, policy, suppressions
+from mailpods.smtp import headers, metrics, policy
 from mailpods.smtp.content import Text
 from mailpods.smtp.hub import log
 from mailpods.smtp.policy import Facts, Refusal
@@ -64,7 +65,7 @@ class Submitted:
             return b""
         if len(self.recipients) != 1 or not headers.wants_one_click(header):
             return b""
-        mark = suppressions.token(key, self.sender.rpartition("@")[2], self.recipients[0].address)
+        mark = token(key, self.sender.rpartition("@")[2], self.recipients[0].address)
         return (
             f"List-Unsubscribe: <{server.bulk.unsubscribe}/unsubscribe?t={mark}>\r\n"
             "List-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n"

@@ -1,8 +1,5 @@
 """The suppression list as people and other pods of the bulk pool reach it, and the click that adds to it."""
 
-import base64
-import hashlib
-import hmac
 import http.client
 import json
 import threading
@@ -11,30 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from mailpods.admin.server import Request, Response
+from mailpods.delivery.returns import Returned
 from mailpods.directory.endpoints import resolve
+from mailpods.routing.marks import read_token
 from mailpods.spool.suppression import Suppressed, Suppressions
 
 PATH = "/suppressions"
 TOLD_SECONDS = 2.0  # between looks at what the other pods do not know
 _ANSWER_SECONDS = 10.0
-
-
-def token(key: str, domain: str, address: str) -> str:
-    """By which a recipient leaves a domain's list (RFC 8058 §3.1): nobody can make one for somebody else."""
-    data = f"{domain.lower()} {address.lower()}".encode()
-    signed = hmac.new(key.encode(), b"unsubscribe " + data, hashlib.sha256).digest()[:12]
-    return base64.urlsafe_b64encode(signed + data).decode().rstrip("=")
-
-
-def read_token(key: str, text: str) -> tuple[str, str] | None:
-    """(domain, address) of a token; None for one that is not ours."""
-    try:
-        raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-        domain, _, address = raw[12:].decode().partition(" ")
-    except ValueError:
-        return None
-    good = hmac.compare_digest(text.rstrip("=").encode(), token(key, domain, address).encode())
-    return (domain, address) if good and address else None
 
 
 class Routes:
@@ -74,6 +55,12 @@ class Routes:
             for peer in self._peers():
                 ask(peer, "DELETE", self._key, None, f"?domain={query['domain']}&address={query['address']}")
         return Response.json({"removed": int(removed)})
+
+    def note(self, found: Returned) -> None:
+        """Something came back of a mailing."""
+        if found.final:
+            reason = f"bounce: {found.reply}" if found.kind == "bounced" else found.reply
+            Suppressions(self._folder).add(found.domain, found.recipient, reason)
 
     def unsubscribe(self, request: Request) -> Response:
         """What a mail program POSTs for its user (RFC 8058); a person who follows the link is asked first."""

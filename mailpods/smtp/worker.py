@@ -84,7 +84,7 @@ async def _run(
     policies = Policies(options.spool, dns, failed=reports.no_policy)
     left = _left_behind(options.spool, options.workers) if number == 0 else []
     deliverers = [
-        Deliverer(reader, each, dns, log, hub.srs, suppressions, policies, reports) for each in (spool, *left)
+        Deliverer(reader, each, dns, log, suppressions, policies, reports, hub.key) for each in (spool, *left)
     ]
     for deliverer in deliverers:
         deliverer.start()

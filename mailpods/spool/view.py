@@ -5,11 +5,11 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
-from mailpods.spool.spool import HELD, RESERVE_BYTES
+from mailpods.spool.spool import HELD, RESERVE_BYTES, Event
 
 _COLUMNS = ("id", "sender", "recipient", "size", "received_at", "attempts", "next_try", "reply")
 _CONDITIONS = {
@@ -76,6 +76,12 @@ class QueueView:
                 f"SELECT {names} FROM event WHERE number > ? ORDER BY number LIMIT ?", (after, limit)
             ).fetchall()
         return [dict(zip(names.split(", "), row, strict=True)) for row in rows]
+
+    def add_event(self, event: Event) -> None:
+        """Something that somebody else says of a mailing."""
+        names = "at, id, sender, recipient, campaign, kind, class, reply"
+        with self._open() as database:
+            database.execute(f"INSERT INTO event ({names}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", astuple(event))
 
     def depth(self) -> tuple[int, float | None]:
         """Recipients that wait, and when the oldest message came."""

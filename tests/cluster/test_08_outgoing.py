@@ -16,6 +16,7 @@ from tests.local.test_sieve import (  # noqa: F401
     test_an_absent_user_s_filter_answers,
 )
 from tests.support.installation import manifest, message, wait
+from tests.support.returned import dsn
 from tests.support.world import Sink
 
 pytestmark = pytest.mark.skipif("MAILPODS_ZONES" not in os.environ, reason="there is no world outside of it")
@@ -69,6 +70,20 @@ def test_mass_mailings_leave_by_pods_of_their_own_as_long_as_there_are_any(
     pods = {name: fetched("Pod", name)["status"]["podIP"] for name in ("main-bulk-0", "main-smtp-0")}
     assert outside.client("mass@elsewhere.test") == (pods["main-bulk-0"], "news.a.test")
     assert outside.client("signed@elsewhere.test") == (pods["main-smtp-0"], "mail.a.test")
+    sender = outside.to("mass@elsewhere.test")[0].mail_from or ""
+    with house.smtp() as client:  # it comes back to the regular server, which tells the pool
+        client.ehlo("mx.elsewhere.test")
+        client.sendmail("", [sender], dsn("failed", "5.1.1", "550 5.1.1 user unknown"))
+
+    def refused() -> bool:
+        with _bulk() as client:
+            client.starttls(context=house.tls())
+            client.login("7/info", "pw-info")
+            client.mail("info@a.test")
+            code, text = client.rcpt("mass@elsewhere.test")
+            return code == 550 and b"on the suppression list of your domain: bounce" in text
+
+    wait(refused, 60)
     none = '{"spec": {"bulk": null}}'
     kubectl("patch", "mailserver", "main", "-n", NAMESPACE, "--type=merge", "-p", none)
     for kind, name in (

@@ -14,6 +14,7 @@ import pytest
 from mail_operator import cli
 
 from tests.support.installation import HOST, Installation, domain, mailbox, message, server, wait
+from tests.support.returned import dsn, feedback
 from tests.support.world import World, world
 
 SINK, OURS = "127.0.9.21", "127.0.0.77"
@@ -36,6 +37,7 @@ def house(module_installation: Installation, outside: World) -> Installation:
         "hostname": "news.a.test",
         "unsubscribeUrl": "https://news.a.test",
         "limits": {"campaignPerHour": 60},
+        "complaintsTo": "fbl@a.test",
     }
     made.apply(
         "server",
@@ -43,6 +45,7 @@ def house(module_installation: Installation, outside: World) -> Installation:
         domain("a.test", 7),
         domain("b.test", 8, bulk={"enabled": False}),
         mailbox("info"),
+        mailbox("fbl"),
         mailbox("anna", "b-test"),
     )
     made.govern({"serverRef": {"name": "main"}, "inbound": {"resolvers": [outside.resolver]}})
@@ -188,6 +191,60 @@ def test_one_click_takes_a_recipient_off_the_list_and_a_look_at_the_link_does_no
     forged = here[:-4] + ("AAAA" if here[-4:] != "AAAA" else "BBBB")
     with pytest.raises(urllib.error.HTTPError, match="404"):
         urllib.request.urlopen(forged, data=b"")
+
+
+def returned(house: Installation, sender: str, to: str, text: bytes) -> None:
+    """Mail that somebody sends back to this installation."""
+    with house.smtp() as client:
+        client.ehlo("mx.sink.test")
+        client.sendmail(sender, [to], text)
+
+
+def test_a_bounce_that_comes_back_later_ends_mailings_and_reaches_the_sender(
+    house: Installation, outside: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before, there = events(house)["next"], len(house.inbox("7/info", "pw-info"))
+    with bulk(house, "bulk-submit") as client:
+        client.send_message(message("info@a.test", "later@sink.test"))
+    (envelope,) = wait(lambda: outside.sinks[SINK].to("later@sink.test"), 40)
+    marked = envelope.mail_from or ""
+    assert marked != "info@a.test" and marked.startswith("info+v=") and marked.endswith("@a.test")
+    report = dsn("failed", "5.1.1", "550 5.1.1 user unknown")
+    returned(house, "x@sink.test", marked, report)  # not from the null sender: a letter
+    returned(house, "", marked, dsn("delayed", "4.4.1", "451 later"))
+    returned(house, "", marked, report)
+    wait(lambda: "a.test  later@sink.test  bounce: 550 5.1.1 user unknown" in suppressions(house, capsys), 40)
+    house.wait_for_mail("7/info", "pw-info", there + 3, 30)
+    found = wait(lambda: [e for e in events(house, before)["events"] if e["kind"] == "bounced"], 20)
+    (event,) = found
+    assert (event["recipient"], event["class"]) == ("later@sink.test", "unknown-recipient")
+
+
+def test_who_complains_gets_no_further_mailing(
+    house: Installation, outside: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for to in ("cross@sink.test", "glad@sink.test"):
+        with bulk(house, "bulk-submit") as client:
+            client.send_message(message("info@a.test", to))
+    marks = {
+        to: envelope.mail_from
+        for to in ("cross@sink.test", "glad@sink.test")
+        for envelope in wait(lambda to=to: outside.sinks[SINK].to(to), 40)  # type: ignore[misc]
+    }
+    forged = feedback("abuse", "Return-Path: <info@a.test>\r\nTo: glad@sink.test")
+    returned(house, "fbl@sink.test", "fbl@a.test", forged)
+    returned(
+        house,
+        "fbl@sink.test",
+        "fbl@a.test",
+        feedback("not-spam", f"Return-Path: <{marks['glad@sink.test']}>"),
+    )
+    returned(
+        house, "fbl@sink.test", "fbl@a.test", feedback("abuse", f"Return-Path: <{marks['cross@sink.test']}>")
+    )
+    wait(lambda: "a.test  cross@sink.test  complaint: abuse" in suppressions(house, capsys), 40)
+    house.wait_for_mail("7/fbl", "pw-fbl", 3, 30)  # people may read them, too
+    assert "glad@sink.test" not in suppressions(house, capsys)
 
 
 def events(house: Installation, after: str = "") -> dict[str, Any]:

@@ -24,7 +24,6 @@ from mailpods.directory.records import (
     Smarthost,
 )
 from mailpods.directory.shards import SERVER_FILE, encode, encode_server, file_name
-from mailpods.routing.srs import Srs
 from mailpods.spool.message import Envelope, MessageId, Recipient
 from mailpods.spool.spool import Spool
 from mailpods.spool.view import QueueView
@@ -70,7 +69,7 @@ class House:
 
     def start(self) -> None:
         dns = Resolvers(self._reader)
-        self._deliverer = Deliverer(self._reader, self.spool, dns, self.log.append, Srs("key"))
+        self._deliverer = Deliverer(self._reader, self.spool, dns, self.log.append, key="key")
         self._deliverer.start()
 
     async def stop(self) -> None:

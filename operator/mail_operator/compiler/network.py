@@ -85,13 +85,18 @@ def smtp_network_policy(at: Installation, record: Server) -> Manifest:
     # What filters of users send comes from the store.
     from_store = {"from": [_component(at, "store")], "ports": _policy_ports({"queue": SMTP_PORTS["queue"]})}
     rules = [_from_anywhere(public), _from_proxies(at, proxied), *_to_themselves(at, "smtp"), from_store]
-    return _network_policy(at, "smtp", rules, _outward(at, "smtp", record))
+    outward = _outward(at, "smtp", record)
+    if record.bulk:
+        outward.append(_to_component(at, "bulk", {"queue": SMTP_PORTS["queue"]}))
+    return _network_policy(at, "smtp", rules, outward)
 
 
 def bulk_network_policy(at: Installation, record: Server) -> Manifest:
     """The same for the pods of mass mailings, on their own ports."""
     public = {name: BULK_PORTS[name] for name in BULK_SERVICE.values()}
-    rules = [_from_anywhere(public), *_to_themselves(at, "bulk")]
+    # What comes back of mailings comes from the smtp pods.
+    returned = {"from": [_component(at, "smtp")], "ports": _policy_ports({"queue": SMTP_PORTS["queue"]})}
+    rules = [_from_anywhere(public), *_to_themselves(at, "bulk"), returned]
     return _network_policy(at, "bulk", rules, _outward(at, "bulk", record))
 
 

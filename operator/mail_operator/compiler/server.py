@@ -292,6 +292,7 @@ def _bulk(at: Installation, server: MailServer) -> Pool | None:
         warm_up_start=warm_up.start if warm_up else None,
         warm_up=tuple(warm_up.per_day) if warm_up else (),
         peers=network.peers(at, "bulk", pool.replicas),
+        complaints=Address(pool.complaints_to.lower()) if pool.complaints_to else None,
     )
 
 

@@ -13,6 +13,7 @@ from mail_operator.resources.meta import (
     Column,
     Date,
     DnsStatus,
+    EmailAddress,
     Endpoints,
     Host,
     HttpsUrl,
@@ -131,6 +132,11 @@ class BulkPool(Part):
         None,
         description="https://host under which the world reaches port 8025 of its Service: mailings with "
         "X-Unsubscribe: one-click get List-Unsubscribe fields then (RFC 8058).",
+    )
+    complaints_to: EmailAddress | None = Field(
+        None,
+        description="Address, of a mailbox or alias here, to which providers send complaints (feedback "
+        "loops): who complains of a mailing gets no more of them.",
     )
     node_selector: dict[str, Text] = Field(
         {}, max_length=16, description="Labels that its nodes must have, beside those of scheduling."

@@ -1,0 +1,179 @@
+"""What comes back of mailings, bounces (RFC 3464) and complaints (RFC 5965): read, and told to the bulk pods.
+
+It is a delivery like any other: where no bulk pod answers, it is tried again.
+"""
+
+import asyncio
+import email
+import email.feedparser
+import http.client
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from email.message import Message
+from typing import Literal
+
+from mailpods.delivery import verdicts
+from mailpods.delivery.client import Connection, Following, Mail, Reply, Target
+from mailpods.delivery.ways import Way
+from mailpods.directory.endpoints import resolve
+from mailpods.directory.reader import DirectoryReader
+from mailpods.routing.marks import Verp, read_token
+
+DESTINATION = "returns"
+BOUNCE, COMPLAINT = "!bounce ", "!complaint"  # with which targets begin that are no address
+PATH = "/returns"
+_ANSWER_SECONDS = 10.0
+_MOST_TEXT = 4000  # characters of a bounce that is no report
+_TOKEN = re.compile(r"/unsubscribe\?t=([A-Za-z0-9_-]+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """What somebody says of a mailing. `final`: nothing is to be sent there any more."""
+
+    kind: Literal["bounced", "complained"]
+    domain: str  # the sender's
+    recipient: str
+    class_: str
+    reply: str
+    final: bool
+
+
+def target_of(address: str, sender: str, complaints: str | None, verp: Verp) -> str | None:
+    """Where mail to an address of ours must go beside its mailbox; None for nowhere."""
+    if complaints is not None and address.lower() == complaints:
+        return COMPLAINT
+    found = None if sender else verp.read(address)
+    return f"{BOUNCE}{found[0]} {found[1]}" if found else None
+
+
+def bounce(text: bytes, domain: str, recipient: str) -> Returned | None:
+    """What a bounce says of the recipient that its address names; None where it gives nothing up."""
+    message = email.message_from_bytes(text)
+    replies = list(_failures(message))
+    if not replies and any(part.get_content_type() == "message/delivery-status" for part in message.walk()):
+        return None  # a delay
+    reply = replies[0] if replies else _words(message)
+    verdict = verdicts.of_text(reply)
+    return Returned("bounced", domain, recipient, verdict, reply[:500], verdict in verdicts.HARD)
+
+
+def _failures(message: Message) -> Iterator[str]:
+    """The replies in a report about recipients that were given up, as a server gave them (RFC 3464 §2.3)."""
+    for part in message.walk():
+        blocks = part.get_payload() if part.get_content_type() == "message/delivery-status" else ()
+        for block in blocks if isinstance(blocks, list) else ():
+            if isinstance(block, Message) and str(block.get("Action", "")).strip().lower() == "failed":
+                status = str(block.get("Status", "5.0.0")).split()[0]
+                said = " ".join(str(block.get("Diagnostic-Code", "")).partition(";")[2].split())
+                yield said if said[:1] == "5" else f"550 {status} {said}".strip()
+
+
+def _words(message: Message) -> str:
+    """Of a bounce that is no report, and says so in words alone."""
+    for part in message.walk():
+        if part.get_content_type() == "text/plain":
+            data = part.get_payload(decode=True)
+            words = data.decode("utf-8", "replace") if isinstance(data, bytes) else ""
+            return f"550 {' '.join(words[:_MOST_TEXT].split())}"
+    return "550"
+
+
+def complaint(text: bytes, verp: Verp, key: str) -> Returned | None:
+    """Who complains of whom, as marks of ours in the report prove; anybody could write the rest of it."""
+    message = email.message_from_bytes(text)
+    kinds = [
+        str(block.get("Feedback-Type", "")).strip().lower()
+        for part in message.walk()
+        if part.get_content_type() == "message/feedback-report"
+        for block in _blocks(part)
+    ]
+    if not kinds or "not-spam" in kinds:
+        return None
+    for part in message.walk():
+        for block in (part, *_blocks(part)):
+            for name in ("Original-Mail-From", "Return-Path"):
+                if found := verp.read(str(block.get(name, "")).strip(" <>\r\n\t")):
+                    return Returned("complained", *found, kinds[0], f"complaint: {kinds[0]}", True)
+            token = _TOKEN.search("".join(str(block.get("List-Unsubscribe", "")).split()))
+            if token and (found := read_token(key, token[1])):
+                return Returned("complained", *found, kinds[0], f"complaint: {kinds[0]}", True)
+    return None
+
+
+def _blocks(part: Message) -> list[Message]:
+    """The fields within a part that holds such: a report's, or those of a header that is attached as text."""
+    payload = part.get_payload()
+    if isinstance(payload, list):
+        return [each for each in payload if isinstance(each, Message)]
+    kind = part.get_content_type()
+    if kind in ("text/rfc822-headers", "message/feedback-report"):
+        data = part.get_payload(decode=True)
+        return [email.message_from_bytes(data)] if isinstance(data, bytes) else []
+    return []
+
+
+class _Desk(Connection):
+    """Takes messages as a mail server would, reads them, and tells the bulk pods."""
+
+    def __init__(self, pods: Callable[[], Sequence[str]], key: str) -> None:
+        super().__init__(Target("bulk", 0, ""))
+        self._pods, self._key, self._verp = pods, key, Verp(key)
+
+    async def deliver(self, mail: Mail, following: Following = lambda: None) -> list[Reply]:
+        """A reply for each target."""
+        return [await asyncio.to_thread(self._read, target, mail.body) for target in mail.recipients]
+
+    def _read(self, target: str, text: bytes) -> Reply:
+        try:
+            if target.startswith(BOUNCE):
+                found = bounce(text, *target.removeprefix(BOUNCE).split(" ", 1))
+            else:
+                found = complaint(text, self._verp, self._key)
+        except (ValueError, LookupError, TypeError, AttributeError) as error:  # what people write into mail
+            return Reply(250, f"not readable: {error!r}")
+        if found is None:
+            return Reply(250, "nothing follows from it")
+        for pod in self._pods():
+            try:
+                tell(pod, found, self._key)
+            except (OSError, http.client.HTTPException, ValueError):
+                continue
+            return Reply(250, f"{found.kind} {found.recipient} class={found.class_}")
+        return Reply(451, "4.4.1 no bulk pod answers")
+
+    async def quit(self) -> None:
+        """There is nobody to say goodbye to."""
+
+    def abort(self) -> None:
+        """Nothing is open."""
+
+
+def tell(pod: str, found: Returned, key: str) -> None:
+    """Raises OSError, ValueError and http.client.HTTPException where the pod does not take it."""
+    host, port = resolve(pod)
+    connection = http.client.HTTPConnection(host, port, timeout=_ANSWER_SECONDS)
+    try:
+        connection.request("POST", PATH, json.dumps(asdict(found)), {"Authorization": f"Bearer {key}"})
+        answer = connection.getresponse()
+        text = answer.read().decode("utf-8", "replace").strip()
+        if answer.status != 200:
+            raise ConnectionError(f"{answer.status} {text}")
+    finally:
+        connection.close()
+
+
+def way(reader: DirectoryReader, key: str) -> Way:
+    """To the bulk pods."""
+
+    def pods() -> Sequence[str]:
+        return reader.server.bulk.peers if reader.server and reader.server.bulk else ()
+
+    async def connect() -> Connection:
+        if not pods():
+            raise LookupError("there is no bulk pool any more")
+        return _Desk(pods, key)
+
+    return Way(DESTINATION, DESTINATION, connect, connections=2)
