@@ -68,20 +68,22 @@ def sign(header: bytes, body: Sequence[bytes], domain: str, keys: Sequence[DkimK
     """
     there = fields(header)
     body_hash = base64.b64encode(hashlib.sha256(relaxed_body(body)).digest()).decode()
-    names, lines = _chosen(there)
+    names, lines = chosen(there, SIGNED, OVERSIGNED)
     return b"".join(_signature(key, domain, names, lines, body_hash, int(now)) for key in keys)
 
 
-def _chosen(there: Sequence[tuple[str, bytes]]) -> tuple[list[str], bytes]:
+def chosen(
+    there: Sequence[tuple[str, bytes]], wanted: Sequence[str], oversigned: Sequence[str] = ()
+) -> tuple[list[str], bytes]:
     """Names for h=, and the lines that they stand for: of fields of one name the last one first (§5.4.2)."""
     by_name: dict[str, list[bytes]] = {}
     for name, line in there:
         by_name.setdefault(name, []).insert(0, line)
     names: list[str] = []
     lines: list[bytes] = []
-    for name in SIGNED:
+    for name in wanted:
         found = by_name.get(name, [])
-        names += [name] * (len(found) + (name in OVERSIGNED))
+        names += [name] * (len(found) + (name in oversigned))
         lines += found
     return names, b"\r\n".join((*lines, b""))
 
@@ -98,9 +100,16 @@ def _signature(
         f"t={now}",
         f"h={':'.join(names)}",
         f"bh={body_hash}",
-        "b=",
     ]
-    field = b"DKIM-Signature: " + "\r\n\t".join(_folded(tags)).encode()
+    return signed_field("DKIM-Signature", tags, key, lines)
+
+
+def signed_field(name: str, tags: Sequence[str], key: DkimKey, lines: bytes) -> bytes:
+    """A field of such tags, with CRLF, whose b= signs these lines and the field itself.
+
+    Raises ValueError for a key that is none.
+    """
+    field = f"{name}: ".encode() + "\r\n\t".join(_folded([*tags, "b="])).encode()
     data = lines + _relaxed(*field.split(b":", 1))
     signed = base64.b64encode(_signed(key, data)).decode()
     rest = "\r\n\t ".join(signed[n : n + _WIDTH] for n in range(0, len(signed), _WIDTH))

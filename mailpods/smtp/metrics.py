@@ -14,6 +14,7 @@ DISCARDED = Counter(
 )
 ACCEPTED = Counter("mail_smtp_accepted", "Messages that got their 250: they are on disk, synced.")
 SIGNED = Counter("mail_smtp_signed", "Messages that were signed with their domain's DKIM keys.")
+SEALED = Counter("mail_smtp_sealed", "Messages of strangers that were sealed by ARC to be passed on.")
 ACCEPTED_BYTES = Counter("mail_smtp_accepted_bytes", "Size of the messages that got their 250, as they came.")
 LOGINS = Counter("mail_smtp_logins", "Attempts to log in, by result: ok, wrong, unavailable.", ["result"])
 for _result in ("ok", "wrong", "unavailable"):

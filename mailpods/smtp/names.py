@@ -28,6 +28,10 @@ class Names:
             return "unsure", ""
         return ("yes" if names else "no"), ""
 
+    async def texts(self, name: str) -> list[str]:
+        """Its TXT records. Raises Disconnected where DNS is silent."""
+        return await self._dns().texts(name)
+
     async def exists(self, name: str) -> Known:
         """Whether a name takes mail or has an address. An address literal does."""
         if name.startswith("["):

@@ -7,8 +7,9 @@ from uuid import uuid4
 
 from mailpods.directory.records import DomainName
 from mailpods.routing.marks import token
+from mailpods.routing.router import Routed
 from mailpods.signing import dkim
-from mailpods.smtp import headers, metrics, policy
+from mailpods.smtp import forwards, headers, metrics, policy
 from mailpods.smtp.content import Text
 from mailpods.smtp.hub import log
 from mailpods.smtp.policy import Facts, Refusal
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 FULL = Refusal(452, "4.3.1", "No space left, try again", "spool-full")
 BUSY = Refusal(452, "4.3.2", "Too much mail at once, try again", "spool-busy")
 CLOSED = Refusal(451, "4.3.0", "Cannot store mail now, try again", "spool-closed")
+MAX_SEALED = 32 << 20  # bytes of a message that is sealed when it is passed on
 LARGE = 4 << 20  # bytes; signing and joining the pieces of a larger message is left to a thread
 
 
@@ -40,9 +42,21 @@ class Submitted:
         facts.hops = headers.hops(headers.header_of(self.text.pieces))
         return policy.first(policy.DATA, facts)
 
-    def complete(self, protocol: str, now: float) -> bytes:
-        """All of it, as it is stored and delivered."""
-        return b"".join([self._added(protocol, now), *self.text.pieces])
+    def complete(self, protocol: str, now: float, seal: bytes) -> bytes:
+        """All of it, as it is stored and delivered. `seal`: goes in front of one that is passed on."""
+        return b"".join([seal, self._added(protocol, now), *self.text.pieces])
+
+    async def seal(self, now: float) -> bytes:
+        """What is to be said of a stranger's message that leads to another server (ARC)."""
+        if self.session.facts.may_relay or self.text.size > MAX_SEALED:
+            return b""
+        hub = self.session.hub
+        for recipient in self.recipients:
+            outcome = hub.router.route(recipient.address, may_relay=False)
+            domain = hub.reader.domain(DomainName(recipient.address.rpartition("@")[2].lower()))
+            if domain and isinstance(outcome, Routed) and outcome.remote:
+                return await forwards.seal(hub, recipient.address, list(self.text.pieces), now)
+        return b""
 
     def _added(self, protocol: str, now: float) -> bytes:
         """The fields that go in front of the message."""
@@ -97,11 +111,11 @@ async def submit(message: Submitted) -> None:
     session, facts, loop = message.session, message.session.facts, message.session.loop
     now, began = time.time(), loop.time()
     protocol = headers.protocol(session.esmtp, facts.tls, facts.account is not None, message.utf8)
-    size = message.text.size
+    size, seal = message.text.size, await message.seal(now)
     if size > LARGE:
-        body = await loop.run_in_executor(None, message.complete, protocol, now)
+        body = await loop.run_in_executor(None, message.complete, protocol, now, seal)
     else:
-        body = message.complete(protocol, now)
+        body = message.complete(protocol, now, seal)
     campaign = headers.campaign(headers.header_of(message.text.pieces)) if facts.bulk else ""
     envelope = Envelope(
         sender=message.sender,

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import dkim  # type: ignore[import-untyped]
 import pytest
 
-from tests.support.installation import Installation, domain, mailbox, message, server, wait
+from tests.support.installation import Installation, domain, mailbox, manifest, message, server, wait
 from tests.support.world import World, world
 
 SINK = "127.0.9.11"
@@ -90,3 +90,19 @@ def test_mail_from_outside_is_not_signed(house: Installation, outside: World) ->
     house.deliver("info@a.test", "info@a.test", "spoofed")
     (text,) = house.wait_for_mail("7/info", "pw-info", 1)
     assert b"DKIM-Signature" not in text
+
+
+def test_what_an_alias_sends_on_is_sealed_with_what_was_found(house: Installation, outside: World) -> None:
+    spec = {"domainRef": {"name": "a-test"}, "localPart": "out", "targets": [{"address": "far@sink.test"}]}
+    house.apply("out", manifest("MailAlias", "out", spec))
+    house.wait_for("MailAlias", "out")
+    house.deliver("x@example.net", "out@a.test", "pass this on")
+    (envelope,) = wait(lambda: outside.sinks[SINK].to("far@sink.test"), 40)
+    whole, records = envelope.content, zone(house, "a-test")
+    assert isinstance(whole, bytes) and b"i=1; mail.a.test;" in whole and b"dkim=none" in whole
+    state, results, _ = dkim.arc_verify(whole, dnsfunc=lambda q, **_: records.get(q))
+    assert state == b"pass" and results[0]["as-domain"] == b"a.test"
+    assert (envelope.mail_from or "").startswith("SRS0=") and (envelope.mail_from or "").endswith("@a.test")
+    house.deliver("x@example.net", "info@a.test", "stay here")
+    (stays,) = (m for m in house.wait_for_mail("7/info", "pw-info", 2, 20) if b"stay here" in m)
+    assert b"ARC-Seal" not in stays

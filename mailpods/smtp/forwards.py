@@ -1,0 +1,42 @@
+"""What is said of a message that is passed on to another server: its signatures are verified, and sealed."""
+
+import asyncio
+
+from mailpods.delivery.client import Disconnected
+from mailpods.directory.records import DomainName
+from mailpods.signing import arc
+from mailpods.smtp import headers, metrics
+from mailpods.smtp.hub import Hub, log
+
+VERIFY_SECONDS = 10.0  # for all signatures of a message; without an answer it is not sealed
+_ANSWER_SECONDS = 5.0
+
+
+async def seal(hub: Hub, address: str, pieces: list[bytes], now: float) -> bytes:
+    """The ARC set for a message to an address of ours that leads elsewhere; b"" where none can be made."""
+    name = DomainName(address.rpartition("@")[2].lower())
+    domain = hub.reader.domain(name)
+    owner = hub.reader.domain(domain.users_of) if domain and domain.users_of else domain
+    key = next((key for key in owner.dkim if key.algorithm == "rsa"), None) if owner else None
+    settings = hub.settings
+    if key is None or settings is None:
+        return b""
+    loop = asyncio.get_running_loop()
+
+    def texts(asked: bytes) -> bytes | None:
+        """In a thread: dkimpy waits for each answer."""
+        question = hub.names.texts(asked.decode("ascii", "replace").removesuffix("."))
+        found = asyncio.run_coroutine_threadsafe(question, loop).result(_ANSWER_SECONDS)
+        return found[0].encode() if found else None
+
+    try:
+        async with asyncio.timeout(VERIFY_SECONDS):
+            found = await asyncio.to_thread(arc.findings, b"".join(pieces), texts)
+        header = headers.header_of(pieces)
+        host = settings.server.hostname
+        made = arc.seal(header, headers.body_of(pieces), host, name, key, found, now)
+    except (TimeoutError, Disconnected, ValueError) as error:
+        log(f"not sealed to=<{address}> {error!r}")
+        return b""
+    metrics.SEALED.inc(bool(made))
+    return made
