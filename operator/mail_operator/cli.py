@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 
 from mail_operator.compiler import compile
+from mail_operator.compiler.plan import wire
 from mail_operator.compiler.status import ready_of
 from mail_operator.local import checking, demo, questions
 from mail_operator.local.ports import Ports, PortTaken
@@ -130,7 +131,7 @@ def _render(options: argparse.Namespace) -> int:
     plan = compile(world.snapshot)
     for problem in world.problems:
         print(problem, file=sys.stderr)
-    yaml.dump_all(plan.objects, sys.stdout, Dumper=yaml.CSafeDumper, sort_keys=False)
+    yaml.dump_all(map(wire, plan.objects), sys.stdout, Dumper=yaml.CSafeDumper, sort_keys=False)
     return 1 if world.problems else 0
 
 

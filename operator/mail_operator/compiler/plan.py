@@ -1,5 +1,6 @@
 """What compile() says: the objects of a cluster, the files of the mail pods, a status for every resource."""
 
+import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
@@ -9,6 +10,17 @@ from mail_operator.resources.meta import ObjectRef
 
 Manifest: TypeAlias = Mapping[str, Any]
 Status: TypeAlias = Mapping[str, Any]
+
+
+def wire(manifest: Manifest) -> Manifest:
+    """An object of a Plan as Kubernetes writes it.
+
+    A Plan holds the values of Secrets as bytes: in base64, too, they would take twice the memory.
+    """
+    if manifest["kind"] != "Secret":
+        return manifest
+    data = {key: base64.b64encode(value).decode() for key, value in manifest["data"].items()}
+    return {**manifest, "data": data}
 
 
 @dataclass(frozen=True)
@@ -43,7 +55,7 @@ class Carried:
 class Plan:
     """An installation, ready to be applied. Equal snapshots give equal Plans, byte for byte.
 
-    - `objects`: Kubernetes manifests in the order in which to apply them.
+    - `objects`: Kubernetes manifests in the order in which to apply them, by `wire()`.
     - `directory`, `credentials`: MailServer -> file name -> bytes; `objects` holds them as Secrets.
     - `statuses`: the whole status of each custom resource; its conditions bear no times, and Ready=True
       means "valid and in the files": whoever applies holds it back until the pods acknowledged `carried`.

@@ -1,6 +1,5 @@
 """What one MailServer leads to: its settings for mail pods, its Kubernetes objects, its status."""
 
-import base64
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -433,5 +432,5 @@ def file_secret(
         "kind": "Secret",
         "metadata": at.metadata(name, mount),
         "type": f"mailpods.io/{mount}",
-        "data": {key: base64.b64encode(value).decode() for key, value in contents.items()},
+        "data": contents,
     }

@@ -1,6 +1,7 @@
 """The status of a custom resource: its conditions, without times, and what a person wants to see."""
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from mail_operator.policies.verdict import Verdict
@@ -11,8 +12,12 @@ Condition = dict[str, Any]
 
 def condition(type_: str, status: bool | None, reason: str, message: str) -> Condition:
     """One condition; None is Unknown."""
-    text = {True: "True", False: "False", None: "Unknown"}[status]
-    return {"type": type_, "status": text, "reason": reason, "message": message}
+    return condition_of(type_, {True: "True", False: "False", None: "Unknown"}[status], reason, message)
+
+
+def condition_of(type_: str, status: str, reason: str, message: str) -> Condition:
+    """The same, by the word."""
+    return {"type": type_, "status": status, "reason": reason, "message": message}
 
 
 def ready(verdict: Verdict | None, message: str) -> list[Condition]:
@@ -32,12 +37,20 @@ def status(resource: Resource, conditions: list[Condition], shown: Mapping[str, 
         message = f"Set, and without effect in this version: {fields}."
         conditions = [*conditions, condition("FieldsIgnored", True, "NotYet", message)]
     generation = resource.metadata.generation
-    observed = {} if generation is None else {"observedGeneration": generation}
     return {
         **{key: value for key, value in shown.items() if value is not None},
-        **observed,
-        "conditions": [{**entry, **observed} for entry in conditions],
+        **_observed(generation),
+        "conditions": _of_generation(tuple(tuple(entry.values()) for entry in conditions), generation),
     }
+
+
+def _observed(generation: int | None) -> dict[str, int]:
+    return {} if generation is None else {"observedGeneration": generation}
+
+
+@lru_cache(1000)  # most objects are well, in the same words, and share these
+def _of_generation(conditions: tuple[tuple[str, ...], ...], generation: int | None) -> list[Condition]:
+    return [{**condition_of(*values), **_observed(generation)} for values in conditions]
 
 
 def ready_of(status: Mapping[str, Any]) -> Condition | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mail_operator.compiler import compile
-from mail_operator.compiler.plan import GeneratedSecret, Plan
+from mail_operator.compiler.plan import GeneratedSecret, Plan, wire
 from mail_operator.compiler.status import withheld
 from mail_operator.local.files import write_atomically
 from mail_operator.local.manifests import Manifests
@@ -101,7 +101,7 @@ class Runner:
             here = {ref.namespace for ref in plan.directory}
             given = self.world.secrets.items()
             secrets = [secret_manifest(name, values) for name, values in given if name[0] in here]
-            self.pods.apply([*plan.objects, *secrets])
+            self.pods.apply([*map(wire, plan.objects), *secrets])
         self._stale = plan != self.plan
         self.plan = plan
         self._hashes = {

@@ -12,6 +12,7 @@ from typing import Any
 
 import aiohttp
 
+from mail_operator.compiler.plan import wire
 from mail_operator.reconciler.client import ApiClient, ApiError, Json
 from mail_operator.reconciler.kept import HASH, KeptChild, KeptSecret, keep_child, keep_secret
 from mail_operator.reconciler.kinds import path, ref_of
@@ -29,9 +30,8 @@ class Applier:
     ) -> None:
         self._client, self._child, self._log = client, child, log
         self._applied: dict[ObjectRef, Kept] = {}
-        self._prepared: dict[
-            ObjectRef, tuple[Mapping[str, Any], Json, str]
-        ] = {}  # manifest -> as applied, hash
+        # The manifest, its owner, and the hash of both: the whole is made when it is applied.
+        self._prepared: dict[ObjectRef, tuple[Mapping[str, Any], Json, str]] = {}
         self._removed: set[ObjectRef] = set()
         self._slots = asyncio.Semaphore(_AT_ONCE)
         self.failed: dict[ObjectRef, str] = {}
@@ -75,10 +75,8 @@ class Applier:
             "controller": True,
             "blockOwnerDeletion": True,
         }
-        body = {**manifest, "metadata": {**manifest["metadata"], "ownerReferences": [owner]}}
-        digest = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:32]
-        body["metadata"]["annotations"] = {**manifest["metadata"].get("annotations", {}), HASH: digest}
-        self._prepared[ref] = (manifest, body, digest)
+        digest = hashlib.sha256(json.dumps(_owned(manifest, owner), sort_keys=True).encode()).hexdigest()[:32]
+        self._prepared[ref] = (manifest, owner, digest)
         return ref
 
     def _differs(self, ref: ObjectRef) -> bool:
@@ -103,7 +101,9 @@ class Applier:
         return server_of(self._prepared[ref][0])
 
     async def _apply(self, ref: ObjectRef) -> bool:
-        body = self._prepared[ref][1]
+        manifest, owner, digest = self._prepared[ref]
+        body = _owned(manifest, owner)
+        body["metadata"]["annotations"] = {**manifest["metadata"].get("annotations", {}), HASH: digest}
         async with self._slots:
             try:
                 answer = await self._client.apply(path(ref), body)
@@ -140,7 +140,7 @@ class Applier:
             if self._child(ref) is None:
                 continue
             there = await self._client.get(path(ref))
-            if there.get("data", {}) != manifest["data"]:
+            if there.get("data", {}) != wire(manifest)["data"]:
                 self.distrust(ref)
 
 
@@ -148,6 +148,12 @@ def _why(ref: ObjectRef, error: Exception) -> str:
     if ref.kind == "Certificate" and isinstance(error, ApiError) and error.code == 404:
         return "the cluster has no such kind: install cert-manager, or leave spec.tls.issuerRef blank"
     return str(error) or repr(error)
+
+
+def _owned(manifest: Mapping[str, Any], owner: Json) -> Json:
+    """An object as it is applied, but for its hash."""
+    metadata = {**manifest["metadata"], "ownerReferences": [owner]}
+    return {**wire(manifest), "metadata": metadata}
 
 
 def server_of(manifest: Mapping[str, Any]) -> ObjectRef:

@@ -6,6 +6,7 @@ import sys
 
 PROGRAM = """
 import json
+from mail_operator.compiler.plan import wire
 from tests.support.compiling import Compiled, alias, domain, mailbox, server
 
 plan = Compiled(
@@ -18,7 +19,7 @@ plan = Compiled(
     alias("lost", "nobody"),
 ).plan
 print(json.dumps({str(ref): status for ref, status in plan.statuses.items()}))
-print(json.dumps(plan.objects))
+print(json.dumps([wire(each) for each in plan.objects]))
 print(plan.secrets, plan.allocations, plan.carried and sorted(map(str, plan.carried)))
 """
 
