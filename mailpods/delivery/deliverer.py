@@ -14,7 +14,10 @@ from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
+from prometheus_client import Counter as Counted
+
 from mailpods.delivery import dsn, metrics, returns, verdicts, ways
+from mailpods.delivery.ahead import AT_ONCE, FRESH_SECONDS, ReadAhead
 from mailpods.delivery.client import Disconnected, Reply
 from mailpods.delivery.lane import Job, Lane
 from mailpods.delivery.limits import Limits, day_of
@@ -37,7 +40,7 @@ WARNED_AFTER = 4 * 3600.0  # seconds, until a sender hears that a message waits 
 FIRST_RETRY, LONGEST_RETRY = 30.0, 3600.0  # seconds
 MAX_REMOTE = 4000  # messages on their way to other servers at a time
 MAX_KEPT = 2000  # fresh messages remembered whole while they wait; others are read when it is their turn
-FRESH_SECONDS = 1.0  # that such a one is taken to be as it came
+BUSY_CONNECTIONS = 4  # to a destination, from which on its messages are read ahead
 MAX_BODIES = 64 << 20  # bytes of bodies kept in memory; others are read again when it is their turn
 POLL_SECONDS = 1.0
 RECENT_SECONDS, MAX_RECENT = 10.0, 100_000  # that what was found is remembered: longer than a commit takes
@@ -90,6 +93,7 @@ class _Line:
 
     lane: Lane
     remote: bool
+    delivered: Counted  # copies, for metrics
     resolving: bool = False  # its site is being looked up
     turns: Turns = field(default_factory=Turns)
 
@@ -129,6 +133,7 @@ class Deliverer:
         # Fresh ones that wait, whole, and where they are still to go.
         self._kept: OrderedDict[MessageId, tuple[Due, bytes | None, set[Destination]]] = OrderedDict()
         self._recent: OrderedDict[MessageId, float] = OrderedDict()  # found a moment ago, and when
+        self._ahead = ReadAhead(spool)
         self._warned = 0  # number of the last message whose age was looked at
         self._sweeping = False
         self._bodies = 0
@@ -261,6 +266,7 @@ class Deliverer:
         for destination, line in list(self._lines.items()):
             if not line.turns and not line.resolving and line.lane.is_idle:
                 del self._lines[destination]
+                self._ahead.drop(destination)
         now = time.monotonic()
         for domain in [domain for domain, (_, until) in self._sites.items() if until < now]:
             del self._sites[domain]
@@ -358,7 +364,7 @@ class Deliverer:
             abroad = destination.startswith(("@", ways.SITE))
             reports = self._reports if abroad else None
             lane = Lane(self._way(destination), self._log, self._leave_alone, reports)
-            line = self._lines[destination] = _Line(lane, remote)
+            line = self._lines[destination] = _Line(lane, remote, metrics.DELIVERED.labels(lane.label))
             if destination.startswith("@"):
                 line.resolving = True
                 self._spawn(self._find_site(DomainName(destination[1:]), line))
@@ -446,7 +452,7 @@ class Deliverer:
             elif body is not None:
                 self._bodies += len(body)  # as each of them gives it back
         else:
-            due, body = self._spool.whole(id, time.time())
+            due, body = self._ahead.take(destination, id, lambda: self._coming(destination), time.time())
             self._bodies += len(body or b"")
         if due is None:
             self._bodies -= len(body or b"")
@@ -459,6 +465,12 @@ class Deliverer:
             return None
         mine.body = body
         return mine
+
+    def _coming(self, destination: Destination) -> list[MessageId]:
+        """What is worth reading ahead: a destination that takes one at a time would let it grow old."""
+        line = self._lines.get(destination)
+        busy = line is not None and line.lane.connections >= BUSY_CONNECTIONS
+        return line.turns.coming(AT_ONCE) if line and busy else []
 
     def _send(self, parcel: _Parcel, line: _Line | None) -> None:
         """Give a parcel to its lane; without a line it leads nowhere, and that is its outcome."""
@@ -482,7 +494,7 @@ class Deliverer:
             parcel.replies.update(zip(targets, replies, strict=True))
             taken = sum(reply.ok for reply in replies)
             if taken:
-                metrics.DELIVERED.labels(line.lane.label).inc(taken)
+                line.delivered.inc(taken)
             self._finish(parcel)
             self._pump(line)
             while self._starved and self._remote < MAX_REMOTE:

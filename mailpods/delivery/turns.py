@@ -1,6 +1,7 @@
 """What waits for one destination: a queue for each tenant, and turns among them."""
 
 from collections import OrderedDict, deque
+from itertools import islice
 
 from mailpods.spool.message import MessageId
 
@@ -37,6 +38,16 @@ class Turns:
             self._queues[tenant] = queue
         self._count -= 1
         return tenant, message
+
+    def coming(self, most: int) -> list[MessageId]:
+        """Those that have their turns next, so many at most, as long as nothing is added."""
+        found: list[MessageId] = []
+        for turn in range(most):
+            round_ = [queue[turn] for queue in islice(self._queues.values(), most) if turn < len(queue)]
+            found += round_[: most - len(found)]
+            if not round_ or len(found) == most:
+                break
+        return found
 
     def __len__(self) -> int:
         return self._count

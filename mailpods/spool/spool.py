@@ -24,6 +24,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import astuple, dataclass, field
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -492,6 +494,24 @@ class Spool:
         row = self._reader.execute("SELECT body FROM message WHERE id = ?", (id,)).fetchone()
         return due, row[0] if due and row else None
 
+    def wholes(
+        self, ids: Sequence[MessageId], now: float
+    ) -> dict[MessageId, tuple[Due | None, bytes | None]]:
+        """The same of several. Those of which nothing is due are not there."""
+        wanted = json.dumps(ids)
+        rows = self._reader.execute(
+            f"SELECT {_DUE} FROM json_each(?) wanted CROSS JOIN message m ON m.id = wanted.value "
+            "JOIN recipient r ON r.message = m.number WHERE r.next_try <= ?",
+            (wanted, now),
+        )
+        groups = {id: list(group) for id, group in groupby(rows, itemgetter(0))}
+        bodies = dict(
+            self._reader.execute(
+                "SELECT id, body FROM message WHERE id IN (SELECT value FROM json_each(?))", (wanted,)
+            )
+        )
+        return {id: (_due(group), bodies.get(id)) for id, group in groups.items()}
+
     def older(self, received: float, limit: int, start: int = 0) -> tuple[list[Due], int]:
         """At most `limit` messages of before `received`, the oldest first, with all recipients not held.
 
@@ -674,11 +694,22 @@ _NEXT_TRY = 15  # its column
 def _due(rows: Sequence[tuple[Any, ...]]) -> Due:
     """Of the rows of one message, with the columns of _DUE."""
     recipients = tuple(Recipient(*row[11:14]) for row in rows)
-    fields = dict(zip(_ENVELOPE, rows[0][1:10], strict=True))
-    fields["smtputf8"], fields["body_8bit"] = bool(fields["smtputf8"]), bool(fields["body_8bit"])
+    id, sender, received_at, client_ip, helo, protocol, account, utf8, eight_bit, campaign = rows[0][:10]
     return Due(
-        MessageId(rows[0][0]),
-        Envelope(recipients=recipients, **fields),
+        MessageId(id),
+        # By position: by name it takes twice the time, and this is done for each message twice.
+        Envelope(
+            sender,
+            recipients,
+            received_at,
+            client_ip,
+            helo,
+            protocol,
+            account,
+            bool(utf8),
+            bool(eight_bit),
+            campaign,
+        ),
         recipients,
         attempts=max(row[14] for row in rows),
         next_try=rows[0][_NEXT_TRY],
