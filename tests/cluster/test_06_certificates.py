@@ -166,5 +166,8 @@ def test_cert_manager_is_asked_waited_for_and_its_renewals_are_used(
             assert opened.recv(100).startswith(b"220 mx.b.test")
             opened.sendall(b"NOOP\r\n")
             assert opened.recv(100).startswith(b"250")
+        house.apply("second", manifest("MailServer", "second", {**spec, "tls": None}))
+        wait(lambda: not fetched("Certificate", "second"), 60, "the Certificate stays")
+        house.wait_for("MailServer", "second", seconds=120)  # by the own authority
     house.remove("second")
     wait(lambda: not fetched("Pod", "second-smtp-0"), 60)

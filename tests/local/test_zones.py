@@ -36,7 +36,7 @@ def house(module_installation: Installation, zones: Zones) -> Installation:
 
 def household(**spec: Any) -> list[Any]:
     """The MailServer, with more in its spec, and what belongs to it."""
-    return [server(**spec), domain("a.test", 7), mailbox("info")]
+    return [server(**spec), domain("a.test", 7), *mailbox("info")]
 
 
 @pytest.fixture

@@ -113,7 +113,7 @@ def build_server(
         },
         objects=(*certificates(at, server), *server_objects(at, record)),
         secrets=tuple(generated_secrets(at, server)),
-        gone=() if at.bulk.replicas else tuple(_refs(bulk_objects(at, record))),
+        gone=tuple(_gone(at, server, record)),
     )
     addresses = server.spec.addresses or snapshot.addresses.get(server.ref, ())
     hosts = list(zones.of_hosts(_hosts(server), addresses))
@@ -407,6 +407,14 @@ def bulk_objects(at: Installation, record: Server) -> Iterator[Manifest]:
     yield network.bulk_network_policy(at, record)
     yield workloads.disruption_budget(at, "bulk")
     yield workloads.bulk_stateful_set(at)
+
+
+def _gone(at: Installation, server: MailServer, record: Server) -> Iterator[ObjectRef]:
+    """What such a server does not have, and may have had."""
+    if not at.bulk.replicas:
+        yield from _refs(bulk_objects(at, record))
+    if server.spec.tls.issuer_ref is None:
+        yield ObjectRef("Certificate", at.namespace, at.name)
 
 
 def _refs(objects: Iterable[Manifest]) -> Iterator[ObjectRef]:

@@ -120,7 +120,8 @@ class Applier:
         """Delete what a server has no longer, where we applied it. Whether all went well."""
         ok = True
         for ref in gone:
-            there = self._child(ref)
+            # Certificates are not watched: of those the ones that this process applied.
+            there = self._child(ref) or self._applied.get(ref)
             if there is None or not there.hash:
                 continue
             try:

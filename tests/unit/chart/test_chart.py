@@ -260,7 +260,7 @@ def test_the_operator_s_rights(full: list[Object]) -> None:
         ("mailpods.io", "mailservers/finalizers"): {"update"},
         ("", "secrets"): apply | {"get"},
         ("", "services"): apply | {"get", "delete"},
-        ("cert-manager.io", "certificates"): {"create", "patch"},
+        ("cert-manager.io", "certificates"): {"create", "patch", "delete"},
         ("apps", "statefulsets"): apply | {"delete"},
         ("networking.k8s.io", "networkpolicies"): apply | {"delete"},
         ("policy", "poddisruptionbudgets"): apply | {"delete"},
