@@ -1,11 +1,10 @@
 """How a message goes from one program of an installation to another: by POST, with the installation's key."""
 
-import http.client
 import json
 from collections.abc import Mapping
 from typing import Any
 
-from mailpods.directory.endpoints import resolve
+from mailpods.admin import peers
 
 PATH = "/queue/adopt"
 MAX_BODY = 192 << 20  # bytes; the largest message (R-003-36) with room for its record
@@ -15,19 +14,9 @@ _ANSWER_SECONDS = 30.0
 def give(peer: str, key: str, record: Mapping[str, Any], body: bytes) -> None:
     """Have the program at `peer` (host:port) take a message; on return it is on disk there, synced.
 
-    Raises OSError, ValueError and http.client.HTTPException where it does not take it.
+    Raises one of peers.Failures where it does not take it.
     """
-    host, port = resolve(peer)
-    connection = http.client.HTTPConnection(host, port, timeout=_ANSWER_SECONDS)
-    try:
-        data = json.dumps(record).encode() + b"\n" + body
-        connection.request("POST", PATH, data, {"Authorization": f"Bearer {key}"})
-        answer = connection.getresponse()
-        text = answer.read().decode("utf-8", "replace").strip()
-        if answer.status != 200:
-            raise ConnectionError(f"{answer.status} {text}")
-    finally:
-        connection.close()
+    peers.ask(peer, "POST", PATH, key, json.dumps(record).encode() + b"\n" + body, _ANSWER_SECONDS)
 
 
 def parcel(line: bytes) -> dict[str, Any]:

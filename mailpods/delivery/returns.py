@@ -6,7 +6,6 @@ It is a delivery like any other: where no bulk pod answers, it is tried again.
 import asyncio
 import email
 import email.feedparser
-import http.client
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -14,10 +13,10 @@ from dataclasses import asdict, dataclass
 from email.message import Message
 from typing import Literal
 
+from mailpods.admin import peers
 from mailpods.delivery import verdicts
 from mailpods.delivery.client import Connection, Following, Mail, Reply, Target
 from mailpods.delivery.ways import Way
-from mailpods.directory.endpoints import resolve
 from mailpods.directory.reader import DirectoryReader
 from mailpods.routing.marks import Verp, read_token
 
@@ -26,6 +25,7 @@ BOUNCE, COMPLAINT = "!bounce ", "!complaint"  # with which targets begin that ar
 PATH = "/returns"
 _ANSWER_SECONDS = 10.0
 _MOST_TEXT = 4000  # characters of a bounce that is no report
+_FROM_SYSTEM = re.compile(r"mailer-daemon|postmaster", re.IGNORECASE)
 _TOKEN = re.compile(r"/unsubscribe\?t=([A-Za-z0-9_-]+)")
 
 
@@ -55,6 +55,8 @@ def bounce(text: bytes, domain: str, recipient: str) -> Returned | None:
     replies = list(_failures(message))
     if not replies and any(part.get_content_type() == "message/delivery-status" for part in message.walk()):
         return None  # a delay
+    if not replies and not _FROM_SYSTEM.search(str(message.get("From", ""))):
+        return None  # somebody is on holiday
     reply = replies[0] if replies else _words(message)
     verdict = verdicts.of_text(reply)
     return Returned("bounced", domain, recipient, verdict, reply[:500], verdict in verdicts.HARD)
@@ -138,8 +140,9 @@ class _Desk(Connection):
             return Reply(250, "nothing follows from it")
         for pod in self._pods():
             try:
-                tell(pod, found, self._key)
-            except (OSError, http.client.HTTPException, ValueError):
+                data = json.dumps(asdict(found)).encode()
+                peers.ask(pod, "POST", PATH, self._key, data, _ANSWER_SECONDS)
+            except peers.Failures:
                 continue
             return Reply(250, f"{found.kind} {found.recipient} class={found.class_}")
         return Reply(451, "4.4.1 no bulk pod answers")
@@ -149,20 +152,6 @@ class _Desk(Connection):
 
     def abort(self) -> None:
         """Nothing is open."""
-
-
-def tell(pod: str, found: Returned, key: str) -> None:
-    """Raises OSError, ValueError and http.client.HTTPException where the pod does not take it."""
-    host, port = resolve(pod)
-    connection = http.client.HTTPConnection(host, port, timeout=_ANSWER_SECONDS)
-    try:
-        connection.request("POST", PATH, json.dumps(asdict(found)), {"Authorization": f"Bearer {key}"})
-        answer = connection.getresponse()
-        text = answer.read().decode("utf-8", "replace").strip()
-        if answer.status != 200:
-            raise ConnectionError(f"{answer.status} {text}")
-    finally:
-        connection.close()
 
 
 def way(reader: DirectoryReader, key: str) -> Way:

@@ -4,12 +4,12 @@ A pod that leaves for good would take its queue with it, onto a volume that nobo
 leaves for good, so each one does it; where there is no other pod, the queue waits for the next start.
 """
 
-import http.client
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
 
 from mailpods.admin import parcels
+from mailpods.admin.peers import Failures
 from mailpods.admin.server import Request, Response
 from mailpods.spool.view import QueueView
 
@@ -35,7 +35,7 @@ def hand_over(
                     log(f"queue: {id} stays: {error}")
                     left += 1
                     break
-                except (OSError, http.client.HTTPException, ValueError) as error:
+                except Failures as error:
                     log(f"{willing.pop(0)} does not take the queue: {error}")
                 else:
                     moved += 1

@@ -1,15 +1,15 @@
 """The suppression list as people and other pods of the bulk pool reach it, and the click that adds to it."""
 
-import http.client
 import json
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mailpods.admin.peers import Failures
+from mailpods.admin.peers import ask as ask_peer
 from mailpods.admin.server import Request, Response
 from mailpods.delivery.returns import Returned
-from mailpods.directory.endpoints import resolve
 from mailpods.routing.marks import read_token
 from mailpods.spool.suppression import Suppressed, Suppressions
 
@@ -88,19 +88,14 @@ def ask(
     peer: str, method: str, key: str | None, entries: Iterable[Suppressed] | None, query: str = ""
 ) -> list[dict[str, Any]] | dict[str, Any] | None:
     """What another pod answers; None if it does not."""
+    body = json.dumps([entry.as_json() for entry in entries]).encode() if entries is not None else None
     try:
-        host, port = resolve(peer)
-        connection = http.client.HTTPConnection(host, port, timeout=_ANSWER_SECONDS)
-        body = json.dumps([entry.as_json() for entry in entries]) if entries is not None else None
-        try:
-            connection.request(method, f"{PATH}{query}", body, {"Authorization": f"Bearer {key}"})
-            answer = connection.getresponse()
-            text = answer.read()
-            return json.loads(text) if answer.status == 200 else None
-        finally:
-            connection.close()
-    except (OSError, http.client.HTTPException, ValueError):
+        found: list[dict[str, Any]] | dict[str, Any] = json.loads(
+            ask_peer(peer, method, f"{PATH}{query}", key, body, _ANSWER_SECONDS)
+        )
+    except Failures:
         return None
+    return found
 
 
 def share(folder: Path, key: str, peers: Callable[[], Sequence[str]], stopping: threading.Event) -> None:

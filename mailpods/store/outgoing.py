@@ -4,7 +4,6 @@ Dovecot cannot log in where it sends, so nobody else may: who connects must be o
 once an smtp pod has the message on disk; where none takes it, its delivery fails for now, and is tried again.
 """
 
-import http.client
 import os
 import re
 import secrets
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mailpods.admin import parcels
+from mailpods.admin.peers import Failures
 
 ADDRESS = "127.0.0.1"
 MAX_LINE = 4096  # bytes of a command
@@ -207,7 +207,7 @@ class _Session:
         for pod in self._way.pods if self._way.key else ():
             try:
                 parcels.give(pod, self._way.key or "", record, body)
-            except (OSError, ValueError, http.client.HTTPException) as error:
+            except Failures as error:
                 self._log(f"outgoing: {pod} does not take mail: {error}")
             else:
                 to = " ".join(f"<{each['address']}>" for each in mail.recipients)

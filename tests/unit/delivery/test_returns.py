@@ -19,9 +19,9 @@ MARKED = VERP.mark("news@a.test", "user@far.test")
         (dsn("failed", "5.2.1", "550-5.2.1 disabled"), "mailbox-disabled", True),
         (dsn("failed", "5.2.2", "552 5.2.2 mailbox full"), "mailbox-full", False),
         (dsn("failed", "5.7.1", "554 5.7.1 spam"), "spam", False),
-        (b"Subject: x\r\n\r\nSorry, no such user here.\r\n", "unknown-recipient", True),
-        (b"Subject: x\r\n\r\nSomething went wrong.\r\n", "permanent", False),
-        (b"\xff\xfe\x00", "permanent", False),
+        (b"From: MAILER-DAEMON@far.test\r\n\r\nSorry, no such user here.\r\n", "unknown-recipient", True),
+        (b"From: Postmaster <x@far.test>\r\n\r\nSomething went wrong.\r\n", "permanent", False),
+        (b"From: <mailer-daemon@far.test>\r\n\r\n\xff\xfe\x00", "permanent", False),
     ],
 )
 def test_a_bounce_is_classed_by_what_the_server_said(text: bytes, class_: str, final: bool) -> None:
@@ -30,8 +30,17 @@ def test_a_bounce_is_classed_by_what_the_server_said(text: bytes, class_: str, f
     assert (found.domain, found.recipient) == ("a.test", "user@far.test")
 
 
-def test_a_delay_gives_nothing_up() -> None:
-    assert bounce(dsn("delayed", "4.4.1", "451 later"), "a.test", "user@far.test") is None
+@pytest.mark.parametrize(
+    "text",
+    [
+        dsn("delayed", "4.4.1", "451 later"),
+        b"From: User <user@far.test>\r\nSubject: Away\r\n\r\nThat user unknown to you is away.\r\n",
+        b"\xff\xfe\x00",
+        b"",
+    ],
+)
+def test_delays_and_absences_give_nothing_up(text: bytes) -> None:
+    assert bounce(text, "a.test", "user@far.test") is None
 
 
 LINK = f"List-Unsubscribe: <https://news.a.test/unsubscribe?t={token(KEY, 'a.test', 'user@far.test')}>"

@@ -1,0 +1,22 @@
+"""How programs of an installation ask each other: over HTTP, with the installation's key."""
+
+import http.client
+
+from mailpods.directory.endpoints import resolve
+
+Failures = (OSError, http.client.HTTPException, ValueError)  # whatever becomes of a question
+
+
+def ask(peer: str, method: str, path: str, key: str | None, data: bytes | None, seconds: float) -> bytes:
+    """What the program at `peer` (host:port) answers. Raises one of Failures, also where it refuses."""
+    host, port = resolve(peer)
+    connection = http.client.HTTPConnection(host, port, timeout=seconds)
+    try:
+        connection.request(method, path, data, {"Authorization": f"Bearer {key}"})
+        answer = connection.getresponse()
+        text = answer.read()
+        if answer.status != 200:
+            raise ConnectionError(f"{answer.status} {text.decode('utf-8', 'replace').strip()}")
+        return text
+    finally:
+        connection.close()
