@@ -17,8 +17,8 @@ THREADS = 4
 LIFETIME_SECONDS = 10.0  # of one question, all servers and tries together
 SHORTEST_SECONDS, LONGEST_SECONDS = 5.0, 300.0  # until an answer is looked up again; between, as its TTL says
 SILENT_SECONDS = 30.0  # the same after no answer
-FIRST_RATE, RATE = 50.0, 5.0  # questions a second: new ones, and those that were answered before
-NEWS_SECONDS = 1.0  # that answers are gathered before somebody is told
+FIRST_RATE, RATE = 100.0, 5.0  # questions a second: new ones, and those that were answered before
+NEWS_SECONDS = 2.0  # that answers are gathered before somebody is told
 
 
 class Lookups:
