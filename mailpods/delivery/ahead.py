@@ -45,6 +45,11 @@ class ReadAhead:
         self._bytes += sum(len(body or b"") for _, body in wholes.values())
         return found
 
+    def forget(self, destination: str, id: MessageId) -> None:
+        """It is on its way there: what was read before says nothing of it any more."""
+        _, there = self._held.get(destination, (0.0, {}))
+        self._bytes -= len(there.pop(id, (None, None))[1] or b"")
+
     def drop(self, destination: str) -> None:
         """Nothing more is to go there now."""
         _, there = self._held.pop(destination, (0.0, {}))

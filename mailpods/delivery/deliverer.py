@@ -469,13 +469,16 @@ class Deliverer:
     def _coming(self, destination: Destination) -> list[MessageId]:
         """What is worth reading ahead: a destination that takes one at a time would let it grow old."""
         line = self._lines.get(destination)
-        busy = line is not None and line.lane.connections >= BUSY_CONNECTIONS
-        return line.turns.coming(AT_ONCE) if line and busy else []
+        if line is None or line.lane.connections < BUSY_CONNECTIONS:
+            return []
+        # Of one that is on its way the spool may not know yet what became of it.
+        return [id for id in line.turns.coming(AT_ONCE) if (id, destination) not in self._active]
 
     def _send(self, parcel: _Parcel, line: _Line | None) -> None:
         """Give a parcel to its lane; without a line it leads nowhere, and that is its outcome."""
         id = parcel.due.id
         self._active.add((id, parcel.destination))
+        self._ahead.forget(parcel.destination, id)
         if line is None or self._must_wait(parcel, line):
             self._finish(parcel)
             return

@@ -93,6 +93,13 @@ class House:
         )
         return await self.spool.accept(envelope, f"Subject: to {to[0]}\r\n\r\nhello\r\n".encode())
 
+    def look_again(self, most: int) -> None:
+        """At so many of what is due, as the sweep does."""
+        assert self._deliverer
+        found, _ = self.spool.due(0, time.time(), most)
+        self._deliverer._recent.clear()
+        self._deliverer._note(found, time.time())
+
     @property
     def queue(self) -> list[dict[str, object]]:
         return QueueView(self._folder).queue({})

@@ -12,7 +12,7 @@ from mailpods.delivery.ahead import FRESH_SECONDS, ReadAhead
 from mailpods.delivery.turns import Turns
 from mailpods.directory.records import AccountId, Address
 from mailpods.spool.message import Envelope, MessageId, Recipient
-from mailpods.spool.spool import INLINE_BYTES, Spool
+from mailpods.spool.spool import INLINE_BYTES, Outcome, Spool
 from mailpods.spool.view import QueueView
 
 
@@ -57,6 +57,21 @@ def test_what_was_read_ahead_is_not_asked_for_again_and_not_believed_for_long(
     assert reading.take("far", second, lambda: [], now + FRESH_SECONDS / 2)[0]  # it was on its way
     assert reading.take("far", third, lambda: [], now + FRESH_SECONDS) == (None, None)
     assert reading._bytes == 0
+
+
+def test_of_one_that_is_on_its_way_nothing_is_known(spool: Spool) -> None:
+    first, second = take(spool, "x@far.test"), take(spool, "y@far.test")
+    reading, now = ReadAhead(spool), time.time()
+    reading.take("far", first, lambda: [second], now)
+    reading.forget("far", second)  # by another turn than the one that was read for
+    reading.forget("far", second)
+    reading.forget("nowhere", second)
+    assert reading._bytes == 0
+    spool.report(Outcome(second, Address("y@far.test"), None))
+    end = time.monotonic() + 10
+    while spool.whole(second, now) != (None, None) and time.monotonic() < end:
+        time.sleep(0.02)
+    assert reading.take("far", second, list, now) == (None, None)
 
 
 def test_each_destination_has_its_own(spool: Spool) -> None:

@@ -30,6 +30,25 @@ def test_ten_messages_of_one_tenant_are_not_behind_the_thousands_of_another(tmp_
     run(tmp_path, story)
 
 
+def test_what_has_several_turns_goes_once(tmp_path: Path) -> None:
+    """The sweep looks again at what is overdue, and may find it while it is on its way."""
+
+    async def story(house: House, peers: dict[str, Peer], store: Peer) -> None:
+        for n in range(400):
+            await house.take(f"x{n}@far.test")
+        house.start()
+        there = peers["far.test"]
+        while len(there.recipients()) < 400:
+            if len(there.recipients()) > 200:  # it takes many at a time by now
+                house.look_again(40)
+            await asyncio.sleep(0)
+        await until(lambda: house.queue == [])
+        await asyncio.sleep(1)
+        assert len(there.recipients()) == len(set(there.recipients())) == 400
+
+    run(tmp_path, story)
+
+
 def test_destinations_that_hang_or_defer_hold_up_nobody(tmp_path: Path) -> None:
     async def story(house: House, peers: dict[str, Peer], store: Peer) -> None:
         house.start()
