@@ -122,7 +122,7 @@ def test_the_addresses_of_the_server_s_names_are_shown_and_looked_up(
     wait(lambda: "dns" not in house.status("MailServer", "main"), 20)
 
 
-def _keys(house: House) -> list[str]:
+def keys_of_turning(house: House) -> list[str]:
     """The records of its keys."""
     lines = records(house, "MailDomain", "turning-test", "turning.test")
     return [line for line in lines if " TXT " in line]
@@ -138,7 +138,7 @@ def _signing(house: Installation) -> set[str]:
 def test_keys_change_once_dns_knows_the_new_ones(house: Installation, zones: Zones) -> None:
     spec = {"rotateDays": 31}
     house.apply("turning", domain("turning.test", 71))
-    wait(lambda: _keys(house))
+    wait(lambda: keys_of_turning(house))
     house.stop()
     state = json.loads((house.data / "state.json").read_text())
     keys = state["secrets"]["t/turning-test-dkim"]
@@ -146,11 +146,11 @@ def test_keys_change_once_dns_knows_the_new_ones(house: Installation, zones: Zon
     (house.data / "state.json").write_text(json.dumps(state))
     house.apply("turning", domain("turning.test", 71, dkim=spec))
     house.start()
-    wait(lambda: len(_keys(house)) == 4, 20, "no new keys")
+    wait(lambda: len(keys_of_turning(house)) == 4, 20, "no new keys")
     first = {"r202001", "e202001"}
-    coming = {line.split("._domainkey")[0] for line in _keys(house)} - first
+    coming = {line.split("._domainkey")[0] for line in keys_of_turning(house)} - first
     time.sleep(3)
     assert _signing(house) == first  # DNS does not know the others
-    zones.write("turning.test", *_keys(house))
+    zones.write("turning.test", *keys_of_turning(house))
     wait(lambda: _signing(house) == coming, ANSWERED, "the new keys do not sign")
-    assert len(_keys(house)) == 4  # of the old ones signatures are still under way
+    assert len(keys_of_turning(house)) == 4  # of the old ones signatures are still under way

@@ -168,7 +168,7 @@ class Controller:
         await self._maker.make(
             (s for s in plan.secrets if not _of(s.namespace, s.name, paused)),
             self.world.secret_versions.objects,
-            snapshot.secrets,
+            self.world.secrets.whole,
         )
         objects = [o for o in plan.objects if server_of(o) not in paused]
         if first:

@@ -40,11 +40,11 @@ class Maker:
         self,
         wanted: Iterable[GeneratedSecret],
         there: Mapping[SecretName, Any],
-        contents: Mapping[SecretName, Any],
+        whole: Callable[[SecretName], tuple[str, Any]],
     ) -> None:
         """Make what is missing, certificates anew that end within the month or lack a name, and keys in time.
 
-        `there`: what is kept of each Secret; `contents`: the values of those that were read.
+        `there`: what is kept of each Secret; `whole`: the version and the values of one that was read.
         """
         for secret in wanted:
             name = (secret.namespace, secret.name)
@@ -52,8 +52,10 @@ class Maker:
                 if secret.kind == "tls":
                     await self._certificate(secret, there.get(name))
                 elif name in there:
-                    if secret.rotate_days:
-                        await self._rotate(secret, there[name].mark, contents.get(name))
+                    mark, values = whole(name)
+                    # From older values the change of a moment ago would be made once more, with other keys.
+                    if secret.rotate_days and mark == there[name].mark:
+                        await self._rotate(secret, mark, values)
                 elif secret.kind == "dkim":
                     now = datetime.datetime.now(datetime.UTC)
                     await self._create(secret, "Opaque", await asyncio.to_thread(make_dkim_keys, now))

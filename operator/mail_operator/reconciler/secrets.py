@@ -64,6 +64,10 @@ class Secrets:
         contents = {n: self._contents[n] for n in wholes if n in there and n in self._contents}
         return passwords, contents
 
+    def whole(self, name: SecretName) -> tuple[str, Contents | SecretProblem | None]:
+        """The newest content that was read, and of which version it is."""
+        return self._marks.get((name, True), ""), self._contents.get(name)
+
     async def settle(self, seconds: float) -> None:
         """Wait until contents that `look()` began to fetch are there, for a while: some may never be."""
         running = [task for (_, whole), (_, task) in self._tasks.items() if whole]
