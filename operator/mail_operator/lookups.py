@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Collection
 from typing import Any
 
-import dns.exception
+import dns.nameserver
 import dns.resolver
 
 from mail_operator.compiler.snapshot import Answers, Question
@@ -30,18 +30,19 @@ class Lookups:
         self._lock = threading.Condition()
         self._answers: dict[Question, tuple[str, ...]] = {}
         self._wanted: set[Question] = set()
+        self._scheduled: set[Question] = set()  # what is in `_due`, or being asked
         self._due: list[tuple[float, int, Question]] = []  # a heap: when, a tie-breaker
         self._order = itertools.count()
         self._slot = 0.0  # when the next question may go
-        self._told = 0.0
         self._news = False
         self._threads: list[threading.Thread] = []
 
     def look(self, wanted: Collection[Question]) -> Answers:
         """The answers that are known; () is one, too: there is no such record. The others are asked for."""
         with self._lock:
-            new = set(wanted) - self._wanted
             self._wanted = set(wanted)
+            new = self._wanted - self._scheduled
+            self._scheduled |= new
             for question in new:
                 heapq.heappush(self._due, (0.0, next(self._order), question))
             for question in self._answers.keys() - self._wanted:
@@ -58,7 +59,7 @@ class Lookups:
         with self._lock:
             while True:
                 while self._due and self._due[0][2] not in self._wanted:
-                    heapq.heappop(self._due)
+                    self._scheduled.discard(heapq.heappop(self._due)[2])
                 now = time.monotonic()
                 if not self._due:
                     self._lock.wait()
@@ -78,6 +79,7 @@ class Lookups:
             found, again = ask(question)
             with self._lock:
                 if question not in self._wanted:
+                    self._scheduled.discard(question)
                     continue
                 if found is not None and self._answers.get(question) != found:
                     self._answers[question] = found
@@ -106,7 +108,7 @@ def ask(question: Question) -> tuple[tuple[str, ...] | None, float]:
         )
     except dns.resolver.NXDOMAIN:
         return (), SHORTEST_SECONDS * 3
-    except (dns.exception.DNSException, OSError, ValueError):
+    except Exception:  # of what a zone holds anybody may be the author: no answer ends the thread
         return None, SILENT_SECONDS
     again = min(max(answer.expiration - time.time(), SHORTEST_SECONDS), LONGEST_SECONDS)
     return tuple(sorted(_text(question.type, record) for record in answer.rrset or ())), again
@@ -125,7 +127,8 @@ def _text(type_: str, record: Any) -> str:
 
 
 def _host(name: Any) -> str:
-    return str(name.to_text(omit_final_dot=True)).lower().removesuffix(".")
+    """A dot for the root, which null MX records name (RFC 7505)."""
+    return str(name.to_text(omit_final_dot=True)).lower().removesuffix(".") or "."
 
 
 def _resolver(servers: tuple[str, ...]) -> dns.resolver.Resolver:

@@ -7,7 +7,7 @@ import base64
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InternalError, InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -69,7 +69,7 @@ def _key(selector: str, pem: bytes) -> tuple[DkimKey, str] | None:
         key = serialization.load_pem_private_key(pem, None, unsafe_skip_rsa_key_validation=True)
         if isinstance(key, RSAPrivateKey):
             key.public_key().verify(key.sign(b"", _PADDING, _HASH), b"", _PADDING, _HASH)
-    except (ValueError, TypeError, UnsupportedAlgorithm, InvalidSignature):
+    except (ValueError, TypeError, UnsupportedAlgorithm, InvalidSignature, InternalError):
         return None
     der = key.private_bytes(
         serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()

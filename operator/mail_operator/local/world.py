@@ -116,8 +116,9 @@ class World:
             return False
         today = datetime.datetime.now(datetime.UTC).date()
         changes = rotated(values, wanted.seen, wanted.rotate_days, today, make_dkim_keys)
-        kept = {key: value for key, value in {**values, **changes}.items() if value is not None}
-        self.keep(wanted, kept)
+        if changes:
+            kept = {key: value for key, value in {**values, **changes}.items() if value is not None}
+            self.keep(wanted, kept)
         return bool(changes)
 
     def _end_domains(self, there: set[str]) -> None:

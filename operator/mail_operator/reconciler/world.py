@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from mail_operator.compiler import dkim
@@ -94,7 +95,8 @@ class World:
     def _answered(self) -> None:
         """DNS said something new, in another thread."""
         if self._loop:
-            self._loop.call_soon_threadsafe(self._tell, ObjectRef("Answer", "", ""))
+            with suppress(RuntimeError):  # it has ended
+                self._loop.call_soon_threadsafe(self._tell, ObjectRef("Answer", "", ""))
 
     def _secret_changed(self, key: Key) -> None:
         if self._interesting is not None and key not in self._interesting:

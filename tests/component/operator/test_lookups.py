@@ -27,6 +27,8 @@ def zones() -> Iterator[KnotZones]:
             'k._domainkey TXT "v=DKIM1; " "p=AB"',
             "mail A 192.0.2.1",
             "mail AAAA 2001:db8::1",
+            "null MX 0 .",
+            "_none._tcp SRV 0 0 0 .",
         )
         yield made
 
@@ -43,6 +45,8 @@ def test_records_are_told_in_one_form(zones: KnotZones, news: threading.Event) -
         ("k._domainkey.a.test", "TXT"): ("v=DKIM1; p=AB",),
         ("mail.a.test", "A"): ("192.0.2.1",),
         ("mail.a.test", "AAAA"): ("2001:db8::1",),
+        ("null.a.test", "MX"): ("0 .",),
+        ("_none._tcp.a.test", "SRV"): ("0 0 0 .",),
         ("a.test", "A"): (),
         ("nothing.a.test", "MX"): (),
     }
@@ -62,6 +66,11 @@ def test_a_change_is_told_and_what_nobody_asks_is_forgotten(zones: KnotZones, ne
     assert news.wait(40)
     assert made.look([question]) == {question: ("5 new.a.test",)}
     assert made.look([]) == {}
+    for _ in range(3):  # and asked once however often it comes and goes
+        made.look([question])
+        made.look([])
+    made.look([question])
+    assert len([each for _, _, each in made._due if each == question]) <= 1
 
 
 def test_while_dns_is_silent_the_last_answer_stays(

@@ -43,6 +43,8 @@ def test_a_zone_is_complete_once_it_holds_all_of_them() -> None:
         ("A", "192.0.2.1", "192.0.2.2", False),
         ("SRV", "0 1 993 mail.a.test.", "0 1 994 mail.a.test", False),
         ("MX", "10 mail.a.test.", "10 mail.a.test.evil.test", False),
+        ("MX", "10 mail.a.test.", "0 .", False),
+        ("SRV", "0 1 993 mail.a.test.", "0 0 0 .", False),
     ],
 )
 def test_what_counts_as_the_same_record(type_: str, value: str, answer: str, there: bool) -> None:
@@ -67,6 +69,7 @@ def test_a_message_names_some_and_counts_the_rest() -> None:
         ("", ("10 primary.test",), "True", "True"),
         ("primary.test", ("10 mail.a.test",), "True", "True"),  # what is set needs no order
         ("primary.test", (), "False", "True"),
+        ("", ("0 .",), "True", "True"),  # it takes no mail at all
     ],
 )
 def test_relayed_domains(hop: str, answer: tuple[str, ...], ready: str, order: str) -> None:
