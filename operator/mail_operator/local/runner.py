@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from mail_operator import memory
 from mail_operator.compiler import compile
 from mail_operator.compiler.plan import GeneratedSecret, Plan, wire
 from mail_operator.compiler.status import withheld
@@ -76,6 +77,7 @@ class Runner:
     def _keep_good(self) -> None:
         self._data.keep_last_good(self.world.last_good())
         self._good_at = None
+        memory.give_back()
 
     def stop(self) -> None:
         """Drain and end the pods; returns when all have ended."""

@@ -6,11 +6,11 @@ something changed ─▶ a quiet moment ─▶ compile ─▶ Secrets made, obje
 """
 
 import asyncio
-import ctypes
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from mail_operator import memory
 from mail_operator.compiler import compile
 from mail_operator.compiler.plan import Plan
 from mail_operator.compiler.server import VERSIONS
@@ -127,7 +127,7 @@ class Controller:
                     await self._work.wait()
                 return
             except TimeoutError:
-                give_back_memory()
+                memory.give_back()
 
     async def _quiet(self) -> None:
         """Let changes that come together be seen together."""
@@ -294,13 +294,6 @@ class Controller:
             self.world.domains(), self._snapshot, lambda server: self._pods.missing(self._expected, server)
         )
         return told and ended
-
-
-def give_back_memory() -> None:
-    """What was freed goes back to the system: the C library keeps it, tens of MiB after a large compile."""
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "malloc_trim"):  # glibc
-        libc.malloc_trim(0)
 
 
 def _is_files(ref: ObjectRef, server: ObjectRef) -> bool:
