@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import logging
 import re
 from collections.abc import Callable, Sequence
 from typing import Literal
@@ -17,6 +18,7 @@ MAX_SIGNATURES = 5  # that are looked at
 AUTHENTICATION_RESULTS = "arc-authentication-results"
 MESSAGE_SIGNATURE, SEAL = "arc-message-signature", "arc-seal"
 SIGNED = (*dkim.SIGNED, "dkim-signature")
+logging.getLogger("dkimpy").setLevel(logging.CRITICAL)  # what strangers sign is no fault of ours
 _INSTANCE = re.compile(rb"(?:^|[:;])\s*i\s*=\s*(\d+)")
 _SAFE = re.compile(r"[^A-Za-z0-9._-]")
 Texts = Callable[[bytes], bytes | None]  # the TXT record of a name, as dkimpy asks for it

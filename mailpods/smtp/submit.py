@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 FULL = Refusal(452, "4.3.1", "No space left, try again", "spool-full")
 BUSY = Refusal(452, "4.3.2", "Too much mail at once, try again", "spool-busy")
 CLOSED = Refusal(451, "4.3.0", "Cannot store mail now, try again", "spool-closed")
-MAX_SEALED = 32 << 20  # bytes of a message that is sealed when it is passed on
-LARGE = 4 << 20  # bytes; signing and joining the pieces of a larger message is left to a thread
+# Bytes: signing and joining the pieces of a larger message is left to a thread. No larger one is sealed: each
+# signature of a stranger's would have all of it read once more.
+LARGE = 4 << 20
 
 
 @dataclass(slots=True)
@@ -48,7 +49,7 @@ class Submitted:
 
     async def seal(self, now: float) -> bytes:
         """What is to be said of a stranger's message that leads to another server (ARC)."""
-        if self.session.facts.may_relay or self.text.size > MAX_SEALED:
+        if self.session.facts.may_relay or self.text.size > LARGE:
             return b""
         hub = self.session.hub
         for recipient in self.recipients:
