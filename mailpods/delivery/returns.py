@@ -24,6 +24,7 @@ DESTINATION = "returns"
 BOUNCE, COMPLAINT = "!bounce ", "!complaint"  # with which targets begin that are no address
 PATH = "/returns"
 _ANSWER_SECONDS = 10.0
+_MOST_BYTES = 256 << 10  # that are looked at: reports are short, and anybody may send something else
 _MOST_TEXT = 4000  # characters of a bounce that is no report
 _FROM_SYSTEM = re.compile(r"mailer-daemon|postmaster", re.IGNORECASE)
 _TOKEN = re.compile(r"/unsubscribe\?t=([A-Za-z0-9_-]+)")
@@ -129,6 +130,7 @@ class _Desk(Connection):
         return [await asyncio.to_thread(self._read, target, mail.body) for target in mail.recipients]
 
     def _read(self, target: str, text: bytes) -> Reply:
+        text = text[:_MOST_BYTES]
         try:
             if target.startswith(BOUNCE):
                 found = bounce(text, *target.removeprefix(BOUNCE).split(" ", 1))
