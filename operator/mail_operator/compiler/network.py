@@ -85,10 +85,9 @@ def smtp_network_policy(at: Installation, record: Server) -> Manifest:
     # What filters of users send comes from the store.
     from_store = {"from": [_component(at, "store")], "ports": _policy_ports({"queue": SMTP_PORTS["queue"]})}
     rules = [_from_anywhere(public), _from_proxies(at, proxied), *_to_themselves(at, "smtp"), from_store]
-    outward = _outward(at, "smtp", record)
-    if record.bulk:
-        outward.append(_to_component(at, "bulk", {"queue": SMTP_PORTS["queue"]}))
-    return _network_policy(at, "smtp", rules, outward)
+    # To the bulk pods, also while there are none: what comes back of mailings is told to those that come.
+    told = _to_component(at, "bulk", {"queue": SMTP_PORTS["queue"]})
+    return _network_policy(at, "smtp", rules, [*_outward(at, "smtp", record), told])
 
 
 def bulk_network_policy(at: Installation, record: Server) -> Manifest:
