@@ -17,11 +17,3 @@ def give(peer: str, key: str, record: Mapping[str, Any], body: bytes) -> None:
     Raises one of peers.Failures where it does not take it.
     """
     peers.ask(peer, "POST", PATH, key, json.dumps(record).encode() + b"\n" + body, _ANSWER_SECONDS)
-
-
-def parcel(line: bytes) -> dict[str, Any]:
-    """The record of a message, as the other side gets it. Raises ValueError."""
-    found = json.loads(line)
-    if not isinstance(found, dict):
-        raise ValueError("not an object")
-    return found

@@ -13,9 +13,8 @@ FRESH_SECONDS = 1.0  # that what was read is taken to be so
 AT_ONCE = 32  # messages
 MOST_BYTES = 16 << 20  # of bodies that wait here; beyond, each message is read when it is its turn
 
-Whole = tuple[
-    Due | None, bytes | None
-]  # None where nothing is due; where the body is no part of the database
+# None where nothing is due; None where the body is no part of the database.
+Whole = tuple[Due | None, bytes | None]
 
 
 class ReadAhead:

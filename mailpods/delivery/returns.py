@@ -5,7 +5,7 @@ It is a delivery like any other: where no bulk pod answers, it is tried again.
 
 import asyncio
 import email
-import email.feedparser
+import email.feedparser  # here, or who gave up root could not read it any more
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -66,9 +66,8 @@ def bounce(text: bytes, domain: str, recipient: str) -> Returned | None:
 def _failures(message: Message) -> Iterator[str]:
     """The replies in a report about recipients that were given up, as a server gave them (RFC 3464 §2.3)."""
     for part in message.walk():
-        blocks = part.get_payload() if part.get_content_type() == "message/delivery-status" else ()
-        for block in blocks if isinstance(blocks, list) else ():
-            if isinstance(block, Message) and str(block.get("Action", "")).strip().lower() == "failed":
+        for block in _blocks(part) if part.get_content_type() == "message/delivery-status" else ():
+            if str(block.get("Action", "")).strip().lower() == "failed":
                 status = str(block.get("Status", "5.0.0")).split()[0]
                 said = " ".join(str(block.get("Diagnostic-Code", "")).partition(";")[2].split())
                 yield said if said[:1] == "5" else f"550 {status} {said}".strip()

@@ -4,6 +4,7 @@ A pod that leaves for good would take its queue with it, onto a volume that nobo
 leaves for good, so each one does it; where there is no other pod, the queue waits for the next start.
 """
 
+import json
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
@@ -53,7 +54,7 @@ def adopt(request: Request, key: str | None, view: QueueView) -> Response:
         return Response.text("this takes the installation's own key", 403)
     line, _, body = request.body.partition(b"\n")
     try:
-        view.adopt(parcels.parcel(line), body)
+        view.adopt(json.loads(line), body)
     except (KeyError, TypeError, ValueError) as error:
         return Response.text(f"not a message: {error!r}", 400)
     except (OSError, sqlite3.Error) as error:

@@ -80,6 +80,12 @@ CREATE TABLE IF NOT EXISTS sent (  -- what the bulk pool sends on a day, by who 
 """
 
 
+INSERT_EVENT = (  # the fields of an Event
+    "INSERT INTO event (at, id, sender, recipient, campaign, kind, class, reply) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+)
+
+
 class SpoolError(Exception):
     """The message was not taken; the client is told `code` and `enhanced` (RFC 3463)."""
 
@@ -627,8 +633,7 @@ def _note_others(database: sqlite3.Connection, reports: Sequence[_Report]) -> No
         database.execute("DELETE FROM paused WHERE until < ?", (time.time(),))
     events = [astuple(report) for report in reports if isinstance(report, Event)]
     if events:
-        insert = "INSERT INTO event (at, id, sender, recipient, campaign, kind, class, reply)"
-        database.executemany(f"{insert} VALUES (?, ?, ?, ?, ?, ?, ?, ?)", events)
+        database.executemany(INSERT_EVENT, events)
         database.execute("DELETE FROM event WHERE at < ?", (time.time() - EVENTS_SECONDS,))
     counts = [(r.day, r.tenant, r.recipients) for r in reports if isinstance(r, _Count)]
     if counts:

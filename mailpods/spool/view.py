@@ -9,7 +9,7 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
-from mailpods.spool.spool import HELD, RESERVE_BYTES, Event
+from mailpods.spool.spool import HELD, INSERT_EVENT, RESERVE_BYTES, Event
 
 _COLUMNS = ("id", "sender", "recipient", "size", "received_at", "attempts", "next_try", "reply")
 _CONDITIONS = {
@@ -79,9 +79,8 @@ class QueueView:
 
     def add_event(self, event: Event) -> None:
         """Something that somebody else says of a mailing."""
-        names = "at, id, sender, recipient, campaign, kind, class, reply"
         with self._open() as database:
-            database.execute(f"INSERT INTO event ({names}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", astuple(event))
+            database.execute(INSERT_EVENT, astuple(event))
 
     def depth(self) -> tuple[int, float | None]:
         """Recipients that wait, and when the oldest message came."""

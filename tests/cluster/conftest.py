@@ -3,7 +3,6 @@
 import json
 import os
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
@@ -39,22 +38,17 @@ def recording() -> Iterator[Recording | None]:
         yield running
 
 
-def household(**spec: Any) -> list[Any]:
-    """The house's MailServer, with more in its spec, and what belongs to it."""
-    storage = {"size": "1Gi", "spoolSize": "1Gi"}
-    return [
-        server(loginForms=["numbered", "address", "generated"], storage=storage, **spec),
-        domain("a.test", 7, additionalNames=["a2.test"]),
-        domain("b.test", 8),
-        manifest("RelayPolicy", "main", {"serverRef": {"name": "main"}, "limits": {"messageSize": "2M"}}),
-    ]
-
-
 @pytest.fixture(scope="session")
 def house(operator: Operator) -> Iterator[ClusterHouse]:
     """The same installation as the embedded stories'."""
     cluster = ClusterHouse()
-    cluster.apply("server", household())
+    cluster.apply(
+        "server",
+        server(loginForms=["numbered", "address", "generated"], storage={"size": "1Gi", "spoolSize": "1Gi"}),
+        domain("a.test", 7, additionalNames=["a2.test"]),
+        domain("b.test", 8),
+        manifest("RelayPolicy", "main", {"serverRef": {"name": "main"}, "limits": {"messageSize": "2M"}}),
+    )
     cluster.apply("people", mailbox("info"), mailbox("anna"))
     cluster.wait_for("MailServer", "main", seconds=120)
     cluster.wait_for("Mailbox", "anna")

@@ -3,7 +3,7 @@
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -37,12 +37,6 @@ def house(module_installation: Installation, zones: Zones) -> Installation:
 def household(**spec: Any) -> list[Any]:
     """The MailServer, with more in its spec, and what belongs to it."""
     return [server(**spec), domain("a.test", 7), *mailbox("info")]
-
-
-@pytest.fixture
-def main() -> Callable[..., list[Any]]:
-    """What the house's server is applied with, given more of its spec."""
-    return household
 
 
 def condition(house: House, kind: str, name: str, type_: str, status: str) -> dict[str, str]:
@@ -107,18 +101,16 @@ def test_relayed_domains_are_in_dns_first_and_their_own_servers_outrank_this_one
 
 
 @pytest.mark.req("R-003-12")
-def test_the_addresses_of_the_server_s_names_are_shown_and_looked_up(
-    house: House, zones: Zones, main: Callable[..., list[Any]]
-) -> None:
+def test_the_addresses_of_the_server_s_names_are_shown_and_looked_up(house: House, zones: Zones) -> None:
     zones.write("a.test", "mail A 192.0.2.99")
-    house.apply("server", main(addresses=[ADDRESS]))
+    house.apply("server", household(addresses=[ADDRESS]))
     wrong = condition(house, "MailServer", "main", "DNSComplete", "False")
     assert "mail.a.test. A" in wrong["message"]
     lines = records(house, "MailServer", "main", "a.test")
     assert lines == [f"mail.a.test. A {ADDRESS}"]
     zones.write("a.test", *lines)
     condition(house, "MailServer", "main", "DNSComplete", "True")
-    house.apply("server", main())
+    house.apply("server", household())
     wait(lambda: "dns" not in house.status("MailServer", "main"), 20)
 
 

@@ -39,16 +39,18 @@ def of_hosts(names: Iterable[str], addresses: Iterable[str]) -> Iterator[Record]
 
 def questions(records: Iterable[Record], resolvers: tuple[str, ...]) -> list[Question]:
     """What to ask of DNS to know whether these records are there."""
-    found = (Question(record["name"].removesuffix("."), record["type"], resolvers) for record in records)
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(_question(record, resolvers) for record in records))
+
+
+def _question(record: Record, resolvers: tuple[str, ...]) -> Question:
+    return Question(record["name"].removesuffix("."), record["type"], resolvers)
 
 
 def complete(records: Sequence[Record], resolvers: tuple[str, ...], answers: Answers) -> Condition:
     """DNSComplete: whether zones hold what they should."""
     missing = []
     for record in records:
-        (question,) = questions([record], resolvers)
-        answer = answers.get(question)
+        answer = answers.get(_question(record, resolvers))
         if answer is None:
             return _not_asked("DNSComplete")
         if not _is_in(record, answer):
@@ -67,8 +69,7 @@ def seen(
     found = []
     for key, text in keys:
         records = [record for domain in domains for record in dkim.records([(key, text)], domain)]
-        asked = questions(records, resolvers)
-        if all(_is_in(r, answers.get(q, ())) for r, q in zip(records, asked, strict=True)):
+        if all(_is_in(record, answers.get(_question(record, resolvers), ())) for record in records):
             found.append(key.selector)
     return tuple(found)
 
