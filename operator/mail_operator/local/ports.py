@@ -1,10 +1,14 @@
 """Which port of this machine stands for which port of a pod, and for which name in the cluster."""
 
+import random
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 Manifest = Mapping[str, Any]
+_EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
+_FIRST = 10240  # of those that are chosen; known services lie below
 
 
 class PortTaken(Exception):
@@ -37,20 +41,24 @@ class Ports:
     def _free(self, wanted: int) -> int:
         if wanted in self._held:
             return wanted  # of a pod that is gone: a Service's port has one pod at a time here
+        why = "no free port"
+        for port in (wanted,) if wanted else _candidates():
+            if port in self._held:
+                continue
+            if (taken := self._taken(port)) is None:
+                self._held.add(port)
+                return port
+            why = f"port {port} of {self._host}: {taken}"
+        raise PortTaken(f"{why}; end what listens there, or choose others with --port-offset")
+
+    def _taken(self, port: int) -> str | None:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                probe.bind((self._host, wanted))
+                probe.bind((self._host, port))
             except OSError as error:
-                raise PortTaken(
-                    f"port {wanted} of {self._host}: {error.strerror}; end what listens there, "
-                    "or choose others with --port-offset"
-                ) from error
-            port: int = probe.getsockname()[1]
-        if port in self._held:  # the system may offer a free port twice
-            return self._free(wanted)
-        self._held.add(port)
-        return port
+                return error.strerror
+        return None
 
     def offered(self) -> dict[str, int]:
         """Port name -> this machine's port, of the ports that Services offer."""
@@ -59,6 +67,20 @@ class Ports:
     def of(self, pod: str, port: str) -> int:
         """The port chosen before."""
         return self._chosen[pod, port]
+
+
+def _candidates() -> Iterator[int]:
+    """In any order; first those that no connection of this machine gets as its own end.
+
+    A program that starts again while such a connection holds its port could not listen.
+    """
+    try:
+        first_ephemeral = int(_EPHEMERAL.read_text().split()[0])
+    except (OSError, ValueError, IndexError):
+        first_ephemeral = 32768
+    better = range(_FIRST, first_ephemeral)
+    yield from random.sample(better, len(better))
+    yield from range(max(_FIRST, first_ephemeral), 65536)
 
 
 def service_ports(services: list[Manifest], labels: Mapping[str, str]) -> dict[str, int]:
