@@ -47,6 +47,12 @@ class Response:
         """A line for people and probes."""
         return cls(status, value.encode() + b"\n")
 
+    @classmethod
+    def refused(cls, why: str, status: int = 400) -> "Response":
+        """A failure as API servers tell theirs: of others, kubectl does not show the words."""
+        failure = {"apiVersion": "v1", "kind": "Status", "status": "Failure", "message": why, "code": status}
+        return cls.json(failure, status)
+
 
 Route = Callable[[Request], Response]  # called in a thread of its own; must be thread-safe
 

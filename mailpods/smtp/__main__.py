@@ -189,7 +189,7 @@ class Program:
         try:
             count = sum(change(view, which) for view in self._views())
         except ValueError as error:
-            return Response.text(str(error), 400)
+            return Response.refused(str(error))
         return Response.json({"recipients": count})
 
     def _events(self, request: Request) -> Response:
@@ -199,7 +199,7 @@ class Program:
             limit = min(int(request.query.get("limit", "1000")), 10_000)
             found = {v.name: v.events(int(known.get(v.name, "0")), limit) for v in self._views()}
         except ValueError:
-            return Response.text("say ?after=worker:number,… as an answer gave it, and ?limit=", 400)
+            return Response.refused("say ?after=worker:number,… as an answer gave it, and ?limit=")
         known |= {name: str(events[-1]["number"]) for name, events in found.items() if events}
         after = ",".join(f"{name}:{number}" for name, number in sorted(known.items()))
         return Response.json({"events": [e for events in found.values() for e in events], "next": after})
@@ -234,12 +234,12 @@ class Program:
         to = which.pop("to", "").lower()
         local, _, domain = to.rpartition("@")
         if not (local and domain) or not to.isprintable() or " " in to:
-            return Response.text("say where to: ?to=local@domain", 400)
+            return Response.refused("say where to: ?to=local@domain")
         return self._change(lambda view, those: view.divert(those, to), which)
 
     def _adopt(self, request: Request) -> Response:
         if self._stopping or not (views := self._views()):
-            return Response.text("stopping, or without a spool yet", 503)
+            return Response.refused("stopping, or without a spool yet", 503)
         return handover.adopt(request, self._key, views[0])
 
     def hand_over(self) -> None:
@@ -322,7 +322,7 @@ class Program:
         try:
             return Response.json(asyncio.run(explain(self._reader, self._dns, request.query)))
         except ValueError as error:
-            return Response.text(str(error), 400)
+            return Response.refused(str(error))
 
 
 def _click(program: Program, address: str) -> AdminServer | None:

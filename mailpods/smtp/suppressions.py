@@ -42,14 +42,14 @@ class Routes:
                 there.add(each.domain, each.address, each.reason, each.since, told=True)
             return Response.json({"added": len(given)})
         if not (query.get("domain") and "@" in query.get("address", "")):
-            return Response.text("say ?domain= (the sender's) and ?address=", 400)
+            return Response.refused("say ?domain= (the sender's) and ?address=")
         there.add(query["domain"], query["address"], query.get("reason") or "by an administrator")
         return Response.json({"added": 1})
 
     def _remove(self, request: Request) -> Response:
         query = request.query
         if not (query.get("domain") and query.get("address")):
-            return Response.text("say ?domain= (the sender's) and ?address=", 400)
+            return Response.refused("say ?domain= (the sender's) and ?address=")
         removed = Suppressions(self._folder).remove(query["domain"], query["address"])
         if not request.bears(self._key):
             for peer in self._peers():

@@ -143,6 +143,14 @@ def _running(data: Path) -> dict[str, Any]:
     return running
 
 
+def _words(failure: str) -> str:
+    """Why something failed, as people read it."""
+    try:
+        return str(json.loads(failure)["message"])
+    except (ValueError, TypeError, KeyError):
+        return failure.strip()
+
+
 def _asker(data: Path, component: str = "") -> Ask:
     def ask(path: str, method: str, query: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
         for container, url in _running(data)["queue"].items():
@@ -153,7 +161,7 @@ def _asker(data: Path, component: str = "") -> Ask:
                 with urllib.request.urlopen(request, timeout=10) as answer:
                     yield container.partition("/")[0], json.load(answer)
             except urllib.error.HTTPError as error:
-                raise CommandError(f"{container}: {error.read().decode().strip()}") from error
+                raise CommandError(f"{container}: {_words(error.read().decode())}") from error
             except OSError as error:
                 raise CommandError(f"{container}: {error}; is `mailpods up` running?") from error
 
