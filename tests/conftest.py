@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.hub import Hub, smarthost
-from tests.support.installation import HOST, Installation, domain, mailbox, manifest, secret, server
+from tests.support.hub import HUB, Hub, smarthost
+from tests.support.installation import House, Installation, domain, mailbox, manifest, secret, server
 
 
 @pytest.fixture
@@ -57,16 +57,17 @@ def module_installation() -> Iterator[Installation]:
 
 
 @pytest.fixture(scope="module")
-def hub() -> Iterator[tuple[Hub, int]]:
+def hub(module_installation: House) -> Iterator[tuple[Hub, int]]:
     """A smarthost, and its port."""
-    with smarthost() as running:
+    with smarthost(module_installation.at(HUB)) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
-def behind(module_installation: Installation, hub: tuple[Hub, int]) -> Iterator[Installation]:
+def behind(module_installation: House, hub: tuple[Hub, int]) -> Iterator[House]:
     """An installation whose mail for others goes to the smarthost."""
-    smarthost = {"host": HOST, "port": hub[1], "tls": "none", "authSecretRef": {"name": "hub"}}
+    host = module_installation.at(HUB)
+    smarthost = {"host": host, "port": hub[1], "tls": "none", "authSecretRef": {"name": "hub"}}
     outbound = {"mode": "smarthost", "smarthost": smarthost}
     module_installation.govern({"serverRef": {"name": "main"}, "outbound": outbound})
     module_installation.apply("server", server(), domain("a.test", 7))

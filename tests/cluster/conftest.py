@@ -1,6 +1,5 @@
 """One MailServer on the cluster that KUBECONFIG points at, which all stories share."""
 
-import json
 import os
 from collections.abc import Iterator
 
@@ -8,7 +7,7 @@ import pytest
 
 from tests.cluster import flows
 from tests.cluster.flows import Recording
-from tests.cluster.house import NAMESPACE, ClusterHouse, kubectl
+from tests.cluster.house import NAMESPACE, ClusterHouse, LonelyHouse, kubectl, make_namespace
 from tests.cluster.operator import NAMESPACE as OPERATOR_NAMESPACE
 from tests.cluster.operator import Operator
 from tests.support.installation import domain, mailbox, manifest, server
@@ -19,9 +18,7 @@ def operator() -> Iterator[Operator]:
     """The running operator, installed by Helm."""
     assert "KUBECONFIG" in os.environ, "these tests need a cluster: run them by ./run test-cluster"
     for name in (OPERATOR_NAMESPACE, NAMESPACE):
-        labels = {"pod-security.kubernetes.io/enforce": "restricted"}
-        namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
-        kubectl("apply", "-f", "-", stdin=json.dumps(namespace))
+        make_namespace(name)
     running = Operator()
     running.install()
     yield running
@@ -54,3 +51,11 @@ def house(operator: Operator) -> Iterator[ClusterHouse]:
     cluster.wait_for("Mailbox", "anna")
     yield cluster
     kubectl("delete", "namespace", NAMESPACE, "--wait=true", "--timeout=90s")
+
+
+@pytest.fixture(scope="module")
+def module_installation(operator: Operator, request: pytest.FixtureRequest) -> Iterator[LonelyHouse]:
+    """An installation for the stories of one module, which bring the manifests and start it."""
+    made = LonelyHouse(request.module.__name__.rpartition(".")[2].replace("_", "-"))
+    yield made
+    made.stop()

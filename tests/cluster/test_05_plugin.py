@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.house import NAMESPACE, ClusterHouse, kubectl
+from tests.cluster.house import NAMESPACE, PLUGIN, ClusterHouse, kubectl
 from tests.support.installation import manifest, message, wait
 
-PLUGIN = Path(__file__).parents[2] / ".venv" / "bin" / "kubectl-mailpods"
 FAR = "late@sink.invalid"  # a name that never resolves, so that mail to it waits
 
 

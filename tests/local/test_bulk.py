@@ -4,36 +4,45 @@ import json
 import smtplib
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from email import message_from_bytes
 from email.message import EmailMessage
 from typing import Any
 
 import pytest
-from mail_operator import cli
+from mail_operator.compiler.workloads import SMTP_PORTS
 
-from tests.support.installation import HOST, Installation, domain, mailbox, message, server, wait
+from tests.support.installation import House, domain, mailbox, message, server, wait
 from tests.support.returned import dsn, feedback
 from tests.support.world import World, world
 
-SINK, OURS = "127.0.9.21", "127.0.0.77"
+SINK, OURS = 121, 77
 PORTS = ("bulk", "bulk-submit", "bulk-submits")
 
 
 @pytest.fixture(scope="module")
-def outside() -> Iterator[World]:
-    zones = ("mx-host=sink.test,mx.sink.test,10", f"host-record=mx.sink.test,{SINK}")
-    with world(*zones, sinks=[SINK]) as there:
+def outside(module_installation: House) -> Iterator[World]:
+    zones = ("mx-host=sink.test,mx.sink.test,10", f"host-record=mx.sink.test,{{net}}.{SINK}")
+    with world(module_installation.net, *zones, sinks=[SINK]) as there:
         yield there
 
 
 @pytest.fixture(scope="module")
-def house(module_installation: Installation, outside: World) -> Installation:
+def identity(module_installation: House) -> tuple[dict[str, str], Callable[[], str]]:
+    """What gives the pool an address of its own, and that address."""
+    ours = module_installation.at(OURS)
+    return {"sourceAddress": ours}, lambda: ours
+
+
+@pytest.fixture(scope="module")
+def house(
+    module_installation: House, outside: World, identity: tuple[dict[str, str], Callable[[], str]]
+) -> House:
     made = module_installation
     bulk = {
         "replicas": 1,
-        "sourceAddress": OURS,
+        **identity[0],
         "hostname": "news.a.test",
         "unsubscribeUrl": "https://news.a.test",
         "limits": {"campaignPerHour": 60},
@@ -56,9 +65,9 @@ def house(module_installation: Installation, outside: World) -> Installation:
 
 
 @contextmanager
-def bulk(house: Installation, port: str, name: str = "7/info") -> Iterator[smtplib.SMTP]:
+def bulk(house: House, port: str, name: str = "7/info") -> Iterator[smtplib.SMTP]:
     """A client of one of the pool's ports, logged in."""
-    at = (HOST, house.port(port))
+    at = house.address(port)
     client: smtplib.SMTP
     if port == "bulk-submits":
         client = smtplib.SMTP_SSL(*at, context=house.tls(), timeout=20)
@@ -73,9 +82,7 @@ def bulk(house: Installation, port: str, name: str = "7/info") -> Iterator[smtpl
 
 @pytest.mark.req("R-002-21", "R-002-24")
 @pytest.mark.parametrize("port", PORTS)
-def test_mail_goes_out_over_each_port_with_the_same_login(
-    house: Installation, outside: World, port: str
-) -> None:
+def test_mail_goes_out_over_each_port_with_the_same_login(house: House, outside: World, port: str) -> None:
     to = f"{port}@sink.test"
     with bulk(house, port) as client:
         client.send_message(message("info@a.test", to))
@@ -85,20 +92,22 @@ def test_mail_goes_out_over_each_port_with_the_same_login(
 
 
 @pytest.mark.req("R-002-23")
-def test_the_pool_has_an_address_and_a_name_of_its_own(house: Installation, outside: World) -> None:
+def test_the_pool_has_an_address_and_a_name_of_its_own(
+    house: House, outside: World, identity: tuple[dict[str, str], Callable[[], str]]
+) -> None:
     sink = outside.sinks[SINK]
     with bulk(house, "bulk-submit") as client:
         client.send_message(message("info@a.test", "mass@sink.test"))
     with house.submission("7/info", "pw-info") as client:
         client.send_message(message("info@a.test", "single@sink.test"))
     wait(lambda: sink.to("mass@sink.test") and sink.to("single@sink.test"), 40)
-    assert sink.client("mass@sink.test") == (OURS, "news.a.test")
+    assert sink.client("mass@sink.test") == (identity[1](), "news.a.test")
     address, name = sink.client("single@sink.test")
-    assert address != OURS and name == "mail.a.test"
+    assert address != identity[1]() and name == "mail.a.test"
 
 
-def test_strangers_and_domains_without_it_are_refused(house: Installation) -> None:
-    with smtplib.SMTP(HOST, house.port("bulk")) as client:
+def test_strangers_and_domains_without_it_are_refused(house: House) -> None:
+    with smtplib.SMTP(*house.address("bulk")) as client:
         client.ehlo()
         client.mail("x@example.net")
         assert client.rcpt("info@a.test")[0] == 530
@@ -108,9 +117,7 @@ def test_strangers_and_domains_without_it_are_refused(house: Installation) -> No
         assert (code, text[:5]) == (550, b"5.7.1") and b"off for your domain" in text
 
 
-def test_what_is_over_a_limit_waits_for_its_turn_and_says_so(
-    house: Installation, outside: World, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_is_over_a_limit_waits_for_its_turn_and_says_so(house: House, outside: World) -> None:
     sink = outside.sinks[SINK]
     with bulk(house, "bulk-submit") as client:
         for n in range(4):
@@ -120,30 +127,25 @@ def test_what_is_over_a_limit_waits_for_its_turn_and_says_so(
         client.send_message(message("info@a.test", "free@sink.test"))  # of no campaign
     wait(lambda: sink.to("free@sink.test"), 40)
 
-    def queue() -> str:
-        assert cli.main(["queue", "--data", str(house.data)]) == 0
-        return capsys.readouterr().out
-
-    waiting = wait(lambda: text if (text := queue()).count("the limit of its campaign") >= 2 else None)
+    waiting = wait(
+        lambda: text if (text := house.tool("queue")).count("the limit of its campaign") >= 2 else None
+    )
     # One a minute, and one at once after the pause before.
     assert 1 <= sum(bool(sink.to(f"limited{n}@sink.test")) for n in range(4)) <= 2
     assert "limited3@sink.test" in waiting
 
 
-def suppressions(house: Installation, capsys: pytest.CaptureFixture[str], *words: str) -> str:
-    assert cli.main(["suppressions", *words, "--data", str(house.data)]) == 0
-    return capsys.readouterr().out
+def suppressions(house: House, *words: str) -> str:
+    return house.tool("suppressions", *words)
 
 
-def test_who_bounced_for_good_gets_no_further_mailing(
-    house: Installation, outside: World, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_who_bounced_for_good_gets_no_further_mailing(house: House, outside: World) -> None:
     sink = outside.sinks[SINK]
     sink.recipient = "550 5.1.1 no such user"
     with bulk(house, "bulk-submit") as client:
         client.send_message(message("info@a.test", "gone@sink.test"))
     entry = "a.test  gone@sink.test  bounce: 550 5.1.1 no such user"
-    wait(lambda: entry in suppressions(house, capsys), 40)
+    wait(lambda: entry in suppressions(house), 40)
     sink.recipient = "250 2.1.5 Ok"
     with bulk(house, "bulk-submit") as client:
         client.mail("info@a.test")
@@ -153,15 +155,15 @@ def test_who_bounced_for_good_gets_no_further_mailing(
     with house.submission("7/info", "pw-info") as client:  # a letter is no mailing
         client.send_message(message("info@a.test", "gone@sink.test"))
     wait(lambda: sink.to("gone@sink.test"), 40)
-    suppressions(house, capsys, "remove", "--domain", "a.test", "--address", "gone@sink.test")
-    assert "gone@sink.test" not in suppressions(house, capsys)
+    suppressions(house, "remove", "--domain", "a.test", "--address", "gone@sink.test")
+    assert "gone@sink.test" not in suppressions(house)
     with bulk(house, "bulk-submit") as client:
         client.mail("info@a.test")
         assert client.rcpt("gone@sink.test")[0] == 250
 
 
 def test_one_click_takes_a_recipient_off_the_list_and_a_look_at_the_link_does_not(
-    house: Installation, outside: World, capsys: pytest.CaptureFixture[str]
+    house: House, outside: World
 ) -> None:
     def mailing(to: str) -> EmailMessage:
         made = message("info@a.test", to)
@@ -180,20 +182,20 @@ def test_one_click_takes_a_recipient_off_the_list_and_a_look_at_the_link_does_no
     assert "list-unsubscribe:list-unsubscribe-post" in "".join(str(got["DKIM-Signature"]).split())
     link = str(got["List-Unsubscribe"]).strip("<>")
     assert link.startswith("https://news.a.test/unsubscribe?t=")
-    here = link.replace("https://news.a.test", f"http://{HOST}:{house.port('unsubscribe')}")
+    here = link.replace("https://news.a.test", "http://{}:{}".format(*house.address("unsubscribe")))
 
     with urllib.request.urlopen(here) as page:
         assert b"<button>" in page.read()
-    assert "tired@sink.test" not in suppressions(house, capsys)
+    assert "tired@sink.test" not in suppressions(house)
     with urllib.request.urlopen(here, data=b"List-Unsubscribe=One-Click") as answer:
         assert b"tired@sink.test gets no more mailings of a.test" in answer.read()
-    assert "a.test  tired@sink.test  unsubscribed" in suppressions(house, capsys)
+    assert "a.test  tired@sink.test  unsubscribed" in suppressions(house)
     forged = here[:-4] + ("AAAA" if here[-4:] != "AAAA" else "BBBB")
     with pytest.raises(urllib.error.HTTPError, match="404"):
         urllib.request.urlopen(forged, data=b"")
 
 
-def returned(house: Installation, sender: str, to: str, text: bytes) -> None:
+def returned(house: House, sender: str, to: str, text: bytes) -> None:
     """Mail that somebody sends back to this installation."""
     with house.smtp() as client:
         client.ehlo("mx.sink.test")
@@ -201,7 +203,7 @@ def returned(house: Installation, sender: str, to: str, text: bytes) -> None:
 
 
 def test_a_bounce_that_comes_back_later_ends_mailings_and_reaches_the_sender(
-    house: Installation, outside: World, capsys: pytest.CaptureFixture[str]
+    house: House, outside: World
 ) -> None:
     before, there = events(house)["next"], len(house.inbox("7/info", "pw-info"))
     with bulk(house, "bulk-submit") as client:
@@ -213,16 +215,14 @@ def test_a_bounce_that_comes_back_later_ends_mailings_and_reaches_the_sender(
     returned(house, "x@sink.test", marked, report)  # not from the null sender: a letter
     returned(house, "", marked, dsn("delayed", "4.4.1", "451 later"))
     returned(house, "", marked, report)
-    wait(lambda: "a.test  later@sink.test  bounce: 550 5.1.1 user unknown" in suppressions(house, capsys), 40)
+    wait(lambda: "a.test  later@sink.test  bounce: 550 5.1.1 user unknown" in suppressions(house), 40)
     house.wait_for_mail("7/info", "pw-info", there + 3, 30)
     found = wait(lambda: [e for e in events(house, before)["events"] if e["kind"] == "bounced"], 20)
     (event,) = found
     assert (event["recipient"], event["class"]) == ("later@sink.test", "unknown-recipient")
 
 
-def test_who_complains_gets_no_further_mailing(
-    house: Installation, outside: World, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_who_complains_gets_no_further_mailing(house: House, outside: World) -> None:
     for to in ("cross@sink.test", "glad@sink.test"):
         with bulk(house, "bulk-submit") as client:
             client.send_message(message("info@a.test", to))
@@ -242,21 +242,19 @@ def test_who_complains_gets_no_further_mailing(
     returned(
         house, "fbl@sink.test", "fbl@a.test", feedback("abuse", f"Return-Path: <{marks['cross@sink.test']}>")
     )
-    wait(lambda: "a.test  cross@sink.test  complaint: abuse" in suppressions(house, capsys), 40)
+    wait(lambda: "a.test  cross@sink.test  complaint: abuse" in suppressions(house), 40)
     house.wait_for_mail("7/fbl", "pw-fbl", 3, 30)  # people may read them, too
-    assert "glad@sink.test" not in suppressions(house, capsys)
+    assert "glad@sink.test" not in suppressions(house)
 
 
-def events(house: Installation, after: str = "") -> dict[str, Any]:
-    url = house.state()["queue"]["main-bulk-0/smtp"]
-    with urllib.request.urlopen(f"{url}/events?after={after}") as answer:
+def events(house: House, after: str = "") -> dict[str, Any]:
+    host, port = house.pod("main-bulk-0", SMTP_PORTS["queue"])
+    with urllib.request.urlopen(f"http://{host}:{port}/events?after={after}") as answer:
         found: dict[str, Any] = json.load(answer)
     return found
 
 
-def test_a_program_reads_on_from_where_it_was_what_became_of_a_mailing(
-    house: Installation, outside: World
-) -> None:
+def test_a_program_reads_on_from_where_it_was_what_became_of_a_mailing(house: House, outside: World) -> None:
     before = events(house)["next"]
     made = message("info@a.test", "event@sink.test")
     made["X-Campaign"] = "autumn"

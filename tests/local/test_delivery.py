@@ -7,42 +7,42 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from mail_operator import cli
+from mail_operator.compiler.workloads import SMTP_PORTS
 
-from tests.support.installation import Installation, domain, mailbox, manifest, message, server, wait
+from tests.support.installation import House, domain, mailbox, manifest, message, server, wait
 from tests.support.world import World, world
 
-FIRST, SECOND, DOWN = "127.0.9.1", "127.0.9.2", "127.0.9.9"
+FIRST, SECOND, DOWN = 91, 92, 99
 ZONES = (
     # The better one is down, and of the others one has no address.
     "mx-host=sink.test,down.sink.test,10",
     "mx-host=sink.test,nowhere.sink.test,20",
     "mx-host=sink.test,mx.sink.test,30",
-    f"host-record=down.sink.test,{DOWN}",
-    f"host-record=mx.sink.test,{FIRST}",
-    f"host-record=bare.test,{SECOND}",  # no MX: its address is its mail server
+    "host-record=down.sink.test,{net}.99",
+    "host-record=mx.sink.test,{net}.91",
+    "host-record=bare.test,{net}.92",  # no MX: its address is its mail server
     "mx-host=null.test,.,0",
     # As if this installation were its backup: mail must not come back to it.
     "mx-host=backed.test,mx.sink.test,10",
     "mx-host=backed.test,mail.a.test,20",
-    f"host-record=mail.a.test,{DOWN}",
+    "host-record=mail.a.test,{net}.99",
     "mx-host=loop.test,mail.a.test,10",
 )
 
 
 @pytest.fixture(scope="module")
-def outside() -> Iterator[World]:
-    with world(*ZONES, sinks=(FIRST, SECOND)) as there:
+def outside(module_installation: House) -> Iterator[World]:
+    with world(module_installation.net, *ZONES, sinks=(FIRST, SECOND)) as there:
         yield there
 
 
 @pytest.fixture(scope="module")
-def house(module_installation: Installation, outside: World) -> Installation:
+def house(module_installation: House, outside: World) -> House:
     made = module_installation
     made.apply("server", server(), domain("a.test", 7), mailbox("info"))
     relayed = [
         {"name": "backup", "domain": "backed.test"},
-        {"name": "fixed", "domain": "fixed.test", "nextHop": SECOND},
+        {"name": "fixed", "domain": "fixed.test", "nextHop": made.at(SECOND)},
         {"name": "named", "domain": "named.test", "nextHop": "mx.sink.test"},
     ]
     inbound = {"resolvers": [outside.resolver], "domains": relayed}
@@ -54,12 +54,12 @@ def house(module_installation: Installation, outside: World) -> Installation:
     return made
 
 
-def send(house: Installation, *to: str) -> None:
+def send(house: House, *to: str) -> None:
     with house.submission("7/info", "pw-info") as client:
         client.send_message(message("info@a.test", to[0], "out"), "info@a.test", list(to))
 
 
-def notice(house: Installation, address: str) -> str:
+def notice(house: House, address: str) -> str:
     """The notice about an address that came back to the sender."""
 
     def found() -> str | None:
@@ -72,18 +72,18 @@ def notice(house: Installation, address: str) -> str:
     ("to", "sink"), [("x@sink.test", FIRST), ("y@bare.test", SECOND), ("z@backed.test", FIRST)]
 )
 def test_mail_goes_to_the_best_server_of_a_domain_that_answers(
-    house: Installation, outside: World, to: str, sink: str
+    house: House, outside: World, to: str, sink: int
 ) -> None:
     send(house, to)
     (envelope,) = wait(lambda: outside.sinks[sink].to(to), 40)
     assert envelope.mail_from == "info@a.test"
 
 
-def test_how_tls_went_is_kept_for_reports(house: Installation, outside: World) -> None:
+def test_how_tls_went_is_kept_for_reports(house: House, outside: World) -> None:
     send(house, "tls@sink.test")
     wait(lambda: outside.sinks[FIRST].to("tls@sink.test"), 40)
     day = time.strftime("%Y-%m-%d", time.gmtime())
-    url = house.state()["queue"]["main-smtp-0/smtp"]
+    url = "http://{}:{}".format(*house.pod("main-smtp-0", SMTP_PORTS["queue"]))
 
     def reported() -> Any:
         with urllib.request.urlopen(f"{url}/tls-reports?day={day}") as answer:
@@ -105,13 +105,13 @@ def test_how_tls_went_is_kept_for_reports(house: Installation, outside: World) -
         ("x@loop.test", "5.4.6"),
     ],
 )
-def test_what_has_no_way_comes_back_at_once_and_says_why(house: Installation, to: str, why: str) -> None:
+def test_what_has_no_way_comes_back_at_once_and_says_why(house: House, to: str, why: str) -> None:
     send(house, to)
     assert why in notice(house, to)
 
 
 def test_a_refusal_of_one_recipient_comes_back_and_the_others_get_their_copy(
-    house: Installation, outside: World
+    house: House, outside: World
 ) -> None:
     sink = outside.sinks[SECOND]
     sink.recipient = "550 5.1.1 no such user"
@@ -126,7 +126,7 @@ def test_a_refusal_of_one_recipient_comes_back_and_the_others_get_their_copy(
     ("to", "sink"), [("a@backed.test", FIRST), ("b@fixed.test", SECOND), ("c@named.test", FIRST)]
 )
 def test_mail_of_relayed_domains_is_taken_from_anybody_and_passed_on(
-    house: Installation, outside: World, to: str, sink: str
+    house: House, outside: World, to: str, sink: int
 ) -> None:
     house.deliver("x@example.net", to)
     (envelope,) = wait(lambda: outside.sinks[sink].to(to), 40)
@@ -138,16 +138,13 @@ def test_mail_of_relayed_domains_is_taken_from_anybody_and_passed_on(
 
 
 @pytest.mark.req("R-003-16")
-def test_while_the_primary_is_down_mail_waits_and_it_gets_it_once(
-    house: Installation, outside: World, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_while_the_primary_is_down_mail_waits_and_it_gets_it_once(house: House, outside: World) -> None:
     primary = outside.sinks[FIRST]
     primary.answer = "451 4.3.2 down for repairs"
     house.deliver("x@example.net", "later@backed.test")
 
     def queue(*words: str) -> str:
-        assert cli.main(["queue", *words, "--data", str(house.data)]) == 0
-        return capsys.readouterr().out
+        return house.tool("queue", *words)
 
     wait(lambda: "down for repairs" in queue())
     primary.answer = "250 2.0.0 taken"
@@ -157,18 +154,17 @@ def test_while_the_primary_is_down_mail_waits_and_it_gets_it_once(
     assert len(primary.to("later@backed.test")) == 1
 
 
-def test_explain_names_the_way_out(house: Installation, capsys: pytest.CaptureFixture[str]) -> None:
+def test_explain_names_the_way_out(house: House) -> None:
     for address, way in (
         ("x@sink.test", "goes to the servers of its domain"),
         ("x@backed.test", "goes to the servers that its MX records name"),
-        ("x@fixed.test", f"goes to {SECOND}"),
+        ("x@fixed.test", f"goes to {house.at(SECOND)}"),
     ):
-        assert cli.main(["explain", address, "--data", str(house.data)]) == 0
-        assert way in capsys.readouterr().out
+        assert way in house.tool("explain", address)
 
 
 @pytest.mark.req_part("R-001-37")
-def test_strangers_do_not_reach_the_world(house: Installation) -> None:
+def test_strangers_do_not_reach_the_world(house: House) -> None:
     with house.smtp() as client:
         client.ehlo()
         client.mail("x@example.net")

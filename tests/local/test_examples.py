@@ -13,7 +13,7 @@ from tests.support.installation import HOST, Installation, message, wait
 from tests.support.world import world
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-SINK = "127.0.9.31"
+SINK = 131
 
 
 def example(name: str, **replaced: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -48,8 +48,8 @@ def started(house: Installation, documents: list[dict[str, Any]]) -> None:
 
 
 def test_the_newsletter_leaves_by_the_pool(house: Installation) -> None:
-    zones = ("mx-host=sink.test,mx.sink.test,10", f"host-record=mx.sink.test,{SINK}")
-    with world(*zones, sinks=[SINK]) as outside:
+    zones = ("mx-host=sink.test,mx.sink.test,10", f"host-record=mx.sink.test,{{net}}.{SINK}")
+    with world(house.net, *zones, sinks=[SINK]) as outside:
         policy = {"serverRef": {"name": "main"}, "inbound": {"resolvers": [outside.resolver]}}
         resolver = {
             "apiVersion": "mailpods.io/v1alpha1",
@@ -67,7 +67,7 @@ def test_the_newsletter_leaves_by_the_pool(house: Installation) -> None:
 
 
 def test_the_smarthost_gets_each_account_s_mail_under_its_login(house: Installation) -> None:
-    with smarthost() as (provider, port), smarthost(login=False) as (partner, partners_port):
+    with smarthost(HOST) as (provider, port), smarthost(HOST, login=False) as (partner, partners_port):
         provider.logins = {"firm": "provider-example", "anna@firm.example": "anna-example"}
         here = {"host": HOST, "tls": "none"}
         documents = example("smarthost", RelayPolicy={"outbound": {"smarthost": {**here, "port": port}}})
@@ -87,10 +87,10 @@ def test_the_backup_mx_passes_on_what_it_took(house: Installation) -> None:
     zones = (
         "mx-host=example.org,mx1.example.org,10",
         "mx-host=example.org,mx2.example.org,20",
-        f"host-record=mx1.example.org,{SINK}",
-        f"host-record=mail.example.net,{SINK}",
+        f"host-record=mx1.example.org,{{net}}.{SINK}",
+        f"host-record=mail.example.net,{{net}}.{SINK}",
     )
-    with world(*zones, sinks=[SINK]) as outside:
+    with world(house.net, *zones, sinks=[SINK]) as outside:
         resolver = {"inbound": {"resolvers": [outside.resolver]}}
         started(house, example("backup-mx", RelayPolicy=resolver))
         for to in ("x@example.org", "y@example.net"):
@@ -106,11 +106,11 @@ def test_the_office_knows_its_lan_its_partner_and_strangers(house: Installation)
     zones = (
         "mx-host=partner.example,mx.partner.example,10",
         "mx-host=known.example,mx.known.example,10",
-        "host-record=mx.known.example,127.0.0.52",
+        "host-record=mx.known.example,{net}.52",
         "mx-host=sink.test,mx.sink.test,10",
-        f"host-record=mx.sink.test,{SINK}",
+        f"host-record=mx.sink.test,{{net}}.{SINK}",
     )
-    with world(*zones, sinks=[SINK]) as outside:
+    with world(house.net, *zones, sinks=[SINK]) as outside:
         documents = example("office", RelayPolicy={"inbound": {"resolvers": [outside.resolver]}})
         (policy,) = [d for d in documents if d["kind"] == "RelayPolicy"]
         policy["spec"]["lanNetworks"][0]["cidr"] = "127.0.0.48/30"

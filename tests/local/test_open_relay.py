@@ -7,9 +7,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.support.installation import HOST, Installation, domain, mailbox, manifest, server, wait
+from tests.support.installation import House, domain, mailbox, manifest, server, wait
 
-STRANGER, LAN, TRUSTED = "127.0.0.1", "127.0.0.40", "127.0.0.60"
+STRANGER, LAN, TRUSTED = 2, 40, 60
 LISTENERS = ("smtp", "submission", "submissions")
 SENDERS = {"own": "info@a.test", "other": "other@a.test", "foreign": "x@sender.test", "null": ""}
 RECIPIENTS = {
@@ -32,7 +32,7 @@ STRANGERS_25 = {"mailbox": OK, "relayed": OK, "elsewhere": RELAY, **_REFUSED}
 STRANGERS_587 = {**dict.fromkeys(RECIPIENTS, AUTH), "elsewhere": RELAY}
 
 
-def expected(listener: str, network: str, login: bool, skip_lan: bool, sender: str, recipient: str) -> int:
+def expected(listener: str, network: int, login: bool, skip_lan: bool, sender: str, recipient: str) -> int:
     if login and sender in ("other", "foreign"):
         return 553  # the sender address belongs to somebody else
     if login or network == TRUSTED or (network == LAN and skip_lan):
@@ -41,33 +41,32 @@ def expected(listener: str, network: str, login: bool, skip_lan: bool, sender: s
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["lan-is-foreign", "lan-is-excepted"])
-def house(request: pytest.FixtureRequest, module_installation: Installation) -> tuple[Installation, bool]:
+def house(request: pytest.FixtureRequest, module_installation: House) -> tuple[House, bool]:
     made, skip = module_installation, bool(request.param)
     policy = {
         "serverRef": {"name": "main"},
         "auth": {"skipLan": skip},
-        "lanNetworks": [{"name": "lan", "cidr": "127.0.0.32/28"}],
-        "outbound": {"trusted": [{"name": "trusted", "cidr": "127.0.0.60/32"}]},
+        "lanNetworks": [{"name": "lan", "cidr": made.at(32) + "/28"}],
+        "outbound": {"trusted": [{"name": "trusted", "cidr": made.at(TRUSTED) + "/32"}]},
         "inbound": {"domains": [{"name": "relayed", "domain": "relayed.test"}]},
     }
     made.apply("policy", manifest("RelayPolicy", "main", policy))
-    if not made.process:
-        made.apply("server", server(), domain("a.test", 7), mailbox("info"), mailbox("other"))
-        made.start()
-        made.wait_for("Mailbox", "info")
+    made.apply("server", server(), domain("a.test", 7), mailbox("info"), mailbox("other"))
+    made.start()
+    made.wait_for("Mailbox", "other")
     wait(lambda: all(_takes(made, LAN) == (250 if skip else 550) for _ in range(10)))
     return made, skip
 
 
-def _takes(house: Installation, client: str) -> int:
+def _takes(house: House, client: int) -> int:
     with _connected(house, "smtp", client, login=False) as smtp:
         smtp.mail("x@sender.test")
         return smtp.rcpt("x@sink.test")[0]
 
 
 @contextmanager
-def _connected(house: Installation, listener: str, client: str, login: bool) -> Iterator[smtplib.SMTP]:
-    at, source = (HOST, house.port(listener)), (client, 0)
+def _connected(house: House, listener: str, client: int, login: bool) -> Iterator[smtplib.SMTP]:
+    at, source = house.address(listener), (house.at(client), 0)
     if listener == "submissions":
         smtp: smtplib.SMTP = smtplib.SMTP_SSL(*at, source_address=source, context=house.tls())
     else:
@@ -82,7 +81,7 @@ def _connected(house: Installation, listener: str, client: str, login: bool) -> 
 
 
 @pytest.mark.req("R-001-37", "R-003-02", "R-003-09")
-def test_every_combination_is_judged_as_the_table_says(house: tuple[Installation, bool]) -> None:
+def test_every_combination_is_judged_as_the_table_says(house: tuple[House, bool]) -> None:
     made, skip = house
     wrong = []
     for listener, network, login in itertools.product(LISTENERS, (STRANGER, LAN, TRUSTED), (False, True)):

@@ -1,18 +1,15 @@
 """Mail for other servers: to the smarthost, with its login, or queued where a person can see it."""
 
 import pytest
-from mail_operator import cli
 
-from tests.support.hub import Hub
+from tests.support.hub import HUB, Hub
 from tests.support.hub import smarthost as other_smarthost
-from tests.support.installation import HOST, Installation, mailbox, manifest, message, secret, wait
+from tests.support.installation import House, mailbox, manifest, message, secret, wait
 
 
 @pytest.mark.req_part("R-003-28", "R-001-36", "R-002-02")
 @pytest.mark.req("R-004-08")
-def test_mail_for_elsewhere_goes_to_the_smarthost_with_its_login(
-    behind: Installation, hub: tuple[Hub, int]
-) -> None:
+def test_mail_for_elsewhere_goes_to_the_smarthost_with_its_login(behind: House, hub: tuple[Hub, int]) -> None:
     with behind.submission("7/info", "pw-info") as client:
         client.send_message(message("info@a.test", "x@sink.test", "out", "..dots\n.\nend\n"))
     login, envelope = wait(lambda: hub[0].taken[-1] if hub[0].taken else None)
@@ -22,7 +19,7 @@ def test_mail_for_elsewhere_goes_to_the_smarthost_with_its_login(
 
 
 @pytest.mark.req_part("R-002-07")
-def test_a_forward_reaches_an_external_address(behind: Installation, hub: tuple[Hub, int]) -> None:
+def test_a_forward_reaches_an_external_address(behind: House, hub: tuple[Hub, int]) -> None:
     spec = {"domainRef": {"name": "a-test"}, "targets": [{"address": "far@sink.test"}]}
     behind.apply("forward", manifest("MailAlias", "away", spec))
     behind.wait_for("MailAlias", "away")
@@ -30,12 +27,9 @@ def test_a_forward_reaches_an_external_address(behind: Installation, hub: tuple[
     wait(lambda: any(envelope.rcpt_tos == ["far@sink.test"] for _, envelope in hub[0].taken))
 
 
-def test_what_waits_is_listed_shown_retried_and_deleted(
-    behind: Installation, hub: tuple[Hub, int], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_waits_is_listed_shown_retried_and_deleted(behind: House, hub: tuple[Hub, int]) -> None:
     def queue(*words: str) -> str:
-        assert cli.main(["queue", *words, "--data", str(behind.data)]) == 0
-        return capsys.readouterr().out
+        return behind.tool("queue", *words)
 
     wait(lambda: "0 recipients wait" in queue())  # deliveries of before are noted a moment later
     hub[0].refuse = True
@@ -50,8 +44,7 @@ def test_what_waits_is_listed_shown_retried_and_deleted(
     assert "tried      1 times" in shown
     assert queue("delete", "--address", "never@sink.test")
     assert "1 recipients wait" in queue()
-    assert cli.main(["queue", "delete", "--data", str(behind.data)]) == 1
-    assert "say what to delete" in capsys.readouterr().err
+    assert "say what to delete" in behind.tool("queue", "delete", fails=True)
     hub[0].refuse = False
     queue("retry", "--domain", "sink.test")
     wait(lambda: any(envelope.rcpt_tos == ["late@sink.test"] for _, envelope in hub[0].taken))
@@ -59,13 +52,9 @@ def test_what_waits_is_listed_shown_retried_and_deleted(
     assert not any(envelope.rcpt_tos == ["never@sink.test"] for _, envelope in hub[0].taken)
 
 
-def test_explain_says_where_an_address_leads(
-    behind: Installation, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert cli.main(["explain", "info@a.test", "--data", str(behind.data)]) == 0
-    assert "7/info" in capsys.readouterr().out
-    assert cli.main(["explain", "nobody@a.test", "--data", str(behind.data)]) == 0
-    assert "refused: 550 5.1.1" in capsys.readouterr().out
+def test_explain_says_where_an_address_leads(behind: House) -> None:
+    assert "7/info" in behind.tool("explain", "info@a.test")
+    assert "refused: 550 5.1.1" in behind.tool("explain", "nobody@a.test")
 
 
 def _taken(hub: Hub, recipient: str) -> tuple[str, str | None]:
@@ -77,7 +66,7 @@ def _taken(hub: Hub, recipient: str) -> tuple[str, str | None]:
 
 @pytest.mark.req("R-004-09", "R-004-10", "R-004-11")
 def test_accounts_log_in_at_the_smarthost_by_themselves_where_that_is_switched_on(
-    behind: Installation, hub: tuple[Hub, int]
+    behind: House, hub: tuple[Hub, int]
 ) -> None:
     own = {"passwordSecretRef": {"name": "own"}}
     behind.apply("anna", secret("own", password="hers"), mailbox("anna", smarthostAuth=own))
@@ -90,7 +79,7 @@ def test_accounts_log_in_at_the_smarthost_by_themselves_where_that_is_switched_o
 
     send("anna", "off@sink.test")
     assert _taken(hub[0], "off@sink.test") == ("global", "anna@a.test")
-    smarthost = {"host": HOST, "port": hub[1], "tls": "none", "authSecretRef": {"name": "hub"}}
+    smarthost = {"host": behind.at(HUB), "port": hub[1], "tls": "none", "authSecretRef": {"name": "hub"}}
     outbound = {"mode": "smarthost", "smarthost": {**smarthost, "perAccountAuth": True}}
     behind.govern({"serverRef": {"name": "main"}, "outbound": outbound})
     send("anna", "own@sink.test")
@@ -100,13 +89,11 @@ def test_accounts_log_in_at_the_smarthost_by_themselves_where_that_is_switched_o
 
 
 @pytest.mark.req("R-003-29", "R-003-30")
-def test_delivery_rules_choose_the_host_by_sender_or_recipient(
-    behind: Installation, hub: tuple[Hub, int]
-) -> None:
-    smarthost = {"host": HOST, "port": hub[1], "tls": "none", "authSecretRef": {"name": "hub"}}
-    with other_smarthost() as (second, port):
+def test_delivery_rules_choose_the_host_by_sender_or_recipient(behind: House, hub: tuple[Hub, int]) -> None:
+    smarthost = {"host": behind.at(HUB), "port": hub[1], "tls": "none", "authSecretRef": {"name": "hub"}}
+    with other_smarthost(behind.at(HUB)) as (second, port):
         second.logins = {"special": "secret"}
-        via = {"host": HOST, "port": port, "tls": "none", "authSecretRef": {"name": "special"}}
+        via = {"host": behind.at(HUB), "port": port, "tls": "none", "authSecretRef": {"name": "special"}}
         rules = [
             {"name": "by recipient", "recipient": "*.special.test", "smarthost": via},
             {"name": "by sender", "sender": "info@a.test", "recipient": "both.test", "smarthost": via},

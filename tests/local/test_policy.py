@@ -7,39 +7,31 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from mail_operator import cli
 
-from tests.support.installation import (
-    HOST,
-    Installation,
-    domain,
-    mailbox,
-    message,
-    server,
-)
+from tests.support.installation import House, domain, mailbox, message, server
 from tests.support.world import World, world
 
-NAMED, FORGED, NAMELESS = "127.0.0.21", "127.0.0.22", "127.0.0.23"
+NAMED, FORGED, NAMELESS = 21, 22, 23
 ZONES = (
-    f"host-record=client.good.test,{NAMED}",  # with its PTR
-    "ptr-record=22.0.0.127.in-addr.arpa,www.bank.test",  # which leads elsewhere
-    "host-record=www.bank.test,127.0.0.99",
+    "host-record=client.good.test,{net}.21",  # with its PTR
+    "ptr-record=22.{reverse}.in-addr.arpa,www.bank.test",  # which leads elsewhere
+    "host-record=www.bank.test,{net}.99",
     "mx-host=sender.test,client.good.test,10",
-    "host-record=bad.test,127.0.0.24",
-    "host-record=worse.test,127.0.0.25",
-    "host-record=friend.test,127.0.0.26",
+    "host-record=bad.test,{net}.24",
+    "host-record=worse.test,{net}.25",
+    "host-record=friend.test,{net}.26",
 )
 INFO = "info@a.test"
 
 
 @pytest.fixture(scope="module")
-def outside() -> Iterator[World]:
-    with world(*ZONES, sinks=()) as there:
+def outside(module_installation: House) -> Iterator[World]:
+    with world(module_installation.net, *ZONES, sinks=()) as there:
         yield there
 
 
 @pytest.fixture(scope="module")
-def house(module_installation: Installation, outside: World) -> Installation:
+def house(module_installation: House, outside: World) -> House:
     made = module_installation
     made.apply("server", server(), domain("a.test", 7), mailbox("info"), mailbox("other"))
     govern(made, outside)
@@ -49,20 +41,21 @@ def house(module_installation: Installation, outside: World) -> Installation:
     return made
 
 
-def govern(house: Installation, outside: World, **spec: Any) -> None:
+def govern(house: House, outside: World, **spec: Any) -> None:
     """The one policy of the server; on return it is in force."""
     house.govern({"serverRef": {"name": "main"}, "inbound": {"resolvers": [outside.resolver]}, **spec})
 
 
 def verdict(
-    house: Installation,
+    house: House,
     sender: str = "x@sender.test",
     to: str = INFO,
-    client: str = NAMED,
+    client: int = NAMED,
     helo: str = "client.good.test",
 ) -> tuple[int, str]:
-    """What a client gets whose message would come from an address of loopback; no message is sent."""
-    with smtplib.SMTP(HOST, house.port("smtp"), helo, source_address=(client, 0), timeout=20) as smtp:
+    """What a client gets whose message would come from one of the world's addresses; no message is sent."""
+    from_ = (house.at(client), 0)
+    with smtplib.SMTP(*house.address("smtp"), helo, source_address=from_, timeout=20) as smtp:
         smtp.ehlo()
         code, text = smtp.mail(sender)
         if code == 250:
@@ -70,13 +63,13 @@ def verdict(
         return code, text.decode()
 
 
-def refused(house: Installation, code: int, words: str, **who: str) -> None:
+def refused(house: House, code: int, words: str, **who: Any) -> None:
     """This client gets this reply."""
     found, text = verdict(house, **who)
     assert found == code and words in text, (found, text)
 
 
-def rejects(house: Installation, reason: str) -> int:
+def rejects(house: House, reason: str) -> int:
     """How often a reason was counted."""
     log = house.log("main-smtp-0-smtp")
     return log.count(f"reason={reason}")
@@ -84,16 +77,14 @@ def rejects(house: Installation, reason: str) -> int:
 
 @pytest.mark.req("R-003-18", "R-003-19")
 @pytest.mark.req("R-003-20")
-def test_each_kind_of_criterion_refuses_names_its_rule_and_nothing_else(
-    house: Installation, outside: World
-) -> None:
-    criteria: dict[str, tuple[dict[str, str], dict[str, str]]] = {
+def test_each_kind_of_criterion_refuses_names_its_rule_and_nothing_else(house: House, outside: World) -> None:
+    criteria: dict[str, tuple[dict[str, str], dict[str, Any]]] = {
         "sender": ({"sender": "spam@*.test"}, {"sender": "spam@sender.test"}),
         "sender-domain": ({"sender": "bad.test"}, {"sender": "any@bad.test"}),
         "null-sender": ({"sender": "<>", "recipient": "other@a.test"}, {"sender": "", "to": "other@a.test"}),
         "recipient": ({"recipient": "no-*@a.test"}, {"to": "no-more@a.test"}),
         "domain": ({"domain": "worse.test"}, {"sender": "x@below.worse.test"}),
-        "client": ({"client": "127.0.0.48/28"}, {"client": "127.0.0.50"}),
+        "client": ({"client": house.at(48) + "/28"}, {"client": 50}),
         "host-name": (
             {"hostName": "client.good.test", "sender": "n@sender.test"},
             {"sender": "n@sender.test"},
@@ -112,9 +103,7 @@ def test_each_kind_of_criterion_refuses_names_its_rule_and_nothing_else(
 
 
 @pytest.mark.req("R-003-18")
-def test_what_is_allowed_passes_what_is_discarded_is_taken_and_nowhere(
-    house: Installation, outside: World
-) -> None:
+def test_what_is_allowed_passes_what_is_discarded_is_taken_and_nowhere(house: House, outside: World) -> None:
     lists = {
         "allow": [{"name": "friend", "criteria": {"sender": "good@bad.test"}}],
         "deny": [
@@ -131,18 +120,18 @@ def test_what_is_allowed_passes_what_is_discarded_is_taken_and_nowhere(
     assert verdict(house, sender="good@bad.test", to="x@sink.test") == (550, "relay not permitted")
     assert verdict(house, sender="good@bad.test", to="nobody@a.test")[0] == 550
     house_mail = message("void@sender.test", INFO, "void")
-    with smtplib.SMTP(HOST, house.port("smtp"), source_address=(NAMED, 0)) as smtp:
+    with smtplib.SMTP(*house.address("smtp"), source_address=(house.at(NAMED), 0)) as smtp:
         assert smtp.send_message(house_mail, "void@sender.test", [INFO]) == {}
         smtp.send_message(message("x@sender.test", INFO, "kept"), "x@sender.test", [INFO])
     (kept,) = house.wait_for_mail("7/info", "pw-info", 1)
     assert b"Subject: kept" in kept
-    discarded = f"discarded client={NAMED} from=<void@sender.test> to=<{INFO}> rule='drop'"
+    discarded = f"discarded client={house.at(NAMED)} from=<void@sender.test> to=<{INFO}> rule='drop'"
     assert discarded in house.log("main-smtp-0-smtp")
 
 
 @pytest.mark.req("R-003-21", "R-003-22")
 def test_senders_that_cannot_be_identified_are_refused_each_switch_alone(
-    house: Installation, outside: World
+    house: House, outside: World
 ) -> None:
     govern(house, outside, senderPolicy={"rejectNonFqdn": True})
     refused(house, 550, "5.1.8 The sender address needs a full domain", sender="x@local")
@@ -156,10 +145,10 @@ def test_senders_that_cannot_be_identified_are_refused_each_switch_alone(
 
 
 @pytest.mark.req("R-003-22")
-def test_while_dns_is_silent_senders_are_put_off_and_not_refused(house: Installation, outside: World) -> None:
+def test_while_dns_is_silent_senders_are_put_off_and_not_refused(house: House, outside: World) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as mute:
-        mute.bind((HOST, 0))
-        inbound = {"resolvers": [f"{HOST}:{mute.getsockname()[1]}"]}
+        mute.bind((house.at(1), 0))
+        inbound = {"resolvers": [f"{house.at(1)}:{mute.getsockname()[1]}"]}
         strict = {"senderPolicy": {"rejectUnknownDomain": True}}
         house.govern({"serverRef": {"name": "main"}, "inbound": inbound, **strict})
         refused(house, 451, "4.4.3", sender="x@another.test")
@@ -168,41 +157,41 @@ def test_while_dns_is_silent_senders_are_put_off_and_not_refused(house: Installa
 
 
 @pytest.mark.req("R-003-23")
-def test_clients_without_a_name_are_refused(house: Installation, outside: World) -> None:
+def test_clients_without_a_name_are_refused(house: House, outside: World) -> None:
     govern(house, outside, connectionPolicy={"requirePtr": True})
-    refused(house, 550, f"5.7.1 Your address {NAMELESS} has no name in DNS", client=NAMELESS)
+    refused(house, 550, f"5.7.1 Your address {house.at(NAMELESS)} has no name in DNS", client=NAMELESS)
     assert verdict(house, client=NAMED)[0] == 250
     with house.submission("7/info", "pw-info") as client:  # whoever logged in is known
         assert client.mail(INFO)[0] == client.rcpt("other@a.test")[0] == 250
 
 
 @pytest.mark.req("R-003-24")
-def test_too_many_connections_within_a_minute_are_sent_away(house: Installation, outside: World) -> None:
+def test_too_many_connections_within_a_minute_are_sent_away(house: House, outside: World) -> None:
     govern(house, outside, connectionPolicy={"ratePerMinute": 5})
 
-    def greeted(client: str) -> bool:
-        with socket.create_connection((HOST, house.port("smtp")), 10, (client, 0)) as there:
+    def greeted(client: int) -> bool:
+        with socket.create_connection(house.address("smtp"), 10, (house.at(client), 0)) as there:
             return there.recv(200).startswith(b"220")
 
-    assert [greeted("127.0.0.32") for _ in range(6)] == [True] * 5 + [False]
-    assert greeted("127.0.0.33")
+    assert [greeted(32) for _ in range(6)] == [True] * 5 + [False]
+    assert greeted(33)
     govern(house, outside)
-    assert greeted("127.0.0.32")
+    assert greeted(32)
 
 
 @pytest.mark.req("R-003-25")
-def test_names_in_ehlo_each_switch_alone(house: Installation, outside: World) -> None:
+def test_names_in_ehlo_each_switch_alone(house: House, outside: World) -> None:
     govern(house, outside, helo={"fqdn": True})
     refused(house, 550, "5.7.1 Say your full host name", helo="laptop")
     assert verdict(house, helo="nx.invalid")[0] == 250
-    assert verdict(house, helo="[127.0.0.21]")[0] == 250
+    assert verdict(house, helo=f"[{house.at(NAMED)}]")[0] == 250
     govern(house, outside, helo={"known": True})
     refused(house, 550, "nx.invalid that you gave in EHLO is not in DNS", helo="nx.invalid")
     assert verdict(house, helo="client.good.test")[0] == 250
     govern(house, outside, helo={"required": False})
 
     def without_hello() -> int:
-        with smtplib.SMTP(HOST, house.port("smtp")) as smtp:
+        with smtplib.SMTP(*house.address("smtp")) as smtp:
             return smtp.docmd("MAIL FROM:<x@sender.test>")[0]
 
     assert without_hello() == 250
@@ -211,11 +200,11 @@ def test_names_in_ehlo_each_switch_alone(house: Installation, outside: World) ->
 
 
 @pytest.mark.req("R-003-25")
-def test_early_talkers_are_sent_away(house: Installation, outside: World) -> None:
+def test_early_talkers_are_sent_away(house: House, outside: World) -> None:
     govern(house, outside, connectionPolicy={"rejectEarlyTalkers": True})
 
     def first_reply(early: bool) -> bytes:
-        with socket.create_connection((HOST, house.port("smtp")), 10) as client:
+        with socket.create_connection(house.address("smtp"), 10) as client:
             if early:
                 client.sendall(b"EHLO client.good.test\r\n")
             return client.recv(200)
@@ -228,13 +217,13 @@ def test_early_talkers_are_sent_away(house: Installation, outside: World) -> Non
 
 
 @pytest.mark.req("R-003-26", "R-003-27")
-def test_extended_rules_each_alone(house: Installation, outside: World) -> None:
+def test_extended_rules_each_alone(house: House, outside: World) -> None:
     def vrfy() -> int:
-        with smtplib.SMTP(HOST, house.port("smtp")) as smtp:
+        with smtplib.SMTP(*house.address("smtp")) as smtp:
             return smtp.docmd("VRFY", "info")[0]
 
     def pipelined(commands: bytes) -> bytes:
-        with socket.create_connection((HOST, house.port("smtp")), 10) as client:
+        with socket.create_connection(house.address("smtp"), 10) as client:
             client.recv(200)
             client.sendall(commands)
             client.shutdown(socket.SHUT_WR)
@@ -263,39 +252,33 @@ def test_extended_rules_each_alone(house: Installation, outside: World) -> None:
         assert smtp.docmd("AUTH", "PLAIN AGEAYg==")[0] in (530, 538, 504)
 
 
-def test_explain_says_beforehand_what_would_happen(
-    house: Installation, outside: World, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_explain_says_beforehand_what_would_happen(house: House, outside: World) -> None:
     lists = {"deny": [{"name": "no bad", "criteria": {"sender": "bad.test"}}]}
-    govern(house, outside, lists=lists, outbound={"trusted": [{"name": "t", "cidr": "127.0.0.64/28"}]})
+    govern(house, outside, lists=lists, outbound={"trusted": [{"name": "t", "cidr": house.at(64) + "/28"}]})
     assert verdict(house, sender="x@bad.test")[0] == 550
 
     def explained(*words: str) -> str:
-        assert cli.main(["explain", *words, "--data", str(house.data)]) == 0
-        return capsys.readouterr().out
+        return house.tool("explain", *words)
 
-    stranger = ("--client", NAMED, "--to", INFO, "--from")
+    stranger = ("--client", house.at(NAMED), "--to", INFO, "--from")
     denied = explained(*stranger, "x@bad.test")
     assert "RCPT TO: refused, deny-list (rule 'no bad'): 550 5.7.1" in denied
     assert "accepted" in explained(*stranger, "x@sender.test")
-    relay = explained("--client", NAMED, "--from", "x@sender.test", "--to", "y@sink.test")
+    relay = explained("--client", house.at(NAMED), "--from", "x@sender.test", "--to", "y@sink.test")
     assert "relay_not_permitted: 550 relay not permitted" in relay
-    trusted = explained("--client", "127.0.0.70", "--from", "x@sender.test", "--to", "y@sink.test")
+    trusted = explained("--client", house.at(70), "--from", "x@sender.test", "--to", "y@sink.test")
     assert "trusted" in trusted and "goes to the servers of its domain" in trusted
     foreign = explained("--login", "7/info", "--from", "other@a.test", "--to", INFO)
     assert "MAIL FROM: refused, sender-mismatch" in foreign
-    assert cli.main(["explain", INFO, "--login", "9/nobody", "--data", str(house.data)]) == 1
-    assert "no account" in capsys.readouterr().err
+    assert "no account" in house.tool("explain", INFO, "--login", "9/nobody", fails=True)
 
 
 @pytest.mark.req("R-003-05", "R-003-06", "R-003-33")
-def test_the_profile_and_the_limits_hold_for_strangers_and_users_alike(
-    house: Installation, outside: World
-) -> None:
+def test_the_profile_and_the_limits_hold_for_strangers_and_users_alike(house: House, outside: World) -> None:
     profile = {"hostname": "relay.a.test", "banner": "Our own words", "helpUrl": "https://help.a.test/relay"}
     limits = {"recipients": 3, "hops": 5, "messageSize": "10k"}
     govern(house, outside, profile=profile, limits=limits)
-    with socket.create_connection((HOST, house.port("smtp")), 10) as greeted:
+    with socket.create_connection(house.address("smtp"), 10) as greeted:
         assert greeted.recv(200) == b"220 relay.a.test Our own words\r\n"
     hop = "Received: from a.example by b.example; Mon, 1 Jan 2024 00:00:00 +0000\r\n"
     looping, large = hop * 6 + "Subject: x\r\n\r\nx\r\n", "Subject: x\r\n\r\n" + "x" * 60 * 200
@@ -320,7 +303,7 @@ def test_the_profile_and_the_limits_hold_for_strangers_and_users_alike(
 
 
 @pytest.mark.req("R-003-07")
-def test_mail_to_postmaster_reaches_all_external_postmasters(house: Installation, outside: World) -> None:
+def test_mail_to_postmaster_reaches_all_external_postmasters(house: House, outside: World) -> None:
     house.apply("boss", mailbox("boss"), mailbox("vice"))
     for name in ("boss", "vice"):
         house.wait_for("Mailbox", name)
@@ -332,10 +315,10 @@ def test_mail_to_postmaster_reaches_all_external_postmasters(house: Installation
 
 
 @pytest.mark.req("R-003-13", "R-003-15")
-def test_the_second_resolver_answers_while_the_first_one_is_down(house: Installation, outside: World) -> None:
+def test_the_second_resolver_answers_while_the_first_one_is_down(house: House, outside: World) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as closed:
-        closed.bind((HOST, 0))
-        nobody = f"{HOST}:{closed.getsockname()[1]}"
+        closed.bind((house.at(1), 0))
+        nobody = f"{house.at(1)}:{closed.getsockname()[1]}"
     inbound = {"resolvers": [nobody, outside.resolver]}
     strict = {"senderPolicy": {"rejectUnknownDomain": True}}
     house.govern({"serverRef": {"name": "main"}, "inbound": inbound, **strict})

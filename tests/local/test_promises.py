@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.support.installation import HOST, House, Installation, domain, mailbox, manifest, message, server
+from tests.support.installation import House, Installation, domain, mailbox, manifest, message, server
 
 
 def rcpt(house: House, address: str) -> int:
@@ -70,7 +70,7 @@ def test_imap_keeps_mail_folders_and_flags_for_several_clients(house: House) -> 
 
 
 @pytest.fixture(scope="module")
-def strict(module_installation: Installation) -> Iterator[Installation]:
+def strict(module_installation: House) -> Iterator[House]:
     """A server for whose policy everybody has to log in, and nobody may have more than three connections."""
     spec = {
         "serverRef": {"name": "main"},
@@ -88,7 +88,7 @@ def strict(module_installation: Installation) -> Iterator[Installation]:
 
 
 @pytest.mark.req("R-003-01")
-def test_who_has_to_log_in_and_does_not_is_refused(strict: Installation) -> None:
+def test_who_has_to_log_in_and_does_not_is_refused(strict: House) -> None:
     for service in ("smtp", "submission"):
         with strict.smtp(service) as client:
             client.ehlo("x.example")
@@ -98,15 +98,15 @@ def test_who_has_to_log_in_and_does_not_is_refused(strict: Installation) -> None
 
 
 @pytest.mark.req("R-001-44")
-def test_logins_in_clear_are_taken_where_the_policy_says_so(strict: Installation) -> None:
+def test_logins_in_clear_are_taken_where_the_policy_says_so(strict: House) -> None:
     with strict.smtp("submission") as client:
         assert client.login("7/info", "pw-info")[0] == 235
-    reader = imaplib.IMAP4(HOST, strict.port("imap"), timeout=20)
+    reader = imaplib.IMAP4(*strict.address("imap"), timeout=20)
     assert reader.login("7/info", "pw-info")[0] == "OK"
     reader.logout()
 
 
-def test_the_connection_after_the_last_one_allowed_is_sent_away(strict: Installation) -> None:
+def test_the_connection_after_the_last_one_allowed_is_sent_away(strict: House) -> None:
     with contextlib.ExitStack() as held:
         for _ in range(3):
             held.enter_context(strict.smtp()).ehlo("x.example")

@@ -1,7 +1,6 @@
 """Behind a load balancer that speaks the PROXY protocol, the client's own address counts."""
 
 import imaplib
-import json
 import socket
 import struct
 from collections.abc import Iterator
@@ -9,15 +8,16 @@ from contextlib import suppress
 
 import pytest
 
-from tests.support.hub import Hub
-from tests.support.installation import HOST, Installation, domain, mailbox, manifest, secret, server
+from tests.support.hub import HUB, Hub
+from tests.support.installation import House, domain, mailbox, manifest, secret, server
 
 LAN, WAN = "192.0.2.7", "198.51.100.7"
 
 
 @pytest.fixture(scope="module")
-def office(module_installation: Installation, hub: tuple[Hub, int]) -> Iterator[Installation]:
-    smarthost = {"host": HOST, "port": hub[1], "tls": "none", "authSecretRef": {"name": "hub"}}
+def office(module_installation: House, hub: tuple[Hub, int]) -> Iterator[House]:
+    host = module_installation.at(HUB)
+    smarthost = {"host": host, "port": hub[1], "tls": "none", "authSecretRef": {"name": "hub"}}
     trusted = [{"name": "printer", "cidr": "203.0.113.4/30"}]
     spec = {
         "serverRef": {"name": "main"},
@@ -33,15 +33,6 @@ def office(module_installation: Installation, hub: tuple[Hub, int]) -> Iterator[
     module_installation.wait_for("Mailbox", "lan")
     module_installation.wait_for("Mailbox", "info")
     yield module_installation
-
-
-def port_of(house: Installation, pod: str, number: int) -> int:
-    """This machine's for a pod's port that no Service offers: a proxy speaks to the pod itself."""
-    names = json.loads((house.data / "run" / "resolve.json").read_text())
-    (endpoint,) = [
-        at for name, at in names.items() if name.startswith(f"{pod}.") and name.endswith(f":{number}")
-    ]
-    return int(endpoint.rpartition(":")[2])
 
 
 def header(version: int, client: str) -> bytes:
@@ -73,17 +64,16 @@ def dialogue(connection: socket.socket, *lines: bytes) -> list[bytes]:
 )
 @pytest.mark.req("R-003-03", "R-003-10")
 def test_smtp_judges_the_client_behind_the_proxy(
-    office: Installation, version: int, client: str, may_relay: bool
+    office: House, version: int, client: str, may_relay: bool
 ) -> None:
-    port = port_of(office, "main-smtp-0", 3525)
-    with socket.create_connection((HOST, port), 10) as connection:
+    with socket.create_connection(office.pod("main-smtp-0", 3525), 10) as connection:
         connection.sendall(header(version, client))
         replies = dialogue(connection, b"EHLO x.example", b"MAIL FROM:<x@a.test>", b"RCPT TO:<y@sink.test>")
     assert replies[-1].startswith(b"250" if may_relay else b"550 relay not permitted"), replies
 
 
-def test_smtp_writes_the_client_s_address_into_the_message(office: Installation) -> None:
-    with socket.create_connection((HOST, port_of(office, "main-smtp-0", 3525)), 10) as connection:
+def test_smtp_writes_the_client_s_address_into_the_message(office: House) -> None:
+    with socket.create_connection(office.pod("main-smtp-0", 3525), 10) as connection:
         connection.sendall(header(2, WAN))
         lines = (b"EHLO x.example", b"MAIL FROM:<x@example.net>", b"RCPT TO:<info@a.test>", b"DATA")
         replies = dialogue(connection, *lines, b"Subject: p\r\n\r\nx\r\n.")
@@ -92,16 +82,16 @@ def test_smtp_writes_the_client_s_address_into_the_message(office: Installation)
 
 
 @pytest.mark.parametrize("garbage", [b"EHLO x.example\r\n", b"PROXY TCP4 nonsense\r\n", b"\x16\x03\x01" * 20])
-def test_without_a_header_nothing_is_answered(office: Installation, garbage: bytes) -> None:
-    with socket.create_connection((HOST, port_of(office, "main-smtp-0", 3525)), 10) as connection:
+def test_without_a_header_nothing_is_answered(office: House, garbage: bytes) -> None:
+    with socket.create_connection(office.pod("main-smtp-0", 3525), 10) as connection:
         connection.sendall(garbage)
         with suppress(ConnectionResetError):
             assert connection.recv(100) == b""
 
 
 @pytest.mark.req_part("R-004-04", "R-004-16")
-def test_imap_for_the_lan_alone_opens_to_the_lan_alone(office: Installation) -> None:
-    port = port_of(office, "main-store-0", 3143)
+def test_imap_for_the_lan_alone_opens_to_the_lan_alone(office: House) -> None:
+    at = office.pod("main-store-0", 3143)
 
     class Proxied(imaplib.IMAP4):
         client = LAN
@@ -110,11 +100,11 @@ def test_imap_for_the_lan_alone_opens_to_the_lan_alone(office: Installation) -> 
             super().open(host, port, timeout)
             self.send(header(2, self.client))
 
-    with Proxied(HOST, port) as client:
+    with Proxied(*at) as client:
         client.starttls(office.tls())
         client.login("7/lan", "pw-lan")
     Proxied.client = WAN
-    with Proxied(HOST, port) as client:
+    with Proxied(*at) as client:
         client.starttls(office.tls())
         with pytest.raises(imaplib.IMAP4.error):
             client.login("7/lan", "pw-lan")

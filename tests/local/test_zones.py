@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.support.installation import House, Installation, domain, mailbox, manifest, server, wait
-from tests.support.zones import Zones, knot_zones
+from tests.support.zones import Zones, zones_at
 
 pytestmark = pytest.mark.skipif(shutil.which("knotd") is None, reason="no DNS server: ./run test installs it")
 ANSWERED = 60  # seconds, in which DNS is asked anew
@@ -17,16 +17,15 @@ ADDRESS = "198.51.100.7"
 
 
 @pytest.fixture(scope="module")
-def zones(module_installation: Installation) -> Iterator[Zones]:
-    with knot_zones() as made:
+def zones(module_installation: House) -> Iterator[Zones]:
+    with zones_at(module_installation.at(1)) as made:
         made.write("listed.test")
-        policy = {"serverRef": {"name": "main"}, "inbound": {"resolvers": [made.resolver]}}
-        module_installation.apply("policy", manifest("RelayPolicy", "main", policy))
+        module_installation.govern({"serverRef": {"name": "main"}, "inbound": {"resolvers": [made.resolver]}})
         yield made
 
 
 @pytest.fixture(scope="module")
-def house(module_installation: Installation, zones: Zones) -> Installation:
+def house(module_installation: House, zones: Zones) -> House:
     made = module_installation
     made.apply("server", household())
     made.start()

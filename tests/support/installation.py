@@ -13,12 +13,14 @@ import time
 import urllib.request
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from email.message import EmailMessage
+from io import StringIO
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
+from mail_operator import cli
 
 HOST = "127.0.0.1"
 T = TypeVar("T")
@@ -93,6 +95,27 @@ class House(ABC):
     """An installation on some ground, manifests applied to it, and its users."""
 
     elsewhere: tuple[str, int] | None = None  # where a client binds to come from another address
+    net: str  # the first three octets of the addresses of strangers, LANs and servers of the world
+
+    def at(self, number: int) -> str:
+        """An address of the world. Whoever binds to it reaches the house from there, and is reached there."""
+        return f"{self.net}.{number}"
+
+    @abstractmethod
+    def start(self) -> None:
+        """Start what was applied, and wait until everything that can be is ready."""
+
+    @abstractmethod
+    def govern(self, policy: dict[str, Any]) -> None:
+        """Apply the one RelayPolicy of a server; on return all workers judge by it."""
+
+    @abstractmethod
+    def tool(self, *words: str, fails: bool = False) -> str:
+        """What `mailpods` prints of this house, given e.g. ("queue", "show"); what it says if it fails."""
+
+    @abstractmethod
+    def pod(self, name: str, port: int) -> tuple[str, int]:
+        """Where a pod's port is that no Service offers."""
 
     @abstractmethod
     def apply(self, name: str, *documents: Any) -> None:
@@ -112,7 +135,7 @@ class House(ABC):
 
     @abstractmethod
     def address(self, service: str) -> tuple[str, int]:
-        """Host and port of a service: smtp, submission, submissions, imap, imaps, pop3, pop3s, sieve."""
+        """Host and port of a service: smtp, submission, imaps, bulk, unsubscribe, …"""
 
     @abstractmethod
     def log(self, container: str) -> str:
@@ -204,6 +227,7 @@ class Installation(House):
     """`mailpods up` in a process of its own. Write manifests with `apply()`."""
 
     elsewhere = ("127.0.0.2", 0)
+    net = "127.0.0"
 
     def __init__(self, folder: Path) -> None:
         self.manifests, self.data = folder / "manifests", folder / "data"
@@ -224,7 +248,9 @@ class Installation(House):
         (self.manifests / f"{name}.yaml").unlink()
 
     def start(self) -> None:
-        """Start, and wait until everything that can be is ready."""
+        """Start, or go on."""
+        if self.process:
+            return
         command = [sys.executable, "-m", "mail_operator.cli", "up", str(self.manifests)]
         command += ["--data", str(self.data), "--free-ports"]
         with open(self._log, "ab") as log:
@@ -232,7 +258,7 @@ class Installation(House):
         self.wait_for("MailServer", "main", seconds=60)
 
     def govern(self, policy: dict[str, Any]) -> None:
-        """Apply the one RelayPolicy of a server; on return all workers judge by it."""
+        """Written anew, it is taken up when the hash of the server's settings is another."""
         before = self._settings()
         self.apply("policy", manifest("RelayPolicy", "main", policy))
         if self.process:
@@ -246,6 +272,20 @@ class Installation(House):
         with urllib.request.urlopen(f"{url}/directory") as answer:
             found: str | None = json.load(answer)["hashes"].get("server.json")
         return found
+
+    def tool(self, *words: str, fails: bool = False) -> str:
+        """In this process."""
+        said: dict[bool, StringIO] = {False: StringIO(), True: StringIO()}
+        with redirect_stdout(said[False]), redirect_stderr(said[True]):
+            failed = bool(cli.main([*words, "--data", str(self.data)]))
+        assert failed == fails, said[True].getvalue()
+        return said[fails].getvalue()
+
+    def pod(self, name: str, port: int) -> tuple[str, int]:
+        """As pods find each other."""
+        names = json.loads((self.data / "run" / "resolve.json").read_text())
+        (at,) = [at for of, at in names.items() if of.startswith(f"{name}.") and of.endswith(f":{port}")]
+        return HOST, int(at.rpartition(":")[2])
 
     def stop(self) -> None:
         """As Ctrl-C does."""

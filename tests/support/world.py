@@ -1,4 +1,4 @@
-"""A small Internet on loopback: a DNS server that knows some zones, and mail servers at their addresses."""
+"""A small Internet: a DNS server that knows some zones, and mail servers at their addresses."""
 
 import subprocess
 import time
@@ -15,7 +15,6 @@ from aiosmtpd.smtp import Envelope, Session
 from bench.processes import free_port
 
 SMTP_PORT = 25
-SERVER = "127.0.0.1"
 
 
 @dataclass
@@ -56,39 +55,43 @@ class World:
     """`resolver` is where its DNS server listens."""
 
     resolver: str
-    sinks: dict[str, Sink] = field(default_factory=dict)
+    sinks: dict[int, Sink] = field(default_factory=dict)
 
 
 @contextmanager
-def world(*records: str, sinks: Sequence[str]) -> Iterator[World]:
-    """`records`: options of dnsmasq, such as mx-host=a.test,mx.a.test,10; what is not in them is NXDOMAIN.
+def world(net: str, *records: str, sinks: Sequence[int]) -> Iterator[World]:
+    """`net`: the first octets of its addresses, all of which this machine has.
 
-    `sinks`: addresses of loopback on which a mail server listens. Needs root, for port 25.
+    `records`: options of dnsmasq, such as mx-host=a.test,mx.a.test,10; what is not in them is NXDOMAIN.
+    In them, {net} stands for these octets, and {reverse} for them in the other order.
+    `sinks`: the last octets of the addresses at which a mail server listens. Needs root, for port 25.
     """
-    port = free_port()
+    server_address, port = f"{net}.1", free_port()
+    reverse = ".".join(reversed(net.split(".")))
+    records = tuple(record.format(net=net, reverse=reverse) for record in records)
     options = ["keep-in-foreground", "conf-file=/dev/null", "no-resolv", "no-hosts", "pid-file=", "user="]
-    options += ["bind-interfaces", f"listen-address={SERVER}", f"port={port}"]
-    # All of these zones is here, and of the reverse ones of private addresses, too.
-    options += ["local=/test/", "local=/invalid/", "bogus-priv", *records]
+    options += ["bind-interfaces", f"listen-address={server_address}", f"port={port}"]
+    # All of these zones is here.
+    options += ["local=/test/", "local=/invalid/", "local=/in-addr.arpa/", *records]
     server = subprocess.Popen(["dnsmasq", *(f"--{option}" for option in options)])
-    made = World(f"{SERVER}:{port}", {address: Sink(address) for address in sinks})
+    made = World(f"{server_address}:{port}", {number: Sink(f"{net}.{number}") for number in sinks})
     with ExitStack() as stack:
         stack.callback(server.wait)
         stack.callback(server.terminate)
-        for address, sink in made.sinks.items():
-            controller = Controller(sink, hostname=address, port=SMTP_PORT, enable_SMTPUTF8=True)
+        for sink in made.sinks.values():
+            controller = Controller(sink, hostname=sink.address, port=SMTP_PORT, enable_SMTPUTF8=True)
             controller.start()
             stack.callback(controller.stop)
         end = time.monotonic() + 10
-        while not _answers(port):
+        while not _answers(server_address, port):
             assert server.poll() is None and time.monotonic() < end, "the DNS server does not start"
             time.sleep(0.05)
         yield made
 
 
-def _answers(port: int) -> bool:
+def _answers(address: str, port: int) -> bool:
     try:
-        dns.query.udp(dns.message.make_query("up.test", "A"), SERVER, 0.5, port)
+        dns.query.udp(dns.message.make_query("up.test", "A"), address, 0.5, port)
     except (OSError, dns.exception.DNSException):
         return False
     return True

@@ -1,8 +1,7 @@
-"""The zones that stories about DNS write, on each ground: as lines of zone files, relative to the zone."""
+"""The zones that stories about DNS write, as lines of zone files, relative to the zone."""
 
 import subprocess
 import tempfile
-from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,24 +12,14 @@ import dns.query
 from bench.processes import free_port
 from tests.support.installation import wait
 
-SERVER = "127.0.0.1"
 
-
-class Zones(ABC):
-    """What DNS says of names below `test`."""
-
-    @abstractmethod
-    def write(self, zone: str, *records: str) -> None:
-        """The whole of a zone; served on return."""
-
-
-def zone_file(records: Sequence[str], serial: int, address: str) -> str:
+def _zone_file(records: Sequence[str], serial: int, address: str) -> str:
     """With what every zone has. The server is at `address`."""
     head = f"$TTL 5\n@ SOA ns root {serial} 60 60 60 5\n@ NS ns\nns A {address}\n"
     return head + "".join(f"{record}\n" for record in records)
 
 
-def is_served(server: str, port: int, zone: str, serial: int) -> bool:
+def _is_served(server: str, port: int, zone: str, serial: int) -> bool:
     """Whether a DNS server has this version of a zone."""
     try:
         answer = dns.query.udp(dns.message.make_query(zone, "SOA"), server, 1, port)
@@ -39,26 +28,29 @@ def is_served(server: str, port: int, zone: str, serial: int) -> bool:
     return any(record.serial == serial for rrset in answer.answer for record in rrset)
 
 
-class KnotZones(Zones):
-    """On this machine, by Knot; `resolver` is where it answers."""
+class Zones:
+    """Served at an address of this machine, by Knot; `resolver` is where it answers."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder, self._port = folder, free_port()
+    def __init__(self, folder: Path, address: str) -> None:
+        self._folder, self._address, self._port = folder, address, free_port()
         self._versions: dict[str, int] = {}
         self._process: subprocess.Popen[bytes] | None = None
-        self.resolver = f"{SERVER}:{self._port}"
+        self.resolver = f"{self._address}:{self._port}"
 
     def write(self, zone: str, *records: str) -> None:
+        """The whole of a zone; served on return."""
         self._versions[zone] = serial = self._versions.get(zone, 0) + 1
-        (self._folder / f"{zone}.zone").write_text(zone_file(records, serial, SERVER))
-        config = f"server:\n  rundir: {self._folder}\n  user: root:root\n  listen: {SERVER}@{self._port}\n"
+        (self._folder / f"{zone}.zone").write_text(_zone_file(records, serial, self._address))
+        config = (
+            f"server:\n  rundir: {self._folder}\n  user: root:root\n  listen: {self._address}@{self._port}\n"
+        )
         config += f"database:\n  storage: {self._folder}\nlog:\n  - target: stderr\n    any: error\nzone:\n"
         for name in self._versions:
             config += f"  - domain: {name}\n    file: {self._folder}/{name}.zone\n"
         (self._folder / "knot.conf").write_text(config)
         self.stop()
         self._process = subprocess.Popen(["knotd", "-c", str(self._folder / "knot.conf")])
-        wait(lambda: is_served(SERVER, self._port, zone, serial), 20, f"{zone} is not served")
+        wait(lambda: _is_served(self._address, self._port, zone, serial), 20, f"{zone} is not served")
 
     def stop(self) -> None:
         """End the server."""
@@ -68,10 +60,10 @@ class KnotZones(Zones):
 
 
 @contextmanager
-def knot_zones() -> Iterator[KnotZones]:
+def zones_at(address: str) -> Iterator[Zones]:
     """Running ones."""
     with tempfile.TemporaryDirectory(prefix="mp-") as folder:
-        made = KnotZones(Path(folder))
+        made = Zones(Path(folder), address)
         try:
             yield made
         finally:

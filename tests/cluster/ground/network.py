@@ -3,7 +3,7 @@
 import subprocess
 from pathlib import Path
 
-from tests.cluster.ground.places import NODE_IP, NODE_PREFIX, Ground
+from tests.cluster.ground.places import NODE_IP, NODE_PREFIX, OUTSIDE, OUTSIDE_PREFIX, Ground
 
 _BRIDGE = "node0"
 
@@ -20,6 +20,8 @@ def make(ground: Ground) -> None:
     _ours(ground).touch()
     for command in (
         "ip link set lo up",
+        # On this link each address of the prefix is one of the node's own.
+        f"ip address add {OUTSIDE}/{OUTSIDE_PREFIX} dev lo",
         # A bridge without ports carries the address: not every kernel has the link type `dummy`.
         f"ip link add {_BRIDGE} type bridge",
         f"ip address add {NODE_IP}/{NODE_PREFIX} dev {_BRIDGE}",

@@ -103,7 +103,10 @@ def there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Sit
         _Take(), hostname=GOOD, port=25, tls_context=_context(tmp_path, "mx.sink.test", authority)
     )
     others = [Controller(_Take(), hostname=address, port=25) for address in (PLAIN, OTHER)]
-    with world(*ZONES, sinks=()) as outside, _https(site, _context(tmp_path, "mta-sts.sink.test", authority)):
+    with (
+        world("127.0.0", *ZONES, sinks=()) as outside,
+        _https(site, _context(tmp_path, "mta-sts.sink.test", authority)),
+    ):
         for each in (good, *others):
             each.start()
         yield site, outside.resolver

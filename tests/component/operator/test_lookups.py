@@ -11,14 +11,14 @@ from mail_operator.compiler.snapshot import Question
 from mail_operator.lookups import Lookups
 
 from tests.support.installation import wait
-from tests.support.zones import KnotZones, knot_zones
+from tests.support.zones import Zones, zones_at
 
 pytestmark = pytest.mark.skipif(shutil.which("knotd") is None, reason="no DNS server: ./run test installs it")
 
 
 @pytest.fixture
-def zones() -> Iterator[KnotZones]:
-    with knot_zones() as made:
+def zones() -> Iterator[Zones]:
+    with zones_at("127.0.0.1") as made:
         made.write(
             "a.test",
             "@ MX 10 Mail",
@@ -38,7 +38,7 @@ def news() -> threading.Event:
     return threading.Event()
 
 
-def test_records_are_told_in_one_form(zones: KnotZones, news: threading.Event) -> None:
+def test_records_are_told_in_one_form(zones: Zones, news: threading.Event) -> None:
     expected = {
         ("a.test", "MX"): ("10 mail.a.test", "20 other.test"),
         ("_imap._tcp.a.test", "SRV"): ("0 1 143 mail.a.test",),
@@ -57,7 +57,7 @@ def test_records_are_told_in_one_form(zones: KnotZones, news: threading.Event) -
     assert news.wait(5)
 
 
-def test_a_change_is_told_and_what_nobody_asks_is_forgotten(zones: KnotZones, news: threading.Event) -> None:
+def test_a_change_is_told_and_what_nobody_asks_is_forgotten(zones: Zones, news: threading.Event) -> None:
     made, question = Lookups(news.set), Question("a.test", "MX", (zones.resolver,))
     wait(lambda: made.look([question]))
     time.sleep(2 * lookups.NEWS_SECONDS)
@@ -74,7 +74,7 @@ def test_a_change_is_told_and_what_nobody_asks_is_forgotten(zones: KnotZones, ne
 
 
 def test_while_dns_is_silent_the_last_answer_stays(
-    zones: KnotZones, news: threading.Event, monkeypatch: pytest.MonkeyPatch
+    zones: Zones, news: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lookups, "SHORTEST_SECONDS", 0.2)
     monkeypatch.setattr(lookups, "LONGEST_SECONDS", 0.2)
@@ -88,7 +88,7 @@ def test_while_dns_is_silent_the_last_answer_stays(
 
 
 def test_new_questions_come_before_those_that_were_answered(
-    zones: KnotZones, news: threading.Event, monkeypatch: pytest.MonkeyPatch
+    zones: Zones, news: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lookups, "SHORTEST_SECONDS", 0.01)
     monkeypatch.setattr(lookups, "LONGEST_SECONDS", 0.01)
