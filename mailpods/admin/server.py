@@ -59,8 +59,29 @@ Route = Callable[[Request], Response]  # called in a thread of its own; must be 
 MAX_BODY = 1 << 20  # bytes, of most routes
 
 
+_AT_ONCE = 200  # connections; some of these ports are open to the world
+
+
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+
+    def __init__(self, at: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        self._room = threading.BoundedSemaphore(_AT_ONCE)
+        super().__init__(at, handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """In a thread of its own, if there is room for one more."""
+        if self._room.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Until its connection ends."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._room.release()
 
     def server_bind(self) -> None:
         """Without asking DNS for our own name, which may take its time."""
@@ -99,7 +120,7 @@ class AdminServer:
 
             def _answer(self) -> None:
                 url = urlsplit(self.path)
-                name = f"{self.command} {url.path}"
+                name = f"{'GET' if self.command == 'HEAD' else self.command} {url.path}"
                 route, most = routes.get(name), (bounds or {}).get(name, MAX_BODY)
                 if route is None:
                     known = ", ".join(sorted(routes))
@@ -120,9 +141,10 @@ class AdminServer:
                 for name, value in {**headers, "Content-Length": str(len(response.body))}.items():
                     self.send_header(name, value)
                 self.end_headers()
-                self.wfile.write(response.body)
+                if self.command != "HEAD":
+                    self.wfile.write(response.body)
 
-            do_GET = do_POST = do_DELETE = _answer
+            do_GET = do_HEAD = do_POST = do_DELETE = _answer
 
             def log_message(self, format: str, *args: Any) -> None:
                 pass  # probes every few seconds would drown the log

@@ -120,6 +120,8 @@ def _text(type_: str, record: Any) -> str:
             return f"{record.preference} {_host(record.exchange)}"
         case "SRV":
             return f"{record.priority} {record.weight} {record.port} {_host(record.target)}"
+        case "CNAME":
+            return _host(record.target)
         case "TXT":
             return b"".join(record.strings).decode("utf-8", "replace")
         case _:

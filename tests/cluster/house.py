@@ -11,12 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from mail_operator.compiler.workloads import BULK_PORTS, SMTP_PORTS, STANDARD_PORTS, STORE_PORTS
+from mail_operator.compiler.workloads import (
+    BULK_PORTS,
+    PORTAL_PORTS,
+    SMTP_PORTS,
+    STANDARD_PORTS,
+    STORE_PORTS,
+)
 
 from tests.cluster.ground.places import OUTSIDE
 from tests.support.installation import House, manifest
 
 NAMESPACE = "t"
+_PODS = {"smtp": SMTP_PORTS, "bulk": BULK_PORTS, "store": STORE_PORTS, "portal": PORTAL_PORTS}
 PLUGIN = Path(sys.executable).parent / "kubectl-mailpods"
 
 
@@ -128,7 +135,7 @@ class LonelyHouse(ClusterHouse):
     def address(self, service: str) -> tuple[str, int]:
         """That of its one pod: behind a Service's address clients of the node lose their own."""
         component = _component(service)
-        return self.pod(f"main-{component}-0", {**SMTP_PORTS, **BULK_PORTS, **STORE_PORTS}[service])
+        return self.pod(f"main-{component}-0", _PODS[component][service])
 
     def stop(self) -> None:
         """Delete everything."""
@@ -143,5 +150,4 @@ def make_namespace(name: str) -> None:
 
 
 def _component(service: str) -> str:
-    parts = {"smtp": SMTP_PORTS, "bulk": BULK_PORTS, "store": STORE_PORTS}
-    return next(component for component, ports in parts.items() if service in ports)
+    return next(component for component, ports in _PODS.items() if service in ports)

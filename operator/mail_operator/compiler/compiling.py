@@ -376,11 +376,12 @@ class _Run:
             # A number that somebody has now is not wiped, whoever had it before.
             alive = {new.topology.domains[domain].number for domain in served}
             wiped = self.snapshot.wiped.get(ref, frozenset()) - alive
+            names = [name for domain in served for name in new.topology.domains[domain].hostnames]
             tenants: dict[str, list[str]] = defaultdict(list)
             for domain in served:
                 tenants[domain.namespace] += new.topology.domains[domain].names
             counts = (len(served), mailboxes)
-            outcome = build_server(resource, policies, counts, wiped, tenants, self.snapshot)
+            outcome = build_server(resource, policies, counts, wiped, tenants, names, self.snapshot)
             new.servers[ref] = outcome
             new.statuses.update(outcome.statuses)
             new.carried.update(outcome.carried)

@@ -363,7 +363,9 @@ class _Builder:
             return
         catch_all = Address(domain.spec.catch_all.lower()) if domain.spec.catch_all else None
         keys, signing, unsigned = self._dkim(state)
-        records = list(zones.of_domain(state.names, state.server.spec.hostname, keys))
+        hostname = state.server.spec.hostname
+        records = list(zones.of_domain(state.names, hostname, keys))
+        records += [zones.alias(name, hostname) for name in state.hostnames]
         self.out.questions = zones.questions(records, state.resolvers)
         bulk = domain.spec.bulk.enabled
         for name in state.names:
@@ -381,7 +383,7 @@ class _Builder:
             "number": state.number,
             "mailboxes": mailboxes,
             "admin": {"login": admin},
-            "endpoints": endpoints(state.server.spec.hostname),
+            "endpoints": endpoints(hostname),
             "dns": {"records": records},
         }
         self.out.statuses[domain.ref] = status(domain, conditions, shown)

@@ -7,6 +7,7 @@ from typing import Any
 from mail_operator.compiler.workloads import (
     AUTH_PORTS,
     BULK_PORTS,
+    PORTAL_PORTS,
     SMTP_PORTS,
     STANDARD_PORTS,
     STORE_PORTS,
@@ -39,6 +40,20 @@ def smtp_service(at: Installation) -> Manifest:
 def bulk_service(at: Installation) -> Manifest:
     """Where users hand mass mailings in."""
     return _public_service(at, "bulk", BULK_SERVICE)
+
+
+def portal_service(at: Installation) -> Manifest:
+    """Where an Ingress or a Gateway finds the pages for everybody."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": at.metadata(f"{at.name}-portal", "portal"),
+        "spec": {
+            "type": "ClusterIP",
+            "selector": at.labels("portal"),
+            "ports": [_port(STANDARD_PORTS["portal"], "portal")],
+        },
+    }
 
 
 def store_service(at: Installation) -> Manifest:
@@ -97,6 +112,15 @@ def bulk_network_policy(at: Installation, record: Server) -> Manifest:
     returned = {"from": [_component(at, "smtp")], "ports": _policy_ports({"queue": SMTP_PORTS["queue"]})}
     rules = [_from_anywhere(public), *_to_themselves(at, "bulk"), returned]
     return _network_policy(at, "bulk", rules, _outward(at, "bulk", record))
+
+
+def portal_network_policy(at: Installation) -> Manifest:
+    """Read by everybody; out to nowhere."""
+    rules = [
+        _from_anywhere({"portal": PORTAL_PORTS["portal"]}),
+        _from_pods({"admin": PORTAL_PORTS["admin"]}),
+    ]
+    return _network_policy(at, "portal", rules, [])
 
 
 def _to_themselves(at: Installation, component: str) -> list[Manifest]:

@@ -18,6 +18,7 @@ from mail_operator.resources.mailserver import MailServer
 from mail_operator.resources.meta import ObjectRef, ServerRef, quantity_bytes
 from mail_operator.resources.relaypolicy import RelayPolicy, RelayPolicySpec
 from mail_operator.resources.relaypolicy import Smarthost as GivenSmarthost
+from mailpods.directory.guide import Guide
 from mailpods.directory.records import (
     Address,
     DomainName,
@@ -57,6 +58,7 @@ def installation(server: MailServer, image: str) -> Installation:
     spec, name = server.spec, server.metadata.name
     return Installation(
         ref=server.ref,
+        hostname=spec.hostname,
         image=image,
         buckets=BUCKETS,
         smtp_replicas=spec.smtp.replicas,
@@ -72,6 +74,7 @@ def installation(server: MailServer, image: str) -> Installation:
         smtp_resources=spec.smtp.resources,
         store_resources=spec.store.resources,
         bulk=spec.bulk,
+        portal=spec.portal,
     )
 
 
@@ -81,12 +84,13 @@ def build_server(
     counts: tuple[int, int],
     wiped: Collection[int],
     tenants: Mapping[str, Sequence[str]],
+    names: Sequence[str],
     snapshot: Snapshot,
 ) -> ServerOutcome:
     """Everything of a server but its domains.
 
     `policies`: the oldest first; `counts`: domains, mailboxes; `wiped`: numbers of domains deleted for good;
-    `tenants`: namespace -> names of its domains here.
+    `tenants`: namespace -> names of its domains here; `names`: what these call the server besides.
     """
     at = installation(server, snapshot.image)
     verdicts = {
@@ -95,6 +99,9 @@ def build_server(
     }
     effective = [policy for policy in policies if verdicts[policy.ref][0] is None]
     record = server_record(at, server, effective, tenants, snapshot)
+    if server.spec.tls.issuer_ref:  # who would not sign anything if one of the names led elsewhere
+        names = list(zones.leading(names, server.spec.hostname, record.resolvers, snapshot.answers))
+    certified = tuple(dict.fromkeys((*server.hosts, *names)))
     store = StoreSettings(
         hostname=server.spec.hostname,
         lan=record.lan,
@@ -111,19 +118,19 @@ def build_server(
             "directory": (SERVER_FILE, encode_server(record)),
             "credentials": (STORE_FILE, encode_store(store)),
         },
-        objects=(*certificates(at, server), *server_objects(at, record)),
-        secrets=tuple(generated_secrets(at, server)),
+        objects=(*certificates(at, server, certified), *server_objects(at, record)),
+        secrets=tuple(generated_secrets(at, server, certified)),
         gone=tuple(_gone(at, server, record)),
     )
     addresses = server.spec.addresses or snapshot.addresses.get(server.ref, ())
-    hosts = list(zones.of_hosts(_hosts(server), addresses))
+    hosts = list(zones.of_hosts(server.hosts, addresses))
     asked = zones.questions(hosts, record.resolvers)
     for policy in policies:
         refusal, fault = verdicts[policy.ref]
         conditions, shown = ready(refusal or fault, f"In force at {server.ref}."), {}
         relayed = {each.domain: each.next_hop or "" for each in policy.spec.inbound.domains}
         if relayed and policy in effective and policy.metadata.namespace == at.namespace:
-            own = (record.hostname, *_hosts(server))
+            own = (record.hostname, *server.hosts)
             conditions += zones.relayed(relayed, own, record.resolvers, snapshot.answers)
             exchangers = [zones.mail_exchanger(domain, record.hostname) for domain in relayed]
             asked += zones.questions(exchangers, record.resolvers)
@@ -209,7 +216,7 @@ def policy_verdicts(
         namespace=namespace,
         spec=policy.spec,
         server_ref=server_of(policy),
-        hostnames=_hosts(server) if server else (),
+        hostnames=server.hosts if server else (),
         domains=domains,
         secrets=[snapshot.secret_facts((namespace, reference.name), _KEYS) for reference in references],
     )
@@ -236,7 +243,7 @@ def server_record(
     return Server(
         hostname=next((h for spec in specs if (h := spec.profile.hostname)), server.spec.hostname),
         banner=next((b for spec in specs if (b := spec.profile.banner)), None),
-        help_url=next((u for spec in specs if (u := spec.profile.help_url)), None),
+        help_url=next((u for spec in specs if (u := spec.profile.help_url)), _help_url(server)),
         lan=tuple(dict.fromkeys(lan)),
         trusted=tuple(dict.fromkeys(trusted)),
         auth_required=any(spec.auth.required for spec in specs),
@@ -273,6 +280,12 @@ def server_record(
         peers=network.peers(at, "smtp", at.smtp_replicas),
         bulk=_bulk(at, server),
     )
+
+
+def _help_url(server: MailServer) -> str | None:
+    """The portal's page about refusals."""
+    portal = server.spec.portal
+    return f"{portal.url.rstrip('/')}/#sending" if portal.replicas and portal.url else None
 
 
 def _bulk(at: Installation, server: MailServer) -> Pool | None:
@@ -357,18 +370,16 @@ def _with_credentials(given: GivenSmarthost, policy: RelayPolicy, snapshot: Snap
     return Smarthost(given.host, given.port, given.tls, username, password, given.per_account_auth)
 
 
-def generated_secrets(at: Installation, server: MailServer) -> Iterator[GeneratedSecret]:
+def generated_secrets(
+    at: Installation, server: MailServer, names: tuple[str, ...]
+) -> Iterator[GeneratedSecret]:
     """The certificate, where nobody else makes one, and the installation's key."""
     if server.spec.tls.secret_name is None and server.spec.tls.issuer_ref is None:
-        yield GeneratedSecret("tls", at.namespace, at.tls_secret, at.ref, _hosts(server))
+        yield GeneratedSecret("tls", at.namespace, at.tls_secret, at.ref, names)
     yield GeneratedSecret("key", at.namespace, at.key_secret, at.ref)
 
 
-def _hosts(server: MailServer) -> tuple[str, ...]:
-    return (server.spec.hostname, *server.spec.hostnames)
-
-
-def certificates(at: Installation, server: MailServer) -> Iterator[Manifest]:
+def certificates(at: Installation, server: MailServer, names: Sequence[str]) -> Iterator[Manifest]:
     """What cert-manager is asked for."""
     if issuer := server.spec.tls.issuer_ref:
         yield {
@@ -377,7 +388,7 @@ def certificates(at: Installation, server: MailServer) -> Iterator[Manifest]:
             "metadata": at.metadata(at.name, "tls"),
             "spec": {
                 "secretName": at.tls_secret,
-                "dnsNames": list(dict.fromkeys(_hosts(server))),
+                "dnsNames": list(names),
                 "issuerRef": issuer.model_dump(),
                 "privateKey": {"algorithm": "ECDSA", "size": 256, "rotationPolicy": "Always"},
             },
@@ -398,6 +409,8 @@ def server_objects(at: Installation, record: Server) -> Iterator[Manifest]:
     yield workloads.smtp_stateful_set(at)
     if at.bulk.replicas:
         yield from bulk_objects(at, record)
+    if at.portal.replicas:
+        yield from portal_objects(at, record)
 
 
 def bulk_objects(at: Installation, record: Server) -> Iterator[Manifest]:
@@ -409,10 +422,21 @@ def bulk_objects(at: Installation, record: Server) -> Iterator[Manifest]:
     yield workloads.bulk_stateful_set(at)
 
 
+def portal_objects(at: Installation, record: Server) -> Iterator[Manifest]:
+    """The pages for everybody, and what leads to them."""
+    guide = Guide(at.hostname, record.max_message_bytes, record.tls_required, record.bulk is not None)
+    yield network.portal_service(at)
+    yield network.portal_network_policy(at)
+    yield workloads.disruption_budget(at, "portal")
+    yield workloads.portal_stateful_set(at, guide)
+
+
 def _gone(at: Installation, server: MailServer, record: Server) -> Iterator[ObjectRef]:
     """What such a server does not have, and may have had."""
     if not at.bulk.replicas:
         yield from _refs(bulk_objects(at, record))
+    if not at.portal.replicas:
+        yield from _refs(portal_objects(at, record))
     if server.spec.tls.issuer_ref is None:
         yield ObjectRef("Certificate", at.namespace, at.name)
 

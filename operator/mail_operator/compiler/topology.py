@@ -28,6 +28,7 @@ class DomainState:
     names: tuple[str, ...] = ()  # the first one is its own, the others share its users
     forms: tuple[LoginForm, ...] = ()
     prefix: str | None = None
+    hostnames: tuple[str, ...] = ()  # further names of the server, below its own
     resolvers: tuple[str, ...] = ()  # whom its server asks
 
     @property
@@ -69,6 +70,7 @@ def build_topology(snapshot: Snapshot, resources: Iterable[Resource]) -> Topolog
     names: dict[ObjectRef, Mapping[str, ObjectRef]] = {ref: {} for ref in servers}
     for ref, members in domains.items():
         held = _Held(resolvers(policies[ref], ref.namespace))
+        held.hostnames = len(servers[ref].hosts) if ref in servers else 0
         held.reserved = {d.spec.number for d in members if d.spec.number}
         for domain in members:
             states[domain.ref] = held.admit(domain, ref, servers.get(ref), snapshot)
@@ -105,6 +107,7 @@ class _Held:
         self.reserved: set[int] = set()  # numbers that some domain asks for
         self.lowest_free = 1
         self.count = 0
+        self.hostnames = 0  # in the server's certificate
 
     def admit(
         self, domain: MailDomain, server_ref: ObjectRef, server: MailServer | None, snapshot: Snapshot
@@ -120,6 +123,7 @@ class _Held:
             number_taken=self.numbers.get(spec.number) if spec.number else None,
             prefix_taken=self.prefixes.get(spec.login.prefix) if spec.login.prefix else None,
             domains_before=self.count,
+            hostnames_before=self.hostnames,
         )
         refusal = first(rules.REFUSALS, facts)
         if refusal or server is None:
@@ -132,6 +136,10 @@ class _Held:
         if prefix:
             self.prefixes[prefix] = domain.ref
         self.count += 1
+        hostnames: tuple[str, ...] = ()
+        if not (rules.hostname_foreign(facts) or rules.hostnames_full(facts)):
+            hostnames = tuple(spec.hostnames)
+        self.hostnames += len(hostnames)
         return DomainState(
             domain=domain,
             server_ref=server_ref,
@@ -142,6 +150,7 @@ class _Held:
             names=names,
             forms=tuple(spec.login.forms or server.spec.login_forms),
             prefix=prefix,
+            hostnames=hostnames,
             resolvers=self.resolvers,
         )
 

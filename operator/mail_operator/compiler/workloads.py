@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mail_operator.resources.mailserver import BulkPool, Exposure, Resources, Scheduling
+from mail_operator.resources.mailserver import BulkPool, Exposure, Portal, Resources, Scheduling
 from mail_operator.resources.meta import ObjectRef
+from mailpods.directory.guide import VARIABLE, Guide
 from mailpods.directory.shards import SERVER_FILE, STORE_FILE, file_name
 
 Manifest = dict[str, Any]
@@ -37,8 +38,10 @@ BULK_PORTS = {
     "admin": SMTP_PORTS["admin"],
     "queue": SMTP_PORTS["queue"],
 }
+PORTAL_PORTS = {"portal": 8080, "admin": SMTP_PORTS["admin"]}
 # Port name -> the port that the world knows.
 STANDARD_PORTS = {
+    "portal": 80,
     "bulk": 4025,
     "bulk-submit": 4587,
     "bulk-submits": 1465,
@@ -74,6 +77,7 @@ class Installation:
     """What the builders need to know of a MailServer. Sizes are Kubernetes quantities."""
 
     ref: ObjectRef
+    hostname: str  # that users know
     image: str
     buckets: int
     smtp_replicas: int
@@ -89,6 +93,7 @@ class Installation:
     smtp_resources: Resources
     store_resources: Resources
     bulk: BulkPool
+    portal: Portal
 
     @property
     def name(self) -> str:
@@ -212,6 +217,28 @@ def store_stateful_set(at: Installation) -> Manifest:
     )
 
 
+def portal_stateful_set(at: Installation, guide: Guide) -> Manifest:
+    """The pods with pages for everybody. They are given nothing that is a secret."""
+    portal = _container(
+        at,
+        "portal",
+        ["mailpods.portal", "--ca", "/ca/ca.crt"],
+        PORTAL_PORTS,
+        {"ca": "/ca", "tmp": "/tmp"},
+        memory="32Mi",
+        resources=at.portal.resources,
+    )
+    portal["env"].append({"name": VARIABLE, "value": guide.encode()})
+    certificate = {
+        "secretName": at.tls_secret,
+        "optional": True,
+        "items": [{"key": "ca.crt", "path": "ca.crt"}],
+    }
+    volumes = [{"name": "ca", "secret": certificate}, {"name": "tmp", "emptyDir": {}}]
+    service = f"{at.name}-portal"
+    return _stateful_set(at, "portal", service, at.portal.replicas, [portal], volumes, None, 30)
+
+
 def disruption_budget(at: Installation, component: str) -> Manifest:
     """At most one pod of a component is taken away at a time, as when nodes are drained."""
     return {
@@ -236,7 +263,7 @@ def _container(
         {"name": "PORT_" + port.removeprefix(prefix).upper().replace("-", "_"), "value": str(number)}
         for port, number in ports.items()
     ]
-    read_only = {"directory", "credentials", "tls"}
+    read_only = {"directory", "credentials", "tls", "ca"}
     admin = f"{prefix}admin"
     return {
         "name": name,
@@ -324,15 +351,10 @@ def _stateful_set(
     replicas: int,
     containers: list[Manifest],
     volumes: list[Manifest],
-    claim: tuple[str, str],
+    claim: tuple[str, str] | None,
     grace_seconds: int,
 ) -> Manifest:
-    claim_name, size = claim
-    claim_spec: Manifest = {
-        "accessModes": ["ReadWriteOnce"],
-        "resources": {"requests": {"storage": size}},
-        **({"storageClassName": at.storage_class} if at.storage_class else {}),
-    }
+    """`claim`: name and size of the volume that each pod has of its own."""
     return {
         "apiVersion": "apps/v1",
         "kind": "StatefulSet",
@@ -361,8 +383,19 @@ def _stateful_set(
                     "volumes": volumes,
                 },
             },
-            # Volumes outlive everything: deleting an installation by mistake loses no mail.
-            "persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Retain", "whenScaled": "Retain"},
-            "volumeClaimTemplates": [{"metadata": {"name": claim_name}, "spec": claim_spec}],
+            **(_claims(at, *claim) if claim else {}),
         },
+    }
+
+
+def _claims(at: Installation, name: str, size: str) -> Manifest:
+    spec: Manifest = {
+        "accessModes": ["ReadWriteOnce"],
+        "resources": {"requests": {"storage": size}},
+        **({"storageClassName": at.storage_class} if at.storage_class else {}),
+    }
+    return {
+        # Volumes outlive everything: deleting an installation by mistake loses no mail.
+        "persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Retain", "whenScaled": "Retain"},
+        "volumeClaimTemplates": [{"metadata": {"name": name}, "spec": spec}],
     }

@@ -30,6 +30,21 @@ def mail_exchanger(domain: str, hostname: str) -> Record:
     return {"name": f"{domain}.", "type": "MX", "value": f"10 {hostname}."}
 
 
+def alias(name: str, hostname: str) -> Record:
+    """The record that makes a name another one of the server."""
+    return {"name": f"{name}.", "type": "CNAME", "value": f"{hostname}."}
+
+
+def leading(
+    names: Iterable[str], hostname: str, resolvers: tuple[str, ...], answers: Answers
+) -> Iterator[str]:
+    """Those of the names that DNS leads to the server."""
+    for name in names:
+        record = alias(name, hostname)
+        if _is_in(record, answers.get(_question(record, resolvers), ())):
+            yield name
+
+
 def of_hosts(names: Iterable[str], addresses: Iterable[str]) -> Iterator[Record]:
     """The addresses of the server's names."""
     for name in names:
@@ -125,6 +140,8 @@ def _is_in(record: Record, answer: Sequence[str]) -> bool:
         case "SRV":
             target = [part.removesuffix(".") for part in record["value"].split()[2:]]
             return any(each.split()[2:] == target for each in answer)
+        case "CNAME":
+            return record["value"].removesuffix(".") in answer
         case "TXT":
             text = "".join(record["value"].split('"')[1::2])
             return any(each.replace(" ", "") == text.replace(" ", "") for each in answer)

@@ -54,7 +54,8 @@ def _source(kind: str, source: Manifest, key: str, objects: Objects) -> Iterator
     files = content(manifest)
     if "items" in source:
         for item in source["items"]:
-            yield item["path"], files[item["key"]]
+            if item["key"] in files or not source.get("optional"):
+                yield item["path"], files[item["key"]]
     else:
         yield from files.items()
 

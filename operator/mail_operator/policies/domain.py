@@ -21,6 +21,10 @@ class DomainFacts:
     number_taken: ObjectRef | None = None
     prefix_taken: ObjectRef | None = None
     domains_before: int = 0
+    hostnames_before: int = 0  # of the server and of older domains
+
+
+MOST_HOSTNAMES = 100  # in one certificate: as many as authorities of the Internet take
 
 
 def server_missing(facts: DomainFacts) -> Verdict | None:
@@ -126,10 +130,43 @@ def prefix_taken(facts: DomainFacts) -> Verdict | None:
     )
 
 
+def hostname_foreign(facts: DomainFacts) -> Verdict | None:
+    """Nobody's certificate names what belongs to somebody else."""
+    spec = facts.domain.spec
+    names = [spec.domain_name, *spec.additional_names]
+    for n, host in enumerate(spec.hostnames):
+        if not any(host.endswith(f".{name}") for name in names):
+            return Verdict(
+                "HostnameForeign",
+                f"spec.hostnames[{n}]: {host} is not below {' or '.join(names)}: "
+                "choose a name of the domain's own; none of spec.hostnames is in the certificate.",
+            )
+    return None
+
+
+def hostnames_full(facts: DomainFacts) -> Verdict | None:
+    """A certificate holds so many names: those of older domains."""
+    wanted = len(facts.domain.spec.hostnames)
+    if not wanted or facts.hostnames_before + wanted <= MOST_HOSTNAMES:
+        return None
+    return Verdict(
+        "HostnamesFull",
+        f"The certificate of {facts.server_ref} has room for {MOST_HOSTNAMES} names, and "
+        f"{facts.hostnames_before} are older: remove spec.hostnames, and use the server's own name.",
+        waits=True,
+    )
+
+
 Rule = Callable[[DomainFacts], Verdict | None]
 
 # A domain that breaks one of these is not served.
 REFUSALS: list[Rule] = [server_missing, namespace_not_allowed, name_taken, number_taken, domain_limit]
 
 # A domain that breaks one of these is served in part.
-FAULTS: list[Rule] = [additional_name_taken, prefix_missing, prefix_taken]
+FAULTS: list[Rule] = [
+    additional_name_taken,
+    prefix_missing,
+    prefix_taken,
+    hostname_foreign,
+    hostnames_full,
+]

@@ -89,11 +89,15 @@ class MailPods:
             await self._session.close()
 
     def _serving(self, server: ObjectRef) -> list[tuple[Key, KeptPod]]:
-        """The pods that users may reach: what is not ready gets no connection, and starts with the newest."""
+        """The pods with files that users reach: what is not ready gets nobody, and starts with the newest."""
         return [
             (key, pod)
             for key, pod in self._pods().items()
-            if key[0] == server.namespace and pod.server == server.name and pod.ready and not pod.deleting
+            if key[0] == server.namespace
+            and pod.server == server.name
+            and pod.component in _PORTS  # a portal has none, and what a later version runs is not known
+            and pod.ready
+            and not pod.deleting
         ]
 
     def forget_stale(self, expected: Expected) -> None:

@@ -137,8 +137,8 @@ class MailDomainSpec(Part):
     hostnames: list[Host] = Field(
         [],
         max_length=10,
-        description="imap., pop3., smtp. names.",
-        json_schema_extra=later("R-001-32"),
+        description="Further names of the server, below the domain's own, e.g. imap.a.test: for status.dns "
+        "and for the server's certificate; one of an issuer gets those that DNS leads to the server.",
     )
 
 

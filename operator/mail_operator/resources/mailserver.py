@@ -145,6 +145,18 @@ class BulkPool(Part):
     resources: Resources = Field(Resources(), description="Of the container smtp in its pods.")
 
 
+class Portal(Part):
+    """The pods with pages for everybody: client settings, help, the authority's certificate."""
+
+    replicas: int = Field(0, ge=0, le=100, description="Number of pods; 0: there are no such pages.")
+    url: HttpsUrl | None = Field(
+        None,
+        description="https://host under which the world reaches port 80 of its Service; refusals of mail "
+        "name it, unless a RelayPolicy's profile.helpUrl is set.",
+    )
+    resources: Resources = Field(Resources(), description="Of the container portal.")
+
+
 class Store(Part):
     """The store pods."""
 
@@ -233,6 +245,7 @@ class MailServerSpec(Part):
     scheduling: Scheduling = Field(Scheduling(), description="Where the pods run.")
     smtp: Smtp = Field(Smtp(), description="The pods that speak SMTP.")
     bulk: BulkPool = Field(BulkPool(), description="The pods for mass mailings.")
+    portal: Portal = Field(Portal(), description="The pods with pages for everybody.")
     store: Store = Field(Store(), description="The pods that keep mailboxes (IMAP, POP3).")
     login_forms: list[LoginForm] = Field(
         ["numbered", "address"],
@@ -275,6 +288,11 @@ class MailServer(Resource):
 
     kind: Literal["MailServer"]
     spec: MailServerSpec
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """All names that its spec gives it."""
+        return self.spec.hostname, *self.spec.hostnames
 
     @property
     def certificate_secret(self) -> str:

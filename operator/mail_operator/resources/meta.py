@@ -178,7 +178,7 @@ class DnsRecord(Part):
     """One record of a zone."""
 
     name: Text = Field(description="Its name, complete, with a dot at the end.")
-    type: Literal["A", "AAAA", "MX", "SRV", "TXT"] = Field(description="Its type.")
+    type: Literal["A", "AAAA", "CNAME", "MX", "SRV", "TXT"] = Field(description="Its type.")
     value: Text = Field(description="Its data, as in a zone file.")
 
 

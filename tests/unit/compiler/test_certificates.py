@@ -2,7 +2,10 @@
 
 from typing import Any
 
-from tests.support.compiling import SERVER, Compiled, server
+import pytest
+from mail_operator.compiler.snapshot import Question
+
+from tests.support.compiling import SERVER, Compiled, domain, server
 
 GIVEN = {"tls.crt": b"x", "tls.key": b"y"}
 
@@ -58,3 +61,40 @@ def test_a_given_secret_is_waited_for() -> None:
     found = Compiled(one)
     assert not made(found) and not asked(found)
     assert found.ready(one)[:2] == ("False", "SecretMissing")
+
+
+def test_names_of_domains_join_it_and_those_of_others_do_not() -> None:
+    own = domain(hostnames=["imap.a.test", "smtp.a.test"])
+    found = Compiled(server(), own)
+    assert made(found) == [("main-tls", ("mail.a.test", "imap.a.test", "smtp.a.test"))]
+    assert found.ready(own)[0] == "True"
+    foreign = domain(hostnames=["imap.a.test", "imap.b.test"])
+    found = Compiled(server(), foreign, domain("b.test"))
+    assert made(found) == [("main-tls", ("mail.a.test",))]
+    status, reason, why = found.ready(foreign)
+    assert (status, reason) == ("False", "HostnameForeign")
+    assert "spec.hostnames[1]: imap.b.test is not below a.test" in why
+    assert (found.condition(foreign, "Accepting") or {})["status"] == "True"
+
+
+def test_an_issuer_is_asked_for_names_that_dns_leads_here_alone() -> None:
+    own = domain(hostnames=["imap.a.test", "smtp.a.test", "pop3.a.test"])
+    answers = {
+        Question("imap.a.test", "CNAME"): ("mail.a.test",),
+        Question("smtp.a.test", "CNAME"): ("elsewhere.test",),
+    }
+    found = Compiled(server(tls={"issuerRef": {"name": "letsencrypt"}}), own, answers=answers)
+    assert asked(found)[0]["spec"]["dnsNames"] == ["mail.a.test", "imap.a.test"]
+    assert Question("pop3.a.test", "CNAME") in found.plan.questions
+
+
+@pytest.mark.parametrize(("room", "state"), [(98, "True"), (99, "False")])
+def test_a_certificate_has_room_for_a_hundred_names(room: int, state: str) -> None:
+    # The server's own, then ten of each domain.
+    older = [domain(f"d{n}.test", hostnames=[f"h{m}.d{n}.test" for m in range(10)]) for n in range(9)]
+    older.append(domain("d9.test", hostnames=[f"h{m}.d9.test" for m in range(room - 91)]))
+    last = domain(hostnames=["imap.a.test", "smtp.a.test"])
+    found = Compiled(server(), *older, last)
+    status, reason, _ = found.ready(last)
+    assert (status, reason) == (state, "Serving" if state == "True" else "HostnamesFull")
+    assert len(made(found)[0][1]) == (100 if state == "True" else 99)

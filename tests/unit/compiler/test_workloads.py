@@ -2,7 +2,9 @@
 
 from typing import Any
 
-from tests.support.compiling import Compiled, server
+from mail_operator.reconciler.kinds import CHILDREN
+
+from tests.support.compiling import SERVER, Compiled, server
 
 
 def objects(**spec: Any) -> dict[tuple[str, str], Any]:
@@ -66,3 +68,20 @@ def test_pods_go_where_they_are_told_and_spread() -> None:
         "requests": {"cpu": "50m", "memory": "256Mi"},
         "limits": {"memory": "1Gi"},
     }
+
+
+def test_pages_for_everybody_have_pods_that_know_no_secret() -> None:
+    assert not any("portal" in name for _, name in objects())
+    plan = Compiled(server()).plan
+    gone = {(ref.kind, ref.name) for ref in plan.gone[SERVER]}
+    assert {(kind, "main-portal") for kind in CHILDREN} <= gone
+    made = objects(portal={"replicas": 2, "url": "https://help.a.test/"})
+    assert {kind for kind, name in made if name == "main-portal"} == set(CHILDREN)
+    assert made["Service", "main-portal"]["spec"]["type"] == "ClusterIP"
+    assert targets(made["Service", "main-portal"]) == {80: "portal"}
+    assert made["NetworkPolicy", "main-portal"]["spec"]["egress"] == []
+    stateful = made["StatefulSet", "main-portal"]["spec"]
+    assert stateful["replicas"] == 2 and "volumeClaimTemplates" not in stateful
+    (secret,) = [v["secret"] for v in stateful["template"]["spec"]["volumes"] if "secret" in v]
+    assert secret["items"] == [{"key": "ca.crt", "path": "ca.crt"}]
+    assert "secretKeyRef" not in str(stateful)

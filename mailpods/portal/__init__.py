@@ -1,0 +1,1 @@
+"""The portal: pages that everybody may read. It knows no account, no key and no password."""
