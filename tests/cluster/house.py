@@ -23,6 +23,7 @@ from tests.cluster.ground.places import OUTSIDE
 from tests.support.installation import House, manifest
 
 NAMESPACE = "t"
+OPERATOR = "mailpods-system"  # its namespace
 _PODS = {"smtp": SMTP_PORTS, "bulk": BULK_PORTS, "store": STORE_PORTS, "portal": PORTAL_PORTS}
 PLUGIN = Path(sys.executable).parent / "kubectl-mailpods"
 
@@ -92,8 +93,11 @@ class ClusterHouse(House):
         """As `kubectl wait` does."""
         end = time.monotonic() + seconds
         while (ready := self.conditions(kind, name).get("Ready", {})).get("status") != status:
-            found = fetched(kind, name, self.namespace)
-            assert time.monotonic() < end, f"{kind} {name}: {found.get('status')}"
+            if time.monotonic() > end:
+                pods = kubectl("get", "pods", "--all-namespaces", "-o", "wide")
+                operator = kubectl("logs", "deployment/mailpods-operator", "-n", OPERATOR, "--tail=20")
+                found = fetched(kind, name, self.namespace)
+                raise AssertionError(f"{kind} {name}: {found.get('status')}\n{pods}\n{operator}")
             time.sleep(0.05)
         return ready
 
@@ -111,6 +115,11 @@ class ClusterHouse(House):
         done = subprocess.run([PLUGIN, *words, "-n", self.namespace], capture_output=True, text=True)
         assert bool(done.returncode) == fails, done.stderr
         return done.stderr if fails else done.stdout
+
+    def run(self, pod: str, container: str, *command: str) -> subprocess.CompletedProcess[str]:
+        """A command in a pod."""
+        inside = ["kubectl", "exec", pod, "-c", container, "-n", self.namespace, "--", *command]
+        return subprocess.run(inside, capture_output=True, text=True)
 
     def log(self, container: str) -> str:
         """Since it was started last."""

@@ -8,11 +8,11 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from tests.cluster.house import fetched, kubectl
+from tests.cluster.house import OPERATOR, fetched, kubectl
 from tests.support import helm
 from tests.support.installation import wait
 
-NAMESPACE = "mailpods-system"
+NAMESPACE = OPERATOR
 RELEASE = "mailpods"
 _DEPLOYMENT = "deployment/mailpods-operator"
 _SELECTOR = "app.kubernetes.io/name=mailpods-operator"

@@ -5,9 +5,12 @@ import pytest
 from tests.support.hub import HUB, Hub
 from tests.support.hub import smarthost as other_smarthost
 from tests.support.installation import House, mailbox, manifest, message, secret, wait
+from tests.support.world import world
+
+SINK = 93
 
 
-@pytest.mark.req_part("R-003-28", "R-001-36", "R-002-02")
+@pytest.mark.req_part("R-002-02")
 @pytest.mark.req("R-004-08")
 def test_mail_for_elsewhere_goes_to_the_smarthost_with_its_login(behind: House, hub: tuple[Hub, int]) -> None:
     with behind.submission("7/info", "pw-info") as client:
@@ -107,3 +110,22 @@ def test_delivery_rules_choose_the_host_by_sender_or_recipient(behind: House, hu
         assert _taken(second, "x@very.special.test")[0] == "special"
         assert _taken(second, "x@both.test")[0] == "special"
         assert _taken(hub[0], "x@plain.test")[0] == "global"
+
+
+@pytest.mark.req("R-003-28")
+def test_what_goes_to_the_smarthost_goes_nowhere_else(behind: House, hub: tuple[Hub, int]) -> None:
+    records = ("mx-host=sink.test,mx.sink.test,10", f"host-record=mx.sink.test,{{net}}.{SINK}")
+    with world(behind.net, *records, sinks=[SINK]) as outside:
+        smarthost = {"host": behind.at(HUB), "port": hub[1], "tls": "none", "authSecretRef": {"name": "hub"}}
+        outbound = {"mode": "smarthost", "smarthost": smarthost}
+        inbound = {"resolvers": [outside.resolver]}
+        behind.govern({"serverRef": {"name": "main"}, "inbound": inbound, "outbound": outbound})
+        hub[0].refuse = True  # not even while the smarthost does not take it
+        with behind.submission("7/info", "pw-info") as client:
+            client.send_message(message("info@a.test", "shy@sink.test"))
+        wait(lambda: "451 4.3.0 not now" in behind.tool("queue"))
+        hub[0].refuse = False
+        behind.tool("queue", "retry", "--domain", "sink.test")
+        assert _taken(hub[0], "shy@sink.test")[0] == "global"
+        assert outside.sinks[SINK].taken == []
+        behind.govern({"serverRef": {"name": "main"}, "outbound": outbound})

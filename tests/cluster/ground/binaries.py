@@ -11,7 +11,14 @@ from pathlib import Path
 from tests.cluster.ground.places import CACHE, TOOLS
 
 CERT_MANAGER_KINDS = "cert-manager-kinds"  # folder beside the programs
-_MODULES = {"kubernetes": "tool", "coredns": ".", "helm": "tool", "pause": ".", "certmanager": "."}
+_MODULES = {
+    "kubernetes": "tool",
+    "coredns": ".",
+    "helm": "tool",
+    "pause": ".",
+    "certmanager": ".",
+    "kuberouter": "tool",
+}
 
 
 def build() -> Path:

@@ -29,6 +29,7 @@ _IDENTITIES: dict[str, tuple[str, tuple[str, ...]]] = {
     "kube-controller-manager": ("system:kube-controller-manager", ()),
     "kube-scheduler": ("system:kube-scheduler", ()),
     "kube-proxy": ("system:kube-proxy", ()),
+    "kube-router": ("kube-router", ("system:masters",)),
     "coredns": ("system:coredns", ()),
     "local-volumes": (VOLUMES_USER, ()),
 }
@@ -194,6 +195,17 @@ def _start_services(ground: Ground, programs: Path) -> None:
         ],
     )
     processes.start(ground, "kube-proxy", [str(programs / "kube-proxy"), f"--config={etc}/kube-proxy.yaml"])
+    # NetworkPolicies hold, as on clusters whose network enforces them.
+    processes.start(
+        ground,
+        "kube-router",
+        [
+            str(programs / "kube-router"),
+            *("--run-firewall=true", "--run-router=false", "--run-service-proxy=false"),
+            *(f"--kubeconfig={etc}/kube-router.kubeconfig", f"--hostname-override={ground.name}"),
+            *(f"--service-cluster-ip-range={SERVICE_NETWORK}", "--metrics-port=0"),
+        ],
+    )
     processes.start(ground, "coredns", [str(programs / "coredns"), "-conf", f"{etc}/Corefile"])
     processes.start(
         ground,
