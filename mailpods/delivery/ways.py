@@ -23,8 +23,9 @@ from mailpods.directory.reader import DirectoryReader
 from mailpods.directory.records import AccountId, DomainName, Server, Smarthost, TlsMode
 
 NO_STARTTLS = "starttls-not-supported"
-# With which the names of sites begin, and go on where TLS is promised, and where DNS is signed.
-SITE, VERIFIED, SIGNED = "mx ", "tls ", "dnssec "
+# With which the names of sites begin, and go on where TLS is promised, or is going to be, and where DNS is
+# signed; and what follows a server's name that such a promise does not name.
+SITE, VERIFIED, TRIED, SIGNED, UNLISTED = "mx ", "tls ", "trial ", "dnssec ", "!"
 STORE_CONNECTIONS = 10  # more do not make Dovecot faster
 REMOTE_CONNECTIONS = 20  # at a time, where a server takes so many
 MAX_ATTEMPTS = 10  # addresses of one domain that are tried in a row
@@ -132,23 +133,31 @@ class Site:
 
     hosts: tuple[MailHost, ...]  # the best first; equals by name
     verified: bool = False  # only by TLS, with certificates of these names (MTA-STS)
+    tried: bool = False  # by TLS, and it is told where there are none (MTA-STS in mode testing)
     signed: bool = False  # so that TLSA records of these hosts bind (DANE)
+    unlisted: frozenset[str] = frozenset()  # names that a policy in mode testing does not allow
 
     @property
     def name(self) -> str:
         """Tells it from all others, and all of it."""
-        hosts = ",".join(f"{host.preference}:{host.name}" for host in self.hosts)
-        return f"{SITE}{VERIFIED if self.verified else ''}{SIGNED if self.signed else ''}{hosts}"
+        hosts = ",".join(
+            f"{host.preference}:{host.name}{UNLISTED if host.name in self.unlisted else ''}"
+            for host in self.hosts
+        )
+        marks = ((VERIFIED, self.verified), (TRIED, self.tried), (SIGNED, self.signed))
+        return SITE + "".join(mark for mark, there in marks if there) + hosts
 
     @classmethod
     def of(cls, name: str) -> "Site":
         """The one of this name."""
         verified = name.removeprefix(SITE)
-        signed = verified.removeprefix(VERIFIED)
+        tried = verified.removeprefix(VERIFIED)
+        signed = tried.removeprefix(TRIED)
         hosts = signed.removeprefix(SIGNED)
-        pairs = (each.partition(":") for each in hosts.split(","))
-        found = tuple(MailHost(int(preference), host) for preference, _, host in pairs)
-        return cls(found, verified != signed, signed != hosts)
+        pairs = [each.partition(":") for each in hosts.split(",")]
+        found = tuple(MailHost(int(preference), host.removesuffix(UNLISTED)) for preference, _, host in pairs)
+        unlisted = frozenset(host.removesuffix(UNLISTED) for *_, host in pairs if host.endswith(UNLISTED))
+        return cls(found, verified != tried, tried != signed, signed != hosts, unlisted)
 
 
 async def site_of(
@@ -166,13 +175,20 @@ async def site_of(
         return Site((MailHost(0, hop),))
     hosts = await dns().mail_hosts(domain, server.hostname)
     policy = await policies.of(domain) if policies else None
-    enforced = policy is not None and policy.mode == "enforce"
-    if policy and enforced:
-        hosts = [host for host in hosts if policy.allows(host.name)]
+    mode = policy.mode if policy else "none"
+    unlisted = {host.name for host in hosts if policy and mode != "none" and not policy.allows(host.name)}
+    if mode == "enforce":
+        hosts = [host for host in hosts if host.name not in unlisted]
         if not hosts:
             raise Disconnected(f"no mail server of {domain} is one that its MTA-STS policy names")
-    signed = await dns().is_signed(domain)
-    return Site(tuple(sorted(hosts, key=lambda host: (host.preference, host.name))), enforced, signed)
+        unlisted = set()
+    return Site(
+        tuple(sorted(hosts, key=lambda host: (host.preference, host.name))),
+        verified=mode == "enforce",
+        tried=mode == "testing",
+        signed=await dns().is_signed(domain),
+        unlisted=frozenset(unlisted),
+    )
 
 
 def to_domain(
@@ -220,7 +236,7 @@ async def _best(site: Site, resolver: Resolver, us: Identity) -> Connection:
         for address in (await resolver.addresses(host.name))[:left]:
             left -= 1
             try:
-                return await _open(_Attempt(host, address, us, site.verified, tlsa), sessions)
+                return await _open(_Attempt(host, address, us, site, tlsa), sessions)
             except (Disconnected, Refusal) as error:
                 failed = error
         if not left:
@@ -239,8 +255,13 @@ class _Attempt:
     host: MailHost
     address: str
     us: Identity
-    verified: bool
+    site: Site
     tlsa: tuple[Tlsa, ...] | None
+
+    @property
+    def is_trial(self) -> bool:
+        """Whether TLS is tried as if it were promised, and nothing depends on it."""
+        return self.site.tried and self.tlsa is None
 
     @property
     def target(self) -> Target:
@@ -250,7 +271,7 @@ class _Attempt:
             self.address,
             SMTP_PORT,
             self.us.hello,
-            tls="starttls" if self.verified else tls,
+            tls="starttls" if self.site.verified else tls,
             name=self.host.name,
             source=self.us.source_for(self.address),
             tlsa=self.tlsa or (),
@@ -258,35 +279,60 @@ class _Attempt:
 
     def session(self, result: str = "") -> TlsSession:
         """For reports."""
-        bound: Literal["sts", "no-policy-found"] = "sts" if self.verified else "no-policy-found"
+        has_policy = self.site.verified or self.site.tried
+        bound: Literal["sts", "no-policy-found"] = "sts" if has_policy else "no-policy-found"
         return TlsSession(bound if self.tlsa is None else "tlsa", self.host.name, result)
 
     @property
     def label(self) -> str:
         """Of the connections that come of it by TLS, for metrics."""
-        return "dane" if self.tlsa else "verified" if self.verified else "opportunistic"
+        return "dane" if self.tlsa else "verified" if self.site.verified else "opportunistic"
 
 
 async def _open(attempt: _Attempt, sessions: list[TlsSession]) -> Connection:
     """The connection; how TLS went is added to `sessions`, those of the attempts before it."""
     target, label = attempt.target, attempt.label
     try:
-        connection = await Connection.open(target, CONNECT_SECONDS)
+        if attempt.is_trial:
+            connection = await _try_out(attempt, sessions)
+        else:
+            connection = await Connection.open(target, CONNECT_SECONDS)
     except TlsMissing:
         sessions.append(attempt.session(NO_STARTTLS))
         raise
     except TlsFailed as error:
-        sessions.append(attempt.session(error.result))
+        if not attempt.is_trial:
+            sessions.append(attempt.session(error.result))
         metrics.TLS.labels("failed").inc()
         if target.tls != "opportunistic":
             raise
         # Better in clear than not at all, where nothing promises TLS (RFC 7435).
         connection, label = await Connection.open(replace(target, tls="none"), CONNECT_SECONDS), "none"
     else:
-        sessions.append(attempt.session("" if connection.is_encrypted else NO_STARTTLS))
+        if not attempt.is_trial:
+            sessions.append(attempt.session("" if connection.is_encrypted else NO_STARTTLS))
     connection.sessions = tuple(sessions)
     metrics.TLS.labels(label if connection.is_encrypted else "none").inc()
     return connection
+
+
+async def _try_out(attempt: _Attempt, sessions: list[TlsSession]) -> Connection:
+    """As the policy wants it; where that fails, it is told, and mail goes as without one (RFC 8461 §5).
+
+    Raises TlsFailed where TLS fails without a policy, too.
+    """
+    target, result = attempt.target, ""
+    if attempt.host.name in attempt.site.unlisted:
+        result = "validation-failure"
+    else:
+        try:
+            connection = await Connection.open(replace(target, tls="starttls"), CONNECT_SECONDS)
+        except TlsMissing:
+            result = NO_STARTTLS
+        except TlsFailed as error:
+            result = error.result
+    sessions.append(attempt.session(result))
+    return await Connection.open(target, CONNECT_SECONDS) if result else connection
 
 
 def _server(reader: DirectoryReader) -> Server:

@@ -17,7 +17,7 @@ from mail_operator.secrets import KeyPair, make_ca, make_certificate
 
 from mailpods.delivery import client, sts, ways
 from mailpods.delivery.client import Connection, Disconnected
-from mailpods.delivery.resolver import Resolver
+from mailpods.delivery.resolver import MailHost, Resolver
 from mailpods.delivery.sts import Policies, Policy, parse
 from mailpods.directory.reader import DirectoryReader
 from mailpods.directory.records import Server
@@ -34,7 +34,18 @@ ZONES = (
     f"host-record=plain.sink.test,{PLAIN}",
     f"host-record=mx.evil.test,{OTHER}",
     "mx-host=free.test,plain.sink.test,5",
+    *(
+        record
+        for domain, host in (("good.test", "mx.sink.test"), ("wrong.test", "alias.sink.test"))
+        for record in (
+            f"txt-record=_mta-sts.{domain},v=STSv1; id=1;",
+            f"host-record=mta-sts.{domain},{HTTPS}",
+            f"mx-host={domain},{host},10",
+        )
+    ),
+    f"host-record=alias.sink.test,{GOOD}",
 )
+DOMAINS = ("sink.test", "good.test", "wrong.test")
 ENFORCE = "version: STSv1\r\nmode: enforce\r\nmx: mx.sink.test\r\nmx: plain.sink.test\r\nmax_age: 86400\r\n"
 
 
@@ -77,8 +88,9 @@ def _https(site: Site, context: ssl.SSLContext) -> Iterator[None]:
     server.server_close()
 
 
-def _context(folder: Path, name: str, authority: KeyPair) -> ssl.SSLContext:
-    made = make_certificate(authority, [name], datetime.datetime.now(datetime.UTC))
+def _context(folder: Path, authority: KeyPair, *names: str) -> ssl.SSLContext:
+    name = names[0]
+    made = make_certificate(authority, names, datetime.datetime.now(datetime.UTC))
     for end, data in (("crt", made.certificate), ("key", made.key)):
         (folder / f"{name}.{end}").write_bytes(data)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -100,12 +112,12 @@ def there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Sit
     client._tls_context.cache_clear()
     site = Site(folder=tmp_path)
     good = Controller(
-        _Take(), hostname=GOOD, port=25, tls_context=_context(tmp_path, "mx.sink.test", authority)
+        _Take(), hostname=GOOD, port=25, tls_context=_context(tmp_path, authority, "mx.sink.test")
     )
     others = [Controller(_Take(), hostname=address, port=25) for address in (PLAIN, OTHER)]
     with (
         world("127.0.0", *ZONES, sinks=()) as outside,
-        _https(site, _context(tmp_path, "mta-sts.sink.test", authority)),
+        _https(site, _context(tmp_path, authority, *(f"mta-sts.{each}" for each in DOMAINS))),
     ):
         for each in (good, *others):
             each.start()
@@ -117,6 +129,14 @@ def there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Sit
 
 async def _connected(domain: str, resolver: str, policies: Policies) -> tuple[str, bool]:
     """Which server was reached, and whether by TLS."""
+    address, encrypted, _ = await _told(domain, resolver, policies)
+    return address, encrypted
+
+
+async def _told(
+    domain: str, resolver: str, policies: Policies
+) -> tuple[str, bool, tuple[client.TlsSession, ...]]:
+    """The same, and what reports say."""
     dns = Resolver([resolver])
     reader = cast(DirectoryReader, READER)
     site = await ways.site_of(domain, reader, lambda: dns, policies)
@@ -125,7 +145,7 @@ async def _connected(domain: str, resolver: str, policies: Policies) -> tuple[st
     address = connection._transport.get_extra_info("peername")[0]
     encrypted = connection.is_encrypted
     await connection.quit()
-    return address, encrypted
+    return address, encrypted, connection.sessions
 
 
 def _policies(site: Site, resolver: str) -> Policies:
@@ -169,13 +189,60 @@ def test_a_policy_is_kept_on_disk_and_holds_while_its_server_is_down(
     assert site.asked == 2
 
 
+TESTING = ENFORCE.replace("enforce", "testing")
+
+
 @pytest.mark.parametrize(
-    "text", [ENFORCE.replace("enforce", "testing"), "version: STSv1\nmode: none\nmax_age: 1\n"]
+    ("text", "address", "encrypted", "session"),
+    [
+        (TESTING, OTHER, False, ("sts", "mx.evil.test", "validation-failure")),
+        (
+            TESTING.replace("mx.sink.test", "mx.evil.test"),
+            OTHER,
+            False,
+            ("sts", "mx.evil.test", "starttls-not-supported"),
+        ),
+        (
+            "version: STSv1\nmode: none\nmax_age: 1\n",
+            OTHER,
+            False,
+            ("no-policy-found", "mx.evil.test", "starttls-not-supported"),
+        ),
+    ],
 )
-def test_testing_and_none_bind_nobody(there: tuple[Site, str], text: str) -> None:
+def test_testing_and_none_bind_nobody_and_what_would_fail_is_told(
+    there: tuple[Site, str], text: str, address: str, encrypted: bool, session: tuple[str, str, str]
+) -> None:
     site, resolver = there
     site.text = text
-    assert asyncio.run(_connected("sink.test", resolver, _policies(site, resolver))) == (OTHER, False)
+    found = asyncio.run(_told("sink.test", resolver, _policies(site, resolver)))
+    assert found == (address, encrypted, (client.TlsSession(*session),))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("domain", "encrypted", "result"),
+    [("good.test", True, ""), ("wrong.test", True, "certificate-host-mismatch")],
+)
+def test_a_promise_that_is_tested_is_kept_where_it_can_be(
+    there: tuple[Site, str], domain: str, encrypted: bool, result: str
+) -> None:
+    """One of the names is in the server's certificate."""
+    site, resolver = there
+    site.text = TESTING.replace("mx: mx.sink.test", "mx: *.sink.test")
+    found = asyncio.run(_told(domain, resolver, _policies(site, resolver)))
+    name = "mx.sink.test" if domain == "good.test" else "alias.sink.test"
+    assert found == (GOOD, encrypted, (client.TlsSession("sts", name, result),))
+
+
+def test_the_name_of_a_site_says_all_of_it() -> None:
+    hosts = (MailHost(5, "a.test"), MailHost(10, "b.test"))
+    for site in (
+        ways.Site(hosts),
+        ways.Site(hosts, verified=True, signed=True),
+        ways.Site(hosts, tried=True, unlisted=frozenset({"b.test"})),
+        ways.Site(hosts, tried=True, signed=True, unlisted=frozenset({"a.test", "b.test"})),
+    ):
+        assert ways.Site.of(site.name) == site
 
 
 @pytest.mark.parametrize(
