@@ -17,7 +17,7 @@ BURST = 60.0  # seconds' worth of an hourly limit that may go at once, after a p
 MOST_DAYS = 366  # that are looked ahead
 POOL = ""  # whose count is the whole pool's
 
-Counts = dict[tuple[str, str], int]  # (day, tenant) -> recipients
+Counts = dict[tuple[str, str], int]  # (day, who) -> recipients
 
 
 @dataclass
@@ -35,6 +35,15 @@ class _Hourly:
         return start
 
 
+@dataclass(frozen=True)
+class _Daily:
+    """How much somebody may send on a day (YYYY-MM-DD); `name` is what people call that limit."""
+
+    who: str  # the pool, a tenant, or a tenant and its campaign
+    most: Callable[[str], float]
+    name: str
+
+
 class Limits:
     """One for each process of the pool, which has its share. `note` keeps a day's count on disk."""
 
@@ -45,11 +54,14 @@ class Limits:
 
     def reserve(self, pool: Pool, tenant: str, campaign: str, count: int, now: float) -> tuple[float, str]:
         """When a message to `count` recipients of other servers may go, and which limit says so."""
-        at, why = now, ""
-        for who, name in ((POOL, "the warm-up plan"), (tenant, "the limit of a day")):
-            day = self._day_with_room(pool, who, count, at)
-            if day > at:
-                at, why = day, name
+        days = [
+            _Daily(POOL, lambda day: _warmed_up(pool, day), "the warm-up plan"),
+            _Daily(tenant, lambda _: float(pool.tenant_per_day or math.inf), "the limit of a day"),
+        ]
+        if campaign and pool.campaign_per_day:
+            most = float(pool.campaign_per_day)
+            days.append(_Daily(f"{tenant} {campaign}", lambda _: most, "the day's limit of its campaign"))
+        at, why = self._day_with_room(pool, days, count, now)
         of_campaign = pool.campaign_per_hour if campaign else 0
         for key, per_hour, name in (
             (f"tenant {tenant}", pool.tenant_per_hour, "the limit of an hour"),
@@ -59,20 +71,27 @@ class Limits:
                 slot = self._hourly.setdefault(key, _Hourly()).reserve(count, _share(per_hour, pool), at)
                 if slot > at:
                     at, why = slot, name
-        for who in dict.fromkeys((POOL, tenant)):
+        for who in dict.fromkeys(each.who for each in days):
             self._add(who, count, at)
         return at, why
 
-    def _day_with_room(self, pool: Pool, who: str, count: int, at: float) -> float:
-        """The first time from `at` on whose day has room for `count`; a day takes one message at least."""
+    def _day_with_room(self, pool: Pool, days: list[_Daily], count: int, at: float) -> tuple[float, str]:
+        """The first time from `at` on whose day has room for `count` by all of them, and which said so last.
+
+        A day takes one message of each at least.
+        """
+        why = ""
         for _ in range(MOST_DAYS):
             day = day_of(at)
-            most = _warmed_up(pool, day) if who == POOL else float(pool.tenant_per_day or math.inf)
-            there = self._counts.get((day, who), 0)
-            if there + count <= _share(most, pool) or not there:
-                return at
-            at = (math.floor(at / _DAY) + 1) * _DAY
-        return at
+            full = (each for each in days if not self._has_room(pool, each, day, count))
+            if (one := next(full, None)) is None:
+                break
+            at, why = (math.floor(at / _DAY) + 1) * _DAY, one.name
+        return at, why
+
+    def _has_room(self, pool: Pool, limit: _Daily, day: str, count: int) -> bool:
+        there = self._counts.get((day, limit.who), 0)
+        return not there or there + count <= _share(limit.most(day), pool)
 
     def _add(self, who: str, count: int, at: float) -> None:
         key = (day_of(at), who)

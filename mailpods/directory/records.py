@@ -104,6 +104,7 @@ class Pool:
     tenant_per_hour: int = 0
     tenant_per_day: int = 0
     campaign_per_hour: int = 0
+    campaign_per_day: int = 0
     warm_up_start: str | None = None  # YYYY-MM-DD
     warm_up: tuple[int, ...] = ()  # of the whole pool: on that day, on the one after it …
     peers: tuple[str, ...] = ()  # endpoints (host:port) at which its pods take each other's queue

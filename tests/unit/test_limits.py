@@ -37,6 +37,23 @@ def test_a_full_day_leads_to_the_next_one_and_counts_survive() -> None:
     assert counts[day_of(NOON), "7"] == 2 and counts[day_of(NOON + DAY), "7"] == 2
 
 
+def test_a_campaign_has_days_of_its_own() -> None:
+    pool, counts = Pool("b", campaign_per_day=2), Counts()
+    assert reserve(limits(counts), pool, 3, campaign="spring") == [0, 0, 12 * 60]
+    again = limits(counts)  # after a restart
+    assert reserve(again, pool, 1, campaign="spring") == [12 * 60]
+    assert reserve(again, pool, 1, campaign="summer") == reserve(again, pool, 1) == [0]
+    assert reserve(again, pool, 1, "8", campaign="spring") == [0]
+    _, why = again.reserve(pool, "7", "spring", 1, NOON)
+    assert why == "the day's limit of its campaign"
+
+
+def test_a_day_has_to_have_room_by_all_limits() -> None:
+    pool = Pool("b", tenant_per_day=1, warm_up_start=day_of(NOON), warm_up=(5, 2, 5))
+    ours = limits({(day_of(NOON + DAY), ""): 2})  # the plan of tomorrow is full
+    assert reserve(ours, pool, 2) == [0, 36 * 60]
+
+
 def test_a_new_address_begins_slowly() -> None:
     pool = Pool("b", warm_up_start=day_of(NOON), warm_up=(2, 3))
     times = reserve(limits(), pool, 8)

@@ -301,6 +301,7 @@ def _bulk(at: Installation, server: MailServer) -> Pool | None:
         tenant_per_hour=limits.tenant_per_hour or 0,
         tenant_per_day=limits.tenant_per_day or 0,
         campaign_per_hour=limits.campaign_per_hour or 0,
+        campaign_per_day=limits.campaign_per_day or 0,
         warm_up_start=warm_up.start if warm_up else None,
         warm_up=tuple(warm_up.per_day) if warm_up else (),
         peers=network.peers(at, "bulk", pool.replicas),

@@ -116,6 +116,7 @@ class BulkLimits(Part):
     campaign_per_hour: int | None = Field(
         None, ge=1, description="Most of one campaign (header X-Campaign) within an hour, evenly."
     )
+    campaign_per_day: int | None = Field(None, ge=1, description="Most of one campaign on a day, by UTC.")
     warm_up: WarmUp | None = Field(None, description="For a new source address; blank: it is known already.")
 
 
