@@ -47,7 +47,7 @@ def directory(folder: Path, peers: dict[str, Peer], store: Peer, **server: objec
         for credentials in [("user", "wrong") if "AUTH" in each.says else ()]
     )
     shard = Shard(f"127.0.0.1:{store.port}", "127.0.0.1:1")
-    record = Server("mx.a.test", routes=routes, shards=(shard,), direct=True)
+    record = Server("mx.a.test", routes=routes, shards=(shard,), direct=True, **server)  # type: ignore[arg-type]
     accounts = {INFO: Account(Address("info@a.test"), 0)}
     bucket = Bucket({DomainName("a.test"): Domain(7)}, ENTRIES, accounts)
     folder.mkdir(exist_ok=True)
@@ -106,8 +106,10 @@ class House:
 
 
 @asynccontextmanager
-async def house(tmp_path: Path, peers: dict[str, Peer], store: Peer) -> AsyncIterator[House]:
-    made = House(tmp_path, directory(tmp_path / "directory", peers, store))
+async def house(
+    tmp_path: Path, peers: dict[str, Peer], store: Peer, **server: object
+) -> AsyncIterator[House]:
+    made = House(tmp_path, directory(tmp_path / "directory", peers, store, **server))
     try:
         yield made
     finally:

@@ -1,72 +1,25 @@
 """Questions to DNS servers that are silent, broken, or lie."""
 
 import asyncio
-from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import cast
+from collections.abc import Sequence
 
-import dns.flags
 import dns.message
 import dns.rcode
-import dns.rrset
 import pytest
 
 from mailpods.delivery import resolver as module
 from mailpods.delivery.client import Disconnected
 from mailpods.delivery.resolver import MailHost, Resolver, Undeliverable
-
-Answer = Callable[[dns.message.Message], bytes | None]
-
-
-class Server(asyncio.DatagramProtocol):
-    """Answers each question by a function; None is silence."""
-
-    def __init__(self, answer: Answer) -> None:
-        self._answer = answer
-        self.asked: Counter[str] = Counter()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.DatagramTransport, transport)
-
-    def datagram_received(self, data: bytes, address: tuple[str, int]) -> None:
-        question = dns.message.from_wire(data)
-        self.asked[question.question[0].to_text().split(" ")[-1]] += 1
-        if (answer := self._answer(question)) is not None:
-            self._transport.sendto(answer, address)
-
-
-def zone(*records: str, rcode: dns.rcode.Rcode = dns.rcode.NOERROR) -> Answer:
-    """Answers from records in the form of a zone file; what is not among them is empty, with `rcode`."""
-
-    def answer(question: dns.message.Message) -> bytes:
-        name, _, kind = question.question[0].to_text().split(" ")
-        found = [line for line in records if line.split()[0] == name and line.split()[3] == kind]
-        reply = dns.message.make_response(question)
-        reply.flags |= dns.flags.RA
-        if found:
-            values = [line.split(maxsplit=4)[4] for line in found]
-            reply.answer.append(dns.rrset.from_text(name, 300, "IN", kind, *values))
-        elif not any(line.split()[0] == name for line in records):
-            reply.set_rcode(rcode)
-        return reply.to_wire(max_size=65000)
-
-    return answer
+from tests.support.dnsserver import LIES, Answer, Server, serving, zone
 
 
 def ask(answer: Answer, *domains: str, own: str = "mail.a.test") -> tuple[list[list[MailHost]], Server]:
     """The mail hosts of the domains, asked one after the other."""
 
     async def run() -> tuple[list[list[MailHost]], Server]:
-        loop = asyncio.get_running_loop()
-        transport, server = await loop.create_datagram_endpoint(
-            lambda: Server(answer), local_addr=("127.0.0.1", 0)
-        )
-        port = transport.get_extra_info("sockname")[1]
-        resolver = Resolver([f"127.0.0.1:{port}"])
-        try:
+        async with serving(answer) as server:
+            resolver = Resolver([server.resolver])
             return [await resolver.mail_hosts(domain, own) for domain in domains], server
-        finally:
-            transport.close()
 
     return asyncio.run(run())
 
@@ -114,29 +67,7 @@ def test_a_domain_that_does_not_exist() -> None:
         ask(zone(rcode=dns.rcode.NXDOMAIN), "b.test")
 
 
-def broken(question: dns.message.Message) -> bytes:
-    return b"\x00\x01 no DNS at all"
-
-
-def other_question(question: dns.message.Message) -> bytes:
-    other = dns.message.make_query("other.test", "MX")
-    other.id = question.id
-    reply = dns.message.make_response(other)
-    reply.answer.append(dns.rrset.from_text("other.test.", 300, "IN", "MX", "10 evil.test."))
-    return reply.to_wire()
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        zone(rcode=dns.rcode.SERVFAIL),
-        zone(rcode=dns.rcode.REFUSED),
-        lambda question: None,
-        broken,
-        other_question,
-    ],
-    ids=["servfail", "refused", "silence", "garbage", "another question's answer"],
-)
+@pytest.mark.parametrize("answer", LIES.values(), ids=LIES.keys())
 def test_no_answer_is_never_for_good(answer: Answer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "LIFETIME_SECONDS", 0.5)
     with pytest.raises(Disconnected, match="no answer for b"):
@@ -151,15 +82,8 @@ def test_what_is_no_name_does_no_harm(name: str) -> None:
 
 def addresses(answer: Answer) -> list[str]:
     async def run() -> list[str]:
-        loop = asyncio.get_running_loop()
-        transport, _ = await loop.create_datagram_endpoint(
-            lambda: Server(answer), local_addr=("127.0.0.1", 0)
-        )
-        port = transport.get_extra_info("sockname")[1]
-        try:
-            return await Resolver([f"127.0.0.1:{port}"]).addresses("mx.test")
-        finally:
-            transport.close()
+        async with serving(answer) as server:
+            return await Resolver([server.resolver]).addresses("mx.test")
 
     return asyncio.run(run())
 
