@@ -35,6 +35,9 @@ _IDENTITIES: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 
 
+_FIREWALL_HEALTH = 20244  # port
+
+
 class NotReady(Exception):
     """A part of the cluster did not become ready in time; its log says why."""
 
@@ -63,6 +66,7 @@ def up(ground: Ground) -> None:
     ready = ("wait", "--for=condition=Ready", f"node/{ground.name}", "--timeout=5s")
     _wait(ground, "kubelet", lambda: _kubectl_succeeds(ground, *ready))
     _wait(ground, "coredns", lambda: _answers(ground, f"http://{NODE_IP}:8181/ready"))
+    _start_firewall(ground, programs)
     # Pods are refused before their namespace's account is there.
     _wait(
         ground,
@@ -195,17 +199,6 @@ def _start_services(ground: Ground, programs: Path) -> None:
         ],
     )
     processes.start(ground, "kube-proxy", [str(programs / "kube-proxy"), f"--config={etc}/kube-proxy.yaml"])
-    # NetworkPolicies hold, as on clusters whose network enforces them.
-    processes.start(
-        ground,
-        "kube-router",
-        [
-            str(programs / "kube-router"),
-            *("--run-firewall=true", "--run-router=false", "--run-service-proxy=false"),
-            *(f"--kubeconfig={etc}/kube-router.kubeconfig", f"--hostname-override={ground.name}"),
-            *(f"--service-cluster-ip-range={SERVICE_NETWORK}", "--metrics-port=0"),
-        ],
-    )
     processes.start(ground, "coredns", [str(programs / "coredns"), "-conf", f"{etc}/Corefile"])
     processes.start(
         ground,
@@ -213,6 +206,23 @@ def _start_services(ground: Ground, programs: Path) -> None:
         [sys.executable, "-m", "tests.cluster.ground.provisioner"],
         {"MAILPODS_CLUSTER": ground.name},
     )
+
+
+def _start_firewall(ground: Ground, programs: Path) -> None:
+    """NetworkPolicies hold, as on clusters whose network enforces them. It wants the node to be there."""
+    processes.start(
+        ground,
+        "kube-router",
+        [
+            str(programs / "kube-router"),
+            *("--run-firewall=true", "--run-router=false", "--run-service-proxy=false"),
+            f"--kubeconfig={ground.root}/etc/kube-router.kubeconfig",
+            f"--hostname-override={ground.name}",
+            *(f"--service-cluster-ip-range={SERVICE_NETWORK}", "--metrics-port=0"),
+            f"--health-port={_FIREWALL_HEALTH}",
+        ],
+    )
+    _wait(ground, "kube-router", lambda: _answers(ground, f"http://127.0.0.1:{_FIREWALL_HEALTH}/healthz"))
 
 
 def _wait(ground: Ground, name: str, ready: Callable[[], bool], seconds: float = 60) -> None:
