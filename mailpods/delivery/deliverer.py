@@ -552,8 +552,9 @@ class Deliverer:
             (target,) = parcel.all_targets[:1]
             domain = DomainName(sender.rpartition("@")[2].lower())
             return self._verp.mark(sender, target) if self._reader.domain(domain) else sender
-        own = self._reader.domain(DomainName(sender.rpartition("@")[2].lower()))
-        if self._srs is None or not sender or own or parcel.due.envelope.account:
+        if self._srs is None or not sender or parcel.due.envelope.account:
+            return sender
+        if self._reader.domain(DomainName(sender.rpartition("@")[2].lower())):
             return sender
         for recipient in parcel.recipients:
             domain = DomainName(recipient.original.rpartition("@")[2].lower())

@@ -1,6 +1,7 @@
 """One worker process: its listeners, its spool, its deliveries. It shares nothing with the others."""
 
 import asyncio
+import gc
 import json
 import os
 import signal
@@ -34,6 +35,7 @@ POLL_SECONDS = 0.1  # between looks at directory and certificate
 REPORT_SECONDS = 1.0  # between signs of life
 MOST_DESTINATIONS = 50  # whose connections are told: those that have most
 DELIVERY_DRAIN = 10.0  # seconds that deliveries under way get when the program stops
+_COLLECT = (10_000, 20, 100)  # thresholds of the garbage collector
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,9 @@ def run(
 ) -> None:
     """The life of worker `number`; returns when it was told to stop (SIGTERM) and has drained."""
     die_with_parent()
+    # What sessions and deliveries leave dies with its last reference. Looking for cycles as often as Python
+    # does by itself, among all that waits in memory, took a twelfth of the time.
+    gc.set_threshold(*_COLLECT)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_run(number, options, bound, clients, report))
 
@@ -70,6 +75,7 @@ async def _run(
     certificate = Certificate(options.tls, log)
     reader.refresh()
     certificate.refresh()
+    gc.freeze()  # the directory has no cycles, and is looked through no more
     try:
         spool = Spool.open(options.spool / str(number))
     except (OSError, sqlite3.Error) as error:

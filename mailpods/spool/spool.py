@@ -24,8 +24,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import astuple, dataclass, field
-from itertools import groupby
-from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -504,19 +502,23 @@ class Spool:
         self, ids: Sequence[MessageId], now: float
     ) -> dict[MessageId, tuple[Due | None, bytes | None]]:
         """The same of several. Those of which nothing is due are not there."""
-        wanted = json.dumps(ids)
-        rows = self._reader.execute(
-            f"SELECT {_DUE} FROM json_each(?) wanted CROSS JOIN message m ON m.id = wanted.value "
-            "JOIN recipient r ON r.message = m.number WHERE r.next_try <= ?",
-            (wanted, now),
-        )
-        groups = {id: list(group) for id, group in groupby(rows, itemgetter(0))}
-        bodies = dict(
-            self._reader.execute(
-                "SELECT id, body FROM message WHERE id IN (SELECT value FROM json_each(?))", (wanted,)
+        # A body may be large, and a message have many recipients: it is read once, and not with each of them.
+        messages = {
+            row[0]: row
+            for row in self._reader.execute(
+                f"SELECT m.number, m.body, {_OF_MESSAGE} FROM json_each(?) wanted "
+                "CROSS JOIN message m ON m.id = wanted.value",
+                (json.dumps(ids),),
             )
-        )
-        return {id: (_due(group), bodies.get(id)) for id, group in groups.items()}
+        }
+        groups: dict[int, list[tuple[Any, ...]]] = {}
+        for number, *recipient in self._reader.execute(
+            f"SELECT r.message, {_OF_RECIPIENT} FROM json_each(?) wanted "
+            "CROSS JOIN recipient r ON r.message = wanted.value WHERE r.next_try <= ?",
+            (json.dumps(list(messages)), now),
+        ):
+            groups.setdefault(number, []).append((*messages[number][2:], *recipient))
+        return {group[0][0]: (_due(group), messages[number][1]) for number, group in groups.items()}
 
     def older(self, received: float, limit: int, start: int = 0) -> tuple[list[Due], int]:
         """At most `limit` messages of before `received`, the oldest first, with all recipients not held.
@@ -618,9 +620,8 @@ def _note(database: sqlite3.Connection, outcomes: Sequence[Outcome]) -> list[str
         "id IN (SELECT value FROM json_each(?)) "
         "AND NOT EXISTS (SELECT 1 FROM recipient r WHERE r.message = number)"
     )
-    files = database.execute(f"SELECT id FROM message WHERE {ended} AND body IS NULL", (ids,)).fetchall()
-    database.execute(f"DELETE FROM message WHERE {ended}", (ids,))
-    return [row[0] for row in files]
+    gone = database.execute(f"DELETE FROM message WHERE {ended} RETURNING id, body IS NULL", (ids,))
+    return [id for id, in_file in gone.fetchall() if in_file]
 
 
 def _note_others(database: sqlite3.Connection, reports: Sequence[_Report]) -> None:
@@ -684,25 +685,29 @@ _ADDED = (
     ("recipient", "reserved", "INTEGER NOT NULL DEFAULT 0"),
 )
 _KEPT_DAYS = 31  # of counts
-_DUE = ", ".join(
-    [
-        *(f"m.{name}" for name in ("id", *_ENVELOPE, "warned")),
-        *(
-            f"r.{name}"
-            for name in ("address", "notify", "orcpt", "attempts", "next_try", "reply", "reserved")
-        ),
-    ]
+_OF_MESSAGE = ", ".join(f"m.{name}" for name in ("id", *_ENVELOPE, "warned"))
+_OF_RECIPIENT = ", ".join(
+    f"r.{name}" for name in ("address", "notify", "orcpt", "attempts", "next_try", "reply", "reserved")
 )
+_DUE = f"{_OF_MESSAGE}, {_OF_RECIPIENT}"
 _NEXT_TRY = 15  # its column
 
 
 def _due(rows: Sequence[tuple[Any, ...]]) -> Due:
     """Of the rows of one message, with the columns of _DUE."""
-    recipients = tuple(Recipient(*row[11:14]) for row in rows)
-    id, sender, received_at, client_ip, helo, protocol, account, utf8, eight_bit, campaign = rows[0][:10]
+    first = rows[0]
+    if len(rows) == 1:  # nearly all have one, and this is done for each message twice
+        recipients: tuple[Recipient, ...] = (Recipient(*first[11:14]),)
+        attempts, reserved = first[14], bool(first[17])
+        replies = {first[11]: first[16]} if first[16] else {}
+    else:
+        recipients = tuple(Recipient(*row[11:14]) for row in rows)
+        attempts, reserved = max(row[14] for row in rows), all(row[17] for row in rows)
+        replies = {row[11]: row[16] for row in rows if row[16]}
+    id, sender, received_at, client_ip, helo, protocol, account, utf8, eight_bit, campaign = first[:10]
     return Due(
         MessageId(id),
-        # By position: by name it takes twice the time, and this is done for each message twice.
+        # By position: by name it takes twice the time.
         Envelope(
             sender,
             recipients,
@@ -716,9 +721,9 @@ def _due(rows: Sequence[tuple[Any, ...]]) -> Due:
             campaign,
         ),
         recipients,
-        attempts=max(row[14] for row in rows),
-        next_try=rows[0][_NEXT_TRY],
-        warned=bool(rows[0][10]),
-        reserved=all(row[17] for row in rows),
-        replies={row[11]: row[16] for row in rows if row[16]},
+        attempts=attempts,
+        next_try=first[_NEXT_TRY],
+        warned=bool(first[10]),
+        reserved=reserved,
+        replies=replies,
     )
