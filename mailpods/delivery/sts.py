@@ -4,7 +4,6 @@ import asyncio
 import http.client
 import re
 import socket
-import sqlite3
 import ssl
 import time
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from typing import Literal
 
 from mailpods.delivery.client import Disconnected
 from mailpods.delivery.resolver import Resolver
+from mailpods.spool.database import connect
 
 FILE = "mta-sts.db"
 FETCH_SECONDS = 10.0
@@ -80,8 +80,7 @@ class Policies:
         self._dns, self._failed = dns, failed
         self._context = context
         self._looked: dict[str, tuple[float, Policy | None]] = {}
-        self._database = sqlite3.connect(folder / FILE, isolation_level=None, timeout=10)
-        self._database.execute("PRAGMA journal_mode=WAL")
+        self._database = connect(folder / FILE)
         self._database.execute(
             "CREATE TABLE IF NOT EXISTS policy (domain TEXT PRIMARY KEY, "
             "id TEXT NOT NULL, text TEXT NOT NULL, until REAL NOT NULL) WITHOUT ROWID"

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mailpods.delivery.client import Connection, TlsSession
+from mailpods.spool.database import connect
 
 FILE = "tls-reports.db"
 KEPT_DAYS = 14
@@ -28,16 +29,12 @@ class TlsReports:
     def __init__(self, folder: Path) -> None:
         self._path = folder / FILE
         self._counts: Counter[_Key] = Counter()
-        with closing(self._open()) as database:
-            database.execute("PRAGMA journal_mode=WAL")
+        with closing(connect(self._path)) as database:
             database.execute(
                 "CREATE TABLE IF NOT EXISTS session "
                 "(day TEXT, domain TEXT, policy TEXT, host TEXT, result TEXT, count INTEGER NOT NULL, "
                 "PRIMARY KEY (day, domain, policy, host, result)) WITHOUT ROWID"
             )
-
-    def _open(self) -> sqlite3.Connection:
-        return sqlite3.connect(self._path, isolation_level=None, timeout=10)
 
     def used(self, connection: Connection, recipients: Sequence[str]) -> None:
         """Mail for them goes over a connection: it counts once for each domain."""
@@ -74,7 +71,7 @@ class TlsReports:
     def _write(self, counts: Mapping[_Key, int]) -> None:
         oldest = datetime.datetime.now(datetime.UTC).date() - datetime.timedelta(days=KEPT_DAYS)
         rows = [(day, domain, *session, count) for (day, domain, session), count in counts.items()]
-        with closing(self._open()) as database:
+        with closing(connect(self._path)) as database:
             database.execute("BEGIN IMMEDIATE")
             database.executemany(
                 "INSERT INTO session VALUES (?, ?, ?, ?, ?, ?) "
@@ -86,7 +83,7 @@ class TlsReports:
 
     def of_day(self, day: str, organization: str) -> list[dict[str, Any]]:
         """The reports of a day (YYYY-MM-DD), one for each domain (RFC 8460 §4.4), from `organization`."""
-        with closing(self._open()) as database:
+        with closing(connect(self._path)) as database:
             rows = database.execute(
                 "SELECT domain, policy, host, result, count FROM session WHERE day = ? ORDER BY 1, 2, 3, 4",
                 (day,),

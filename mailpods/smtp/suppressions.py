@@ -1,17 +1,21 @@
 """The suppression list as people and other pods of the bulk pool reach it, and the click that adds to it."""
 
 import json
+import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mailpods.admin.log import logger
 from mailpods.admin.peers import Failures
 from mailpods.admin.peers import ask as ask_peer
 from mailpods.admin.server import Request, Response
 from mailpods.delivery.returns import Returned
 from mailpods.routing.marks import read_token
 from mailpods.spool.suppression import Suppressed, Suppressions
+
+log = logger("smtp")
 
 PATH = "/suppressions"
 TOLD_SECONDS = 2.0  # between looks at what the other pods do not know
@@ -103,12 +107,20 @@ def share(folder: Path, key: str, peers: Callable[[], Sequence[str]], stopping: 
     there, learnt = Suppressions(folder), False
     while not stopping.wait(TOLD_SECONDS):
         others = peers()
-        for peer in others if not learnt else ():
-            if isinstance(known := ask(peer, "GET", key, None), list):
-                for each in known:
-                    there.add(**each, told=True)
-                learnt = True
-                break
-        new = there.untold()
-        if new and all(ask(peer, "POST", key, new) is not None for peer in others):
-            there.note_told(new)
+        try:
+            learnt = learnt or _learn(there, others, key)
+            new = there.untold()
+            if new and all(ask(peer, "POST", key, new) is not None for peer in others):
+                there.note_told(new)
+        except sqlite3.Error as error:  # the disk is full, say: the next look may find it better
+            log(f"suppressions are not exchanged now: {error}")
+
+
+def _learn(there: Suppressions, others: Sequence[str], key: str) -> bool:
+    """All that one of the other pods knows; False if none answers."""
+    for peer in others:
+        if isinstance(known := ask(peer, "GET", key, None), list):
+            for each in known:
+                there.add(**each, told=True)
+            return True
+    return False

@@ -3,12 +3,13 @@
 One file for all processes of a pod, beside their spools; pods of a pool tell each other.
 """
 
-import sqlite3
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from mailpods.spool.database import connect
 
 FILE = "suppressed.db"
 MOST = 10_000  # entries of one answer
@@ -32,8 +33,7 @@ class Suppressions:
     """Each process opens it for itself, each thread too."""
 
     def __init__(self, folder: Path) -> None:
-        self._database = sqlite3.connect(folder / FILE, isolation_level=None, timeout=10)
-        self._database.execute("PRAGMA journal_mode=WAL")
+        self._database = connect(folder / FILE)
         self._database.execute("PRAGMA synchronous=NORMAL")
         self._database.execute(
             "CREATE TABLE IF NOT EXISTS suppressed (domain TEXT NOT NULL, address TEXT NOT NULL, "

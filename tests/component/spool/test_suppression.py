@@ -58,6 +58,28 @@ def test_pods_tell_each_other_and_a_new_one_learns_all(tmp_path: Path) -> None:
             server.stop()
 
 
+def test_many_may_open_it_at_once(tmp_path: Path) -> None:
+    failed: list[Exception] = []
+
+    def use(folder: Path, ready: threading.Barrier) -> None:
+        ready.wait()
+        try:
+            Suppressions(folder).add("a.test", "x@sink.test", "bounce")
+        except Exception as error:
+            failed.append(error)
+
+    for n in range(100):
+        (folder := tmp_path / str(n)).mkdir()
+        ready = threading.Barrier(8)
+        threads = [threading.Thread(target=use, args=(folder, ready)) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert Suppressions(folder).reason("a.test", "x@sink.test") == "bounce"
+    assert failed == []
+
+
 def test_strangers_do_not_pass_for_pods(tmp_path: Path) -> None:
     server = pod(tmp_path / "pod", list)
     try:
