@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain, zip_longest
@@ -26,6 +27,9 @@ LIFETIME_SECONDS = 10.0  # of one question, all servers and tries together
 MAX_HOSTS = 20  # of one domain; a zone may name hundreds
 MAX_ADDRESSES = 20  # of one host
 CACHED = 10_000  # answers
+_HOST = re.compile(
+    r"[a-z0-9_-]+(\.[a-z0-9_-]+)*"
+)  # anything else is no name that a server has (RFC 1123 §2.1)
 
 
 class Undeliverable(Exception):
@@ -79,6 +83,9 @@ class Resolver:
         hosts = [MailHost(record.preference, _text(record.exchange)) for record in records]
         if not hosts:
             return [MailHost(0, domain)]  # its address is its mail server, too
+        hosts = [host for host in hosts if not host.name or _HOST.fullmatch(host.name)]
+        if not hosts:
+            raise Undeliverable(550, f"5.4.4 the MX records of {domain} name no host")
         if not any(host.name for host in hosts):
             raise Undeliverable(556, f"5.1.10 {domain} takes no mail")
         bound = min((host.preference for host in hosts if host.name == own.lower()), default=1 << 16)

@@ -8,6 +8,7 @@ from mail_operator.compiler.workloads import (
     AUTH_PORTS,
     BULK_PORTS,
     PORTAL_PORTS,
+    PORTAL_SERVICE_PORT,
     SMTP_PORTS,
     STANDARD_PORTS,
     STORE_PORTS,
@@ -51,7 +52,7 @@ def portal_service(at: Installation) -> Manifest:
         "spec": {
             "type": "ClusterIP",
             "selector": at.labels("portal"),
-            "ports": [_port(STANDARD_PORTS["portal"], "portal")],
+            "ports": [_port(PORTAL_SERVICE_PORT, "portal")],
         },
     }
 

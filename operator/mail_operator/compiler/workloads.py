@@ -39,9 +39,9 @@ BULK_PORTS = {
     "queue": SMTP_PORTS["queue"],
 }
 PORTAL_PORTS = {"portal": 8080, "admin": SMTP_PORTS["admin"]}
+PORTAL_SERVICE_PORT = 80  # behind an Ingress: never one of a node's own
 # Port name -> the port that the world knows.
 STANDARD_PORTS = {
-    "portal": 80,
     "bulk": 4025,
     "bulk-submit": 4587,
     "bulk-submits": 1465,

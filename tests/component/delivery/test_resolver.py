@@ -62,6 +62,14 @@ def test_a_null_mx_takes_no_mail() -> None:
         ask(zone("b.test. 300 IN MX 0 ."), "b.test")
 
 
+def test_what_is_no_host_is_no_mail_server() -> None:
+    odd = [f"b.test. 300 IN MX {n} {name}." for n, name in enumerate(("x,y.test", "10:x.test", "x!", "a b"))]
+    odd = [record.replace("a b", r"a\032b") for record in odd]
+    assert names(ask(zone(*odd, "b.test. 300 IN MX 20 mx_1.test."), "b.test")[0][0]) == ["mx_1.test"]
+    with pytest.raises(Undeliverable, match=r"550 5\.4\.4"):
+        ask(zone(*odd), "b.test")
+
+
 def test_a_domain_that_does_not_exist() -> None:
     with pytest.raises(Undeliverable, match=r"550 5\.1\.2"):
         ask(zone(rcode=dns.rcode.NXDOMAIN), "b.test")

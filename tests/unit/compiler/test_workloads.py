@@ -85,3 +85,5 @@ def test_pages_for_everybody_have_pods_that_know_no_secret() -> None:
     (secret,) = [v["secret"] for v in stateful["template"]["spec"]["volumes"] if "secret" in v]
     assert secret["items"] == [{"key": "ca.crt", "path": "ca.crt"}]
     assert "secretKeyRef" not in str(stateful)
+    on_nodes = objects(portal={"replicas": 1}, service={"hostPorts": True})["StatefulSet", "main-portal"]
+    assert "hostPort" not in str(on_nodes)  # where nodes have an Ingress of theirs
