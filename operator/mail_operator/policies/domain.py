@@ -133,7 +133,8 @@ def prefix_taken(facts: DomainFacts) -> Verdict | None:
 def hostname_foreign(facts: DomainFacts) -> Verdict | None:
     """Nobody's certificate names what belongs to somebody else."""
     spec = facts.domain.spec
-    names = [spec.domain_name, *spec.additional_names]
+    wanted = (spec.domain_name, *spec.additional_names)
+    names = [name for name in wanted if name not in facts.names_taken]
     for n, host in enumerate(spec.hostnames):
         if not any(host.endswith(f".{name}") for name in names):
             return Verdict(

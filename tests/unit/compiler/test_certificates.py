@@ -75,6 +75,9 @@ def test_names_of_domains_join_it_and_those_of_others_do_not() -> None:
     assert (status, reason) == ("False", "HostnameForeign")
     assert "spec.hostnames[1]: imap.b.test is not below a.test" in why
     assert (found.condition(foreign, "Accepting") or {})["status"] == "True"
+    # Nor by calling somebody else's domain one of one's own.
+    greedy = domain("c.test", additionalNames=["a.test"], hostnames=["imap.a.test"])
+    assert made(Compiled(server(), domain(), greedy)) == [("main-tls", ("mail.a.test",))]
 
 
 def test_an_issuer_is_asked_for_names_that_dns_leads_here_alone() -> None:
