@@ -4,6 +4,7 @@ import datetime
 import re
 import subprocess
 import time
+from functools import cache
 
 from mail_operator.compiler.dkim import keys_in
 from mail_operator.secrets import make_dkim_keys
@@ -37,6 +38,7 @@ def rate(line: bytes, size: int, algorithm: str) -> float:
     return count / (time.process_time() - began)
 
 
+@cache
 def _speed(pattern: str, *what: str) -> float:
     """A figure that `openssl speed` says of one core."""
     command = ["openssl", "speed", "-seconds", "3", *what]

@@ -7,15 +7,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mailpods.admin.log import logger
 from mailpods.admin.peers import Failures
 from mailpods.admin.peers import ask as ask_peer
 from mailpods.admin.server import Request, Response
 from mailpods.delivery.returns import Returned
 from mailpods.routing.marks import read_token
+from mailpods.smtp.hub import log
 from mailpods.spool.suppression import Suppressed, Suppressions
-
-log = logger("smtp")
 
 PATH = "/suppressions"
 TOLD_SECONDS = 2.0  # between looks at what the other pods do not know

@@ -1,6 +1,5 @@
 """Mail that leaves the cluster: signed, and by its own pool where it is a mass mailing; and a deny list."""
 
-import os
 import smtplib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,7 +9,7 @@ import pytest
 from aiosmtpd.smtp import Envelope
 
 from tests.cluster.house import NAMESPACE, ClusterHouse, fetched, kubectl
-from tests.cluster.outside import elsewhere
+from tests.cluster.outside import NEEDED, elsewhere
 from tests.local.test_sieve import (  # noqa: F401
     test_a_filter_sends_mail_on_unless_that_is_forbidden,
     test_an_absent_user_s_filter_answers,
@@ -19,7 +18,7 @@ from tests.support.installation import manifest, message, wait
 from tests.support.returned import dsn
 from tests.support.world import Sink
 
-pytestmark = pytest.mark.skipif("MAILPODS_ZONES" not in os.environ, reason="there is no world outside of it")
+pytestmark = NEEDED
 POOL = {"spec": {"bulk": {"replicas": 1, "hostname": "news.a.test"}}}
 
 

@@ -7,6 +7,7 @@ import pytest
 from mail_operator.secrets import make_dkim_keys
 
 from tests.cluster.house import LonelyHouse, fetched
+from tests.cluster.outside import NEEDED
 from tests.local.test_zones import (  # noqa: F401
     ANSWERED,
     house,
@@ -19,6 +20,7 @@ from tests.local.test_zones import (  # noqa: F401
 from tests.support.installation import domain, secret, wait
 from tests.support.zones import Zones
 
+pytestmark = NEEDED
 SECRET = "turning-test-dkim"
 
 

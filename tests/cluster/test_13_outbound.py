@@ -6,11 +6,12 @@ import socket
 import pytest
 
 from tests.cluster.house import LonelyHouse
+from tests.cluster.outside import NEEDED
 from tests.local.test_outbound import *  # noqa: F403
 from tests.support.hub import HUB, Hub
 from tests.support.installation import message, wait
 
-pytestmark = pytest.mark.skipif("MAILPODS_ZONES" not in os.environ, reason="there is no world outside of it")
+pytestmark = NEEDED
 _CONNECT = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 5)"
 
 

@@ -1,9 +1,6 @@
 """Mail leaves the house by MX, on a cluster: one story, two grounds."""
 
-import os
-
-import pytest
-
+from tests.cluster.outside import NEEDED
 from tests.local.test_delivery import *  # noqa: F403
 
-pytestmark = pytest.mark.skipif("MAILPODS_ZONES" not in os.environ, reason="there is no world outside of it")
+pytestmark = NEEDED

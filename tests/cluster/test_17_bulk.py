@@ -1,14 +1,14 @@
 """The pool of mass mailings, on a cluster: one story, two grounds."""
 
-import os
 from collections.abc import Callable
 
 import pytest
 
+from tests.cluster.outside import NEEDED
 from tests.local.test_bulk import *  # noqa: F403
 from tests.support.installation import House
 
-pytestmark = pytest.mark.skipif("MAILPODS_ZONES" not in os.environ, reason="there is no world outside of it")
+pytestmark = NEEDED
 
 
 @pytest.fixture(scope="module")  # type: ignore[no-redef]

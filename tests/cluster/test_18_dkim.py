@@ -1,9 +1,6 @@
 """Signatures, on a cluster: one story, two grounds."""
 
-import os
-
-import pytest
-
+from tests.cluster.outside import NEEDED
 from tests.local.test_dkim import *  # noqa: F403
 
-pytestmark = pytest.mark.skipif("MAILPODS_ZONES" not in os.environ, reason="there is no world outside of it")
+pytestmark = NEEDED
