@@ -18,10 +18,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mail_operator.reconciler.__main__ import login
-from mail_operator.reconciler.client import ApiClient
+from mail_operator.cluster.__main__ import login
+from mail_operator.cluster.client import ApiClient
 
-from tests.cluster.house import NAMESPACE, ClusterHouse, fetched, kubectl
+from tests.cluster.installation import NAMESPACE, ClusterInstallation, fetched, kubectl
 from tests.cluster.operator import NAMESPACE as OPERATOR_NAMESPACE
 from tests.cluster.operator import Operator, process_of
 from tests.support.installation import manifest, server, wait
@@ -106,21 +106,21 @@ def _dns_is_asked() -> bool:
     return all("DNSComplete" in each for each in types)
 
 
-def _single(house: ClusterHouse, name: str, domain: str, number: int) -> float:
+def _single(installation: ClusterInstallation, name: str, domain: str, number: int) -> float:
     """Seconds from `kubectl apply` to Ready; the login is tried once after it."""
     began = time.monotonic()
     kubectl("apply", "-f", "-", stdin=json.dumps(_mailbox(name, domain, name)))
     kubectl("wait", "--for=condition=Ready", f"mailbox/{name}", "-n", NAMESPACE, "--timeout=30s")
     seconds = time.monotonic() - began
-    with house.imap(f"{number}/{name}", name):
+    with installation.imap(f"{number}/{name}", name):
         return seconds
 
 
-def _singles(house: ClusterHouse, prefix: str) -> list[float]:
+def _singles(installation: ClusterInstallation, prefix: str) -> list[float]:
     times = []
     for n in range(SINGLES):
         time.sleep(1 + n / SINGLES)  # every phase of Dovecot's second
-        times.append(_single(house, f"{prefix}{n}", "single", 900))
+        times.append(_single(installation, f"{prefix}{n}", "single", 900))
     return sorted(times)
 
 
@@ -132,17 +132,17 @@ def _percentiles(times: list[float]) -> str:
     return f"{statistics.median(times):.2f} s, slowest of {len(times)} {times[-1]:.2f} s"
 
 
-def _change(house: ClusterHouse, n: int) -> float:
+def _change(installation: ClusterInstallation, n: int) -> float:
     """Seconds until Ready again, when the new password is taken at once; then the old one is refused."""
     began = time.monotonic()
     name = f"u-0-{n}"
     patch = json.dumps({"spec": {"passwordHash": _hash(f"new-{n}")}})
     kubectl("patch", "mailbox", name, "-n", NAMESPACE, "--type=merge", "-p", patch)
-    house.wait_for("Mailbox", name)  # of this generation
+    installation.wait_for("Mailbox", name)  # of this generation
     seconds = time.monotonic() - began
     # Each is tried once. Their own time does not count: Dovecot makes an address wait that failed to log in.
-    assert house.can_log_in(f"100/{name}", f"new-{n}")
-    assert not house.can_log_in(f"100/{name}", "secret")
+    assert installation.can_log_in(f"100/{name}", f"new-{n}")
+    assert not installation.can_log_in(f"100/{name}", "secret")
     time.sleep(1 + n / CHANGES)
     return seconds
 
@@ -187,17 +187,17 @@ def run(count: int, domains: int, steady: int) -> Iterator[str]:
         kubectl("create", "namespace", name)
     operator = Operator()
     operator.install()
-    house = ClusterHouse()
+    installation = ClusterInstallation()
     numbered = {"serverRef": {"name": "main"}, "login": {"forms": ["numbered"]}}
-    house.apply("server", server(storage={"size": "1Gi", "spoolSize": "1Gi"}))
+    installation.apply("server", server(storage={"size": "1Gi", "spoolSize": "1Gi"}))
     single = {"domainName": "single.test", "number": 900, **numbered}
-    house.apply("single", manifest("MailDomain", "single", single, NAMESPACE))
-    house.wait_for("MailServer", "main", seconds=120)
+    installation.apply("single", manifest("MailDomain", "single", single, NAMESPACE))
+    installation.wait_for("MailServer", "main", seconds=120)
     audit = Audit()
 
     yield "| what | measured | goal |"
     yield "|---|---|---|"
-    times = _singles(house, "few")
+    times = _singles(installation, "few")
     yield _row("`kubectl apply` of one Mailbox → Ready → login", _percentiles(times), "p50 ≤ 1.5, p99 ≤ 4 s")
 
     specs = [{"domainName": f"d{n}.test", "number": 100 + n, **numbered} for n in range(domains)]
@@ -230,10 +230,10 @@ def run(count: int, domains: int, steady: int) -> Iterator[str]:
     time.sleep(steady)
     yield _row(f"writes in steady state, {steady} s", audit.writes().total(), "0")
 
-    times = _singles(house, "late")
+    times = _singles(installation, "late")
     yield _row(f"one more Mailbox among {count} → Ready → login", _percentiles(times), "p50 ≤ 1.5, p99 ≤ 4 s")
     audit.writes()
-    times = sorted(_change(house, n) for n in range(CHANGES))
+    times = sorted(_change(installation, n) for n in range(CHANGES))
     secrets = audit.writes()["secrets"] / CHANGES
     yield _row("password change → old refused, new taken", _percentiles(times), "p50 ≤ 2 s")
     yield _row("Secrets written for each", f"{secrets:.2f}", "1")
@@ -256,9 +256,9 @@ def run(count: int, domains: int, steady: int) -> Iterator[str]:
         paths = [(f"{_collection('mailboxes')}/{name}", dict[str, Any]()) for name in gone]
         asyncio.run(_each("delete", paths))
         time.sleep(AWAY_SECONDS)
-        assert house.can_log_in("102/u-2-0", "secret")
+        assert installation.can_log_in("102/u-2-0", "secret")
     began = time.monotonic()
-    while house.can_log_in("102/u-2-0", "secret"):
+    while installation.can_log_in("102/u-2-0", "secret"):
         time.sleep(0.2)
     seconds = time.monotonic() - began
     yield _row(

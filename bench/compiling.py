@@ -5,8 +5,8 @@ from typing import Any
 
 from mail_operator.compiler import compile
 from mail_operator.compiler.snapshot import PasswordHash, Snapshot
-from mail_operator.resources import Resource, load
-from mail_operator.resources.meta import API_VERSION, ObjectRef
+from mail_operator.kinds import Resource, load
+from mail_operator.kinds.meta import API_VERSION, ObjectRef
 
 DOMAINS, MAILBOXES, ALIASES = 500, 20, 10  # the latter two of each domain
 

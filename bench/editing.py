@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.processes import memory_bytes
-from tests.support.installation import Installation, domain, manifest, server
+from tests.support.installation import EmbeddedInstallation, domain, manifest, server
 
 SIZES = ((10, 1.0), (1_000, 1.0), (10_000, 2.0))  # mailboxes, seconds that are the goal
 EDITS = 9
@@ -23,8 +23,8 @@ def _mailbox(name: str, password: str) -> dict[str, Any]:
 
 
 @contextmanager
-def _running(folder: Path) -> Iterator[Installation]:
-    there = Installation(folder)
+def _running(folder: Path) -> Iterator[EmbeddedInstallation]:
+    there = EmbeddedInstallation(folder)
     try:
         yield there
     finally:

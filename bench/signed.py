@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 
 from mail_operator.compiler.dkim import keys_in
-from mail_operator.secrets import make_dkim_keys
+from mail_operator.engine.secrets import make_dkim_keys
 
 from bench.accept import launch, start_postfix, stop_postfix
 from bench.outgoing import all_gone, queued, sink, until

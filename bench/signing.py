@@ -7,7 +7,7 @@ import time
 from functools import cache
 
 from mail_operator.compiler.dkim import keys_in
-from mail_operator.secrets import make_dkim_keys
+from mail_operator.engine.secrets import make_dkim_keys
 
 from mailpods.signing.dkim import sign
 

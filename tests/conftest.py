@@ -8,17 +8,25 @@ from pathlib import Path
 import pytest
 
 from tests.support.hub import HUB, Hub, smarthost
-from tests.support.installation import House, Installation, domain, mailbox, manifest, secret, server
+from tests.support.installation import (
+    EmbeddedInstallation,
+    Installation,
+    domain,
+    mailbox,
+    manifest,
+    secret,
+    server,
+)
 
 
 @pytest.fixture
-def installations() -> Iterator[Callable[[], Installation]]:
+def installations() -> Iterator[Callable[[], EmbeddedInstallation]]:
     """Makes installations that end with the test. Their paths are short, for sockets lie there."""
-    made: list[tuple[Installation, Path]] = []
+    made: list[tuple[EmbeddedInstallation, Path]] = []
 
-    def make() -> Installation:
+    def make() -> EmbeddedInstallation:
         folder = Path(tempfile.mkdtemp(prefix="mp-"))
-        made.append((Installation(folder), folder))
+        made.append((EmbeddedInstallation(folder), folder))
         return made[-1][0]
 
     yield make
@@ -28,10 +36,10 @@ def installations() -> Iterator[Callable[[], Installation]]:
 
 
 @pytest.fixture(scope="session")
-def house() -> Iterator[Installation]:
+def installation() -> Iterator[EmbeddedInstallation]:
     """The installation that stories share; each brings mailboxes of its own."""
     folder = Path(tempfile.mkdtemp(prefix="mp-"))
-    installation = Installation(folder)
+    installation = EmbeddedInstallation(folder)
     installation.apply(
         "server",
         server(loginForms=["numbered", "address", "generated"]),
@@ -47,24 +55,24 @@ def house() -> Iterator[Installation]:
 
 
 @pytest.fixture(scope="module")
-def module_installation() -> Iterator[Installation]:
+def module_installation() -> Iterator[EmbeddedInstallation]:
     """An installation for the stories of one module, which bring the manifests and start it."""
     folder = Path(tempfile.mkdtemp(prefix="mp-"))
-    installation = Installation(folder)
+    installation = EmbeddedInstallation(folder)
     yield installation
     installation.stop()
     shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="module")
-def hub(module_installation: House) -> Iterator[tuple[Hub, int]]:
+def hub(module_installation: Installation) -> Iterator[tuple[Hub, int]]:
     """A smarthost, and its port."""
     with smarthost(module_installation.at(HUB)) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
-def behind(module_installation: House, hub: tuple[Hub, int]) -> Iterator[House]:
+def behind(module_installation: Installation, hub: tuple[Hub, int]) -> Iterator[Installation]:
     """An installation whose mail for others goes to the smarthost."""
     host = module_installation.at(HUB)
     smarthost = {"host": host, "port": hub[1], "tls": "none", "authSecretRef": {"name": "hub"}}

@@ -7,7 +7,7 @@ import pytest
 
 from tests.cluster import flows
 from tests.cluster.flows import Recording
-from tests.cluster.house import NAMESPACE, ClusterHouse, LonelyHouse, kubectl, make_namespace
+from tests.cluster.installation import NAMESPACE, ClusterInstallation, LonelyHouse, kubectl, make_namespace
 from tests.cluster.operator import NAMESPACE as OPERATOR_NAMESPACE
 from tests.cluster.operator import Operator
 from tests.support.installation import domain, mailbox, manifest, server
@@ -36,9 +36,9 @@ def recording() -> Iterator[Recording | None]:
 
 
 @pytest.fixture(scope="session")
-def house(operator: Operator) -> Iterator[ClusterHouse]:
+def installation(operator: Operator) -> Iterator[ClusterInstallation]:
     """The same installation as the embedded stories'."""
-    cluster = ClusterHouse()
+    cluster = ClusterInstallation()
     cluster.apply(
         "server",
         server(loginForms=["numbered", "address", "generated"], storage={"size": "1Gi", "spoolSize": "1Gi"}),

@@ -8,7 +8,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from tests.cluster.house import OPERATOR, fetched, kubectl
+from tests.cluster.installation import OPERATOR, fetched, kubectl
 from tests.support import helm
 from tests.support.installation import wait
 
@@ -102,7 +102,7 @@ def process_of(uid: str) -> int:
         if entry.name.isdecimal():
             try:
                 of, line = (Path(entry, name).read_text() for name in ("cgroup", "cmdline"))
-                if uid in of and "mail_operator.reconciler" in line:
+                if uid in of and "mail_operator.cluster" in line:
                     return int(entry.name)
             except OSError:
                 continue  # it ended meanwhile

@@ -10,7 +10,7 @@ import dns.query
 import pytest
 from aiosmtpd.controller import Controller
 
-from tests.cluster.ground.places import NODE_IP
+from tests.cluster.testcluster.places import NODE_IP
 from tests.support.installation import wait
 from tests.support.world import Sink
 

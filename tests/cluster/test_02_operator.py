@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.cluster.house import NAMESPACE, ClusterHouse, fetched, kubectl
+from tests.cluster.installation import NAMESPACE, ClusterInstallation, fetched, kubectl
 from tests.cluster.operator import Operator
 from tests.support import helm
 from tests.support.installation import domain, mailbox, secret, wait
@@ -29,13 +29,15 @@ def settled() -> dict[str, str]:
             return seen
 
 
-def test_a_restart_writes_nothing_and_loses_nothing(house: ClusterHouse, operator: Operator) -> None:
+def test_a_restart_writes_nothing_and_loses_nothing(
+    installation: ClusterInstallation, operator: Operator
+) -> None:
     before = settled()
     operator.stop()
-    house.apply("meanwhile", mailbox("meanwhile"))
+    installation.apply("meanwhile", mailbox("meanwhile"))
     operator.start()
-    house.wait_for("Mailbox", "meanwhile")
-    assert house.can_log_in("7/meanwhile", "pw-meanwhile")
+    installation.wait_for("Mailbox", "meanwhile")
+    assert installation.can_log_in("7/meanwhile", "pw-meanwhile")
     after = versions()
     changed = {name for name in before if before[name] != after[name]}
     # The mailbox's own files, and the count of the domain and of the server.
@@ -46,14 +48,14 @@ def test_a_restart_writes_nothing_and_loses_nothing(house: ClusterHouse, operato
     assert len([n for n in changed if n.startswith("Secret main-")]) == 2
 
 
-def test_a_steady_state_makes_no_writes(house: ClusterHouse, operator: Operator) -> None:
+def test_a_steady_state_makes_no_writes(installation: ClusterInstallation, operator: Operator) -> None:
     before = settled()
     time.sleep(10)
     assert versions() == before
 
 
 def test_the_operator_tells_all_that_dashboard_and_alerts_ask_of_it(
-    house: ClusterHouse, operator: Operator
+    installation: ClusterInstallation, operator: Operator
 ) -> None:
     files = [helm.CHART / "files" / name for name in ("dashboard.json", "alerts.yaml")]
     asked = {name for file in files for name in re.findall(r"mailpods_operator_\w+", file.read_text())}
@@ -66,7 +68,7 @@ def test_the_operator_tells_all_that_dashboard_and_alerts_ask_of_it(
 
 
 @pytest.mark.parametrize("kind", ["Service", "NetworkPolicy", "Secret"])
-def test_what_is_changed_by_hand_comes_back(house: ClusterHouse, kind: str) -> None:
+def test_what_is_changed_by_hand_comes_back(installation: ClusterInstallation, kind: str) -> None:
     name = {"Service": "main-smtp", "NetworkPolicy": "main-smtp", "Secret": "main-directory"}[kind]
     patch = {
         "Service": '{"spec":{"externalTrafficPolicy":"Cluster"}}',
@@ -87,55 +89,55 @@ def test_what_is_changed_by_hand_comes_back(house: ClusterHouse, kind: str) -> N
     wait(lambda: fetched(kind, name).get("metadata", {}).get("name"), 20, f"{kind} {name} was not made again")
 
 
-def test_a_new_password_in_a_secret_acts_and_the_old_one_no_longer(house: ClusterHouse) -> None:
-    house.apply("changing", mailbox("changing", password="first-one"))
-    house.wait_for("Mailbox", "changing")
-    assert house.can_log_in("7/changing", "first-one")
+def test_a_new_password_in_a_secret_acts_and_the_old_one_no_longer(installation: ClusterInstallation) -> None:
+    installation.apply("changing", mailbox("changing", password="first-one"))
+    installation.wait_for("Mailbox", "changing")
+    assert installation.can_log_in("7/changing", "first-one")
     for password in ("second-1", "third-01", "fourth-1"):
-        house.apply("changing", mailbox("changing", password=password))
-        wait(lambda password=password: house.can_log_in("7/changing", password), 15)  # type: ignore[misc]
-        assert not house.can_log_in("7/changing", "first-one")
+        installation.apply("changing", mailbox("changing", password=password))
+        wait(lambda password=password: installation.can_log_in("7/changing", password), 15)  # type: ignore[misc]
+        assert not installation.can_log_in("7/changing", "first-one")
 
 
-def test_a_missing_secret_turns_only_its_mailbox_false_and_heals(house: ClusterHouse) -> None:
-    house.apply("hopeful", mailbox("hopeful")[1])
-    assert house.wait_for("Mailbox", "hopeful", "False")["reason"] == "SecretMissing"
-    house.wait_for("Mailbox", "info")
-    house.apply("hopeful-secret", secret("hopeful-pw", password="pw-hopeful"))
-    house.wait_for("Mailbox", "hopeful")
-    assert house.can_log_in("7/hopeful", "pw-hopeful")
+def test_a_missing_secret_turns_only_its_mailbox_false_and_heals(installation: ClusterInstallation) -> None:
+    installation.apply("hopeful", mailbox("hopeful")[1])
+    assert installation.wait_for("Mailbox", "hopeful", "False")["reason"] == "SecretMissing"
+    installation.wait_for("Mailbox", "info")
+    installation.apply("hopeful-secret", secret("hopeful-pw", password="pw-hopeful"))
+    installation.wait_for("Mailbox", "hopeful")
+    assert installation.can_log_in("7/hopeful", "pw-hopeful")
 
 
-def test_who_is_ready_logs_in_at_once(house: ClusterHouse) -> None:
+def test_who_is_ready_logs_in_at_once(installation: ClusterInstallation) -> None:
     for n in range(3):
-        house.apply(f"quick-{n}", mailbox(f"quick-{n}"))
-        house.wait_for("Mailbox", f"quick-{n}")
-        assert house.can_log_in(f"7/quick-{n}", f"pw-quick-{n}")
+        installation.apply(f"quick-{n}", mailbox(f"quick-{n}"))
+        installation.wait_for("Mailbox", f"quick-{n}")
+        assert installation.can_log_in(f"7/quick-{n}", f"pw-quick-{n}")
 
 
-def test_a_number_is_given_and_written_into_the_spec(house: ClusterHouse) -> None:
-    house.apply("numbered", domain("c.test"))
-    house.wait_for("MailDomain", "c-test")
+def test_a_number_is_given_and_written_into_the_spec(installation: ClusterInstallation) -> None:
+    installation.apply("numbered", domain("c.test"))
+    installation.wait_for("MailDomain", "c-test")
     assert (
         fetched("MailDomain", "c-test")["spec"]["number"]
-        == house.status("MailDomain", "c-test")["number"]
+        == installation.status("MailDomain", "c-test")["number"]
         == 1
     )
 
 
-def test_the_schema_refuses_what_it_can(house: ClusterHouse) -> None:
+def test_the_schema_refuses_what_it_can(installation: ClusterInstallation) -> None:
     with pytest.raises(subprocess.CalledProcessError) as refused:
-        house.apply("maint", mailbox("maint"))
+        installation.apply("maint", mailbox("maint"))
     assert "maint" in "".join(refused.value.__notes__)
 
 
-def test_a_deleted_mailbox_is_parked_and_comes_back_with_its_mail(house: ClusterHouse) -> None:
-    house.apply("leaver", mailbox("leaver"))
-    house.wait_for("Mailbox", "leaver")
-    house.deliver("x@example.net", "leaver@a.test")
-    house.wait_for_mail("7/leaver", "pw-leaver", 1)
-    house.remove("leaver")
-    wait(lambda: not house.can_log_in("7/leaver", "pw-leaver"), 20)
-    house.apply("leaver", mailbox("leaver"))
-    house.wait_for("Mailbox", "leaver")
-    house.wait_for_mail("7/leaver", "pw-leaver", 1)
+def test_a_deleted_mailbox_is_parked_and_comes_back_with_its_mail(installation: ClusterInstallation) -> None:
+    installation.apply("leaver", mailbox("leaver"))
+    installation.wait_for("Mailbox", "leaver")
+    installation.deliver("x@example.net", "leaver@a.test")
+    installation.wait_for_mail("7/leaver", "pw-leaver", 1)
+    installation.remove("leaver")
+    wait(lambda: not installation.can_log_in("7/leaver", "pw-leaver"), 20)
+    installation.apply("leaver", mailbox("leaver"))
+    installation.wait_for("Mailbox", "leaver")
+    installation.wait_for_mail("7/leaver", "pw-leaver", 1)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.house import NAMESPACE, PLUGIN, ClusterHouse, kubectl
+from tests.cluster.installation import NAMESPACE, PLUGIN, ClusterInstallation, kubectl
 from tests.support.installation import manifest, message, wait
 
 FAR = "late@sink.invalid"  # a name that never resolves, so that mail to it waits
@@ -25,7 +25,7 @@ def plugin(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture
-def postmaster(house: ClusterHouse, tmp_path: Path) -> Iterator[str]:
+def postmaster(installation: ClusterInstallation, tmp_path: Path) -> Iterator[str]:
     """A kubeconfig of somebody who has the ClusterRole mail-queue in the namespace, and nothing else."""
     kubectl("create", "serviceaccount", "postmaster", "-n", NAMESPACE)
     account = f"--serviceaccount={NAMESPACE}:postmaster"
@@ -39,14 +39,14 @@ def postmaster(house: ClusterHouse, tmp_path: Path) -> Iterator[str]:
     kubectl("delete", "rolebinding,serviceaccount", "postmaster", "-n", NAMESPACE)
 
 
-def test_kubectl_finds_the_plugin_and_it_explains(house: ClusterHouse) -> None:
+def test_kubectl_finds_the_plugin_and_it_explains(installation: ClusterInstallation) -> None:
     said = plugin("explain", "info@a.test", "-n", NAMESPACE)
     assert said.returncode == 0, said.stderr
     assert "7/info" in said.stdout
     assert "550 5.1.1" in plugin("explain", "nobody@a.test", "-n", NAMESPACE).stdout
 
 
-def test_the_postmaster_lists_retries_and_deletes(house: ClusterHouse, postmaster: str) -> None:
+def test_the_postmaster_lists_retries_and_deletes(installation: ClusterInstallation, postmaster: str) -> None:
     def queue(*words: str) -> str:
         said = plugin("queue", *words, "-n", NAMESPACE, "--kubeconfig", postmaster)
         assert said.returncode == 0, said.stderr
@@ -54,19 +54,21 @@ def test_the_postmaster_lists_retries_and_deletes(house: ClusterHouse, postmaste
 
     nowhere = {"mode": "smarthost", "smarthost": {"host": "127.0.0.1", "port": 9, "tls": "none"}}
     policy = {"serverRef": {"name": "main"}, "outbound": nowhere, "limits": {"messageSize": "2M"}}
-    house.apply("nowhere", manifest("RelayPolicy", "nowhere", policy))
-    house.wait_for("RelayPolicy", "nowhere")
-    with house.submission("7/info", "pw-info") as client:
+    installation.apply("nowhere", manifest("RelayPolicy", "nowhere", policy))
+    installation.wait_for("RelayPolicy", "nowhere")
+    with installation.submission("7/info", "pw-info") as client:
         client.send_message(message("info@a.test", FAR))
     wait(lambda: FAR in queue(), 30, "the message is not in the queue")
     assert f"to         {FAR}" in queue("show", "--address", FAR)
     assert '{"recipients": 1}' in queue("retry", "--address", FAR)
     assert '{"recipients": 1}' in queue("delete", "--address", FAR)
     wait(lambda: FAR not in queue(), 30, "the message is still in the queue")
-    house.remove("nowhere")
+    installation.remove("nowhere")
 
 
-def test_who_has_no_right_is_told_which_role_gives_it(house: ClusterHouse, postmaster: str) -> None:
+def test_who_has_no_right_is_told_which_role_gives_it(
+    installation: ClusterInstallation, postmaster: str
+) -> None:
     kubectl("delete", "rolebinding", "postmaster", "-n", NAMESPACE)
     try:
         end = time.monotonic() + 20

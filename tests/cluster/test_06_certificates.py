@@ -16,16 +16,16 @@ from typing import Any
 import pytest
 from cryptography import x509
 
-from tests.cluster.ground.binaries import CERT_MANAGER_KINDS
-from tests.cluster.house import NAMESPACE, ClusterHouse, fetched, kubectl
+from tests.cluster.installation import NAMESPACE, ClusterInstallation, fetched, kubectl
+from tests.cluster.testcluster.binaries import CERT_MANAGER_KINDS
 from tests.support.installation import manifest, wait
 
 
-def certificate(house: ClusterHouse, service: str) -> x509.Certificate:
+def certificate(installation: ClusterInstallation, service: str) -> x509.Certificate:
     """That of a new connection to a port with TLS from the first byte."""
     with (
-        socket.create_connection(house.address(service), 10) as plain,
-        house.tls().wrap_socket(plain) as secured,
+        socket.create_connection(installation.address(service), 10) as plain,
+        installation.tls().wrap_socket(plain) as secured,
     ):
         der = secured.getpeercert(binary_form=True)
     assert der
@@ -51,29 +51,31 @@ def pods() -> dict[str, tuple[str, int]]:
 
 
 def test_a_new_certificate_is_used_without_a_restart_and_without_dropping_anybody(
-    house: ClusterHouse,
+    installation: ClusterInstallation,
 ) -> None:
-    before = {service: certificate(house, service) for service in ("submissions", "imaps", "pop3s")}
+    before = {service: certificate(installation, service) for service in ("submissions", "imaps", "pop3s")}
     running = pods()
     with (
-        house.imap("7/info", "pw-info") as reader,
-        smtplib.SMTP_SSL(*house.address("submissions"), context=house.tls(), timeout=30) as sender,
+        installation.imap("7/info", "pw-info") as reader,
+        smtplib.SMTP_SSL(
+            *installation.address("submissions"), context=installation.tls(), timeout=30
+        ) as sender,
     ):
         sender.login("7/info", "pw-info")
         more = '{"spec":{"hostnames":["imap.a.test"]}}'
         kubectl("patch", "mailserver", "main", "-n", NAMESPACE, "--type=merge", "-p", more)
         for service, old in before.items():
             wait(
-                lambda service=service: "imap.a.test" in names(certificate(house, service)),  # type: ignore[misc]
+                lambda service=service: "imap.a.test" in names(certificate(installation, service)),  # type: ignore[misc]
                 60,
                 f"{service} serves the old certificate",
             )
-            assert certificate(house, service).serial_number != old.serial_number
+            assert certificate(installation, service).serial_number != old.serial_number
         assert reader.noop()[0] == "OK"
         assert sender.noop()[0] == 250
         sender.sendmail("info@a.test", ["info@a.test"], "Subject: over the old connection\r\n\r\nx\r\n")
     assert pods() == running
-    with house.submission("7/info", "pw-info") as client:  # STARTTLS
+    with installation.submission("7/info", "pw-info") as client:  # STARTTLS
         assert isinstance(client.sock, ssl.SSLSocket)
         der = client.sock.getpeercert(binary_form=True)
     assert der and "imap.a.test" in names(x509.load_der_x509_certificate(der))
@@ -117,33 +119,38 @@ def secured(server: str, authority: str) -> tuple[ssl.SSLSocket, x509.Certificat
 )
 @pytest.mark.timeout(300)
 def test_cert_manager_is_asked_waited_for_and_its_renewals_are_used(
-    house: ClusterHouse, tmp_path: Path
+    installation: ClusterInstallation, tmp_path: Path
 ) -> None:
     spec = {
         "hostname": "mx.b.test",
-        "tls": {"issuerRef": {"name": "house"}},
+        "tls": {"issuerRef": {"name": "installation"}},
         "storage": {"size": "1Gi", "spoolSize": "1Gi"},
     }
-    house.apply("second", manifest("MailServer", "second", spec))
-    ready = house.wait_for("MailServer", "second", "False")
+    installation.apply("second", manifest("MailServer", "second", spec))
+    ready = installation.wait_for("MailServer", "second", "False")
     assert ready["reason"] == "NotApplied" and "install cert-manager" in ready["message"]
-    house.wait_for("MailServer", "main")
+    installation.wait_for("MailServer", "main")
     with cert_manager(tmp_path):
-        wait(lambda: house.conditions("MailServer", "second")["Ready"]["reason"] == "CertificatePending", 60)
+        wait(
+            lambda: (
+                installation.conditions("MailServer", "second")["Ready"]["reason"] == "CertificatePending"
+            ),
+            60,
+        )
         authority = {
             "isCA": True,
-            "commonName": "house",
-            "secretName": "house-ca",
+            "commonName": "installation",
+            "secretName": "installation-ca",
             "issuerRef": {"name": "self"},
         }
         for kind, name, made in (
             ("Issuer", "self", {"selfSigned": {}}),
-            ("Certificate", "house", authority),
-            ("Issuer", "house", {"ca": {"secretName": "house-ca"}}),
+            ("Certificate", "installation", authority),
+            ("Issuer", "installation", {"ca": {"secretName": "installation-ca"}}),
         ):
             document = {**manifest(kind, name, made), "apiVersion": "cert-manager.io/v1"}
             kubectl("apply", "-f", "-", stdin=json.dumps(document))
-        house.wait_for("MailServer", "second", seconds=120)
+        installation.wait_for("MailServer", "second", seconds=120)
         trusted = base64.b64decode(fetched("Secret", "second-certificate")["data"]["ca.crt"]).decode()
         opened, first = secured("second", trusted)
         with opened:
@@ -161,13 +168,13 @@ def test_cert_manager_is_asked_waited_for_and_its_renewals_are_used(
             kubectl("delete", "secret", "second-certificate", "-n", NAMESPACE)  # as one does to renew a key
             third = wait(lambda: renewed(second), 60, "the renewed certificate is not in force")
             assert third.public_key() != second.public_key()
-            house.wait_for("MailServer", "second", seconds=60)
+            installation.wait_for("MailServer", "second", seconds=60)
             assert pods() == running
             assert opened.recv(100).startswith(b"220 mx.b.test")
             opened.sendall(b"NOOP\r\n")
             assert opened.recv(100).startswith(b"250")
-        house.apply("second", manifest("MailServer", "second", {**spec, "tls": None}))
+        installation.apply("second", manifest("MailServer", "second", {**spec, "tls": None}))
         wait(lambda: not fetched("Certificate", "second"), 60, "the Certificate stays")
-        house.wait_for("MailServer", "second", seconds=120)  # by the own authority
-    house.remove("second")
+        installation.wait_for("MailServer", "second", seconds=120)  # by the own authority
+    installation.remove("second")
     wait(lambda: not fetched("Pod", "second-smtp-0"), 60)

@@ -8,7 +8,7 @@ import dkim  # type: ignore[import-untyped]
 import pytest
 from aiosmtpd.smtp import Envelope
 
-from tests.cluster.house import NAMESPACE, ClusterHouse, fetched, kubectl
+from tests.cluster.installation import NAMESPACE, ClusterInstallation, fetched, kubectl
 from tests.cluster.outside import NEEDED, elsewhere
 from tests.local.test_sieve import (  # noqa: F401
     test_a_filter_sends_mail_on_unless_that_is_forbidden,
@@ -29,9 +29,9 @@ def outside() -> Iterator[Sink]:
 
 
 @pytest.fixture
-def sending(house: ClusterHouse) -> ClusterHouse:
+def sending(installation: ClusterInstallation) -> ClusterInstallation:
     """For the stories about filters."""
-    return house
+    return installation
 
 
 @pytest.fixture
@@ -40,13 +40,15 @@ def abroad(outside: Sink) -> Callable[[str], list[Envelope]]:
     return outside.to
 
 
-def test_mail_leaves_signed_with_the_keys_of_the_status(house: ClusterHouse, outside: Sink) -> None:
+def test_mail_leaves_signed_with_the_keys_of_the_status(
+    installation: ClusterInstallation, outside: Sink
+) -> None:
     records = {
         each["name"].encode(): each["value"].replace('" "', "").strip('"').encode()
-        for each in house.status("MailDomain", "a-test")["dns"]["records"]
+        for each in installation.status("MailDomain", "a-test")["dns"]["records"]
         if each["type"] == "TXT"
     }
-    with house.submission("7/info", "pw-info") as client:
+    with installation.submission("7/info", "pw-info") as client:
         client.send_message(message("info@a.test", "signed@elsewhere.test"))
     (envelope,) = wait(lambda: outside.to("signed@elsewhere.test"), 60)
     assert isinstance(envelope.content, bytes)
@@ -55,14 +57,14 @@ def test_mail_leaves_signed_with_the_keys_of_the_status(house: ClusterHouse, out
 
 @pytest.mark.timeout(240)
 def test_mass_mailings_leave_by_pods_of_their_own_as_long_as_there_are_any(
-    house: ClusterHouse, outside: Sink
+    installation: ClusterInstallation, outside: Sink
 ) -> None:
     kubectl("patch", "mailserver", "main", "-n", NAMESPACE, "--type=merge", "-p", str(POOL).replace("'", '"'))
     ready = "jsonpath={.status.readyReplicas}=1"
     wait(lambda: fetched("StatefulSet", "main-bulk"), 30)
     kubectl("wait", "statefulset/main-bulk", "-n", NAMESPACE, f"--for={ready}", "--timeout=90s")
     with _bulk() as client:
-        client.starttls(context=house.tls())
+        client.starttls(context=installation.tls())
         client.login("7/info", "pw-info")
         client.send_message(message("info@a.test", "mass@elsewhere.test"))
     wait(lambda: outside.to("mass@elsewhere.test"), 60)
@@ -70,13 +72,13 @@ def test_mass_mailings_leave_by_pods_of_their_own_as_long_as_there_are_any(
     assert outside.client("mass@elsewhere.test") == (pods["main-bulk-0"], "news.a.test")
     assert outside.client("signed@elsewhere.test") == (pods["main-smtp-0"], "mail.a.test")
     sender = outside.to("mass@elsewhere.test")[0].mail_from or ""
-    with house.smtp() as client:  # it comes back to the regular server, which tells the pool
+    with installation.smtp() as client:  # it comes back to the regular server, which tells the pool
         client.ehlo("mx.elsewhere.test")
         client.sendmail("", [sender], dsn("failed", "5.1.1", "550 5.1.1 user unknown"))
 
     def refused() -> bool:
         with _bulk() as client:
-            client.starttls(context=house.tls())
+            client.starttls(context=installation.tls())
             client.login("7/info", "pw-info")
             client.mail("info@a.test")
             code, text = client.rcpt("mass@elsewhere.test")
@@ -108,18 +110,18 @@ def _bulk() -> Iterator[smtplib.SMTP]:
         yield client
 
 
-def test_a_deny_list_refuses_and_names_its_rule(house: ClusterHouse) -> None:
+def test_a_deny_list_refuses_and_names_its_rule(installation: ClusterInstallation) -> None:
     deny = [{"name": "no spam", "criteria": {"sender": "spam.test"}}]
     policy = {"serverRef": {"name": "main"}, "lists": {"deny": deny}}
-    house.apply("lists", manifest("RelayPolicy", "lists", policy))
-    house.wait_for("RelayPolicy", "lists")
+    installation.apply("lists", manifest("RelayPolicy", "lists", policy))
+    installation.wait_for("RelayPolicy", "lists")
 
     def verdict(sender: str) -> tuple[int, bytes]:
-        with house.smtp() as client:
+        with installation.smtp() as client:
             client.ehlo()
             client.mail(sender)
             return client.rcpt("info@a.test")
 
     assert verdict("x@spam.test") == (550, b"5.7.1 Refused by rule 'no spam'")
     assert verdict("x@ham.test")[0] == 250
-    house.remove("lists")
+    installation.remove("lists")

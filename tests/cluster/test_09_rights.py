@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.house import NAMESPACE, ClusterHouse, fetched, kubectl
+from tests.cluster.installation import NAMESPACE, ClusterInstallation, fetched, kubectl
 from tests.cluster.operator import NAMESPACE as OPERATOR_NAMESPACE
 from tests.support.installation import domain, mailbox, manifest, wait
 
@@ -54,24 +54,24 @@ def granted() -> set[Right]:
     }
 
 
-def test_no_right_is_missing_and_none_is_idle(house: ClusterHouse) -> None:
+def test_no_right_is_missing_and_none_is_idle(installation: ClusterInstallation) -> None:
     # What no other story does: a login that collides is written down, and a whole domain goes.
     ends = domain("ends.test", 88, deletionPolicy="Delete", login={"forms": ["generated"]})
-    house.apply("ends", ends, mailbox("first", "ends-test"))
-    house.wait_for("Mailbox", "first")
-    login = house.status("Mailbox", "first")["loginName"]
-    house.remove("ends")
+    installation.apply("ends", ends, mailbox("first", "ends-test"))
+    installation.wait_for("Mailbox", "first")
+    login = installation.status("Mailbox", "first")["loginName"]
+    installation.remove("ends")
     spec = {"domainRef": {"name": "ends-test"}}
     others = (
         manifest("MailAlias", "alias", {**spec, "targets": [{"address": "first@ends.test"}]}),
         manifest("MailingList", "list", {**spec, "members": ["first@ends.test"]}),
     )
-    house.apply("ends", ends, mailbox("squatter", "ends-test", loginName=login))
-    house.wait_for("Mailbox", "squatter")
-    house.apply("more", mailbox("first", "ends-test"), *others)
-    house.wait_for("Mailbox", "first")
+    installation.apply("ends", ends, mailbox("squatter", "ends-test", loginName=login))
+    installation.wait_for("Mailbox", "squatter")
+    installation.apply("more", mailbox("first", "ends-test"), *others)
+    installation.wait_for("Mailbox", "first")
     assert fetched("Mailbox", "first")["spec"]["loginName"] != login
-    house.wait_for("MailingList", "list", "False")
+    installation.wait_for("MailingList", "list", "False")
     kubectl("delete", "maildomain", "ends-test", "-n", NAMESPACE, "--timeout=60s")
     for kind, name in (("Mailbox", "first"), ("MailAlias", "alias"), ("MailingList", "list")):
         wait(lambda kind=kind, name=name: not fetched(kind, name), 20)  # type: ignore[misc]
@@ -80,7 +80,7 @@ def test_no_right_is_missing_and_none_is_idle(house: ClusterHouse) -> None:
     assert granted() - used() == UNSEEN
 
 
-def test_mail_pods_have_no_token_and_no_rights(house: ClusterHouse) -> None:
+def test_mail_pods_have_no_token_and_no_rights(installation: ClusterInstallation) -> None:
     for pod in json.loads(kubectl("get", "pods", "-n", "t", "-o", "json"))["items"]:
         assert pod["spec"]["automountServiceAccountToken"] is False
         sources = [s for v in pod["spec"]["volumes"] for s in v.get("projected", {}).get("sources", ())]

@@ -1,16 +1,16 @@
-"""What zones should hold, on a cluster: one story, two grounds."""
+"""What zones should hold, on a cluster: the same end-to-end test on both runtimes."""
 
 import base64
 import datetime
 
 import pytest
-from mail_operator.secrets import make_dkim_keys
+from mail_operator.engine.secrets import make_dkim_keys
 
-from tests.cluster.house import LonelyHouse, fetched
+from tests.cluster.installation import LonelyHouse, fetched
 from tests.cluster.outside import NEEDED
 from tests.local.test_zones import (  # noqa: F401
     ANSWERED,
-    house,
+    installation,
     keys_of_turning,
     test_records_that_a_zone_lacks_are_listed_until_it_holds_them,
     test_relayed_domains_are_in_dns_first_and_their_own_servers_outrank_this_one,
@@ -24,7 +24,7 @@ pytestmark = NEEDED
 SECRET = "turning-test-dkim"
 
 
-@pytest.mark.usefixtures("house")
+@pytest.mark.usefixtures("installation")
 def test_keys_change_once_dns_knows_the_new_ones(module_installation: LonelyHouse, zones: Zones) -> None:  # noqa: F811
     keys = make_dkim_keys(datetime.date(2020, 1, 1))
     zones.write("turning.test")

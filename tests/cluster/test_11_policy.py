@@ -1,4 +1,4 @@
-"""Rules of a RelayPolicy about strangers, on a cluster: one story, two grounds."""
+"""Rules of a RelayPolicy about strangers, on a cluster: the same end-to-end test on both runtimes."""
 
 from tests.cluster.outside import NEEDED
 from tests.local.test_policy import *  # noqa: F403

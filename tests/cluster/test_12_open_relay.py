@@ -1,4 +1,4 @@
-"""Never an open relay, on a cluster: one story, two grounds."""
+"""Never an open relay, on a cluster: the same end-to-end test on both runtimes."""
 
 from tests.cluster.outside import NEEDED
 from tests.local.test_open_relay import *  # noqa: F403

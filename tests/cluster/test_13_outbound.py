@@ -1,11 +1,11 @@
-"""Mail for other servers by a smarthost, on a cluster: one story, two grounds."""
+"""Mail for other servers by a smarthost, on a cluster: the same end-to-end test on both runtimes."""
 
 import os
 import socket
 
 import pytest
 
-from tests.cluster.house import LonelyHouse
+from tests.cluster.installation import LonelyHouse
 from tests.cluster.outside import NEEDED
 from tests.local.test_outbound import *  # noqa: F403
 from tests.support.hub import HUB, Hub

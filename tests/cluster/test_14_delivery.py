@@ -1,4 +1,4 @@
-"""Mail leaves the house by MX, on a cluster: one story, two grounds."""
+"""Mail leaves the installation by MX, on a cluster: the same end-to-end test on both runtimes."""
 
 from tests.cluster.outside import NEEDED
 from tests.local.test_delivery import *  # noqa: F403

@@ -1,4 +1,4 @@
-"""Clients behind a load balancer, on a cluster: one story, two grounds."""
+"""Clients behind a load balancer, on a cluster: the same end-to-end test on both runtimes."""
 
 from tests.cluster.outside import NEEDED
 from tests.local.test_proxy import *  # noqa: F403

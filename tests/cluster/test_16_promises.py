@@ -1,4 +1,4 @@
-"""Small promises, on a cluster: one story, two grounds."""
+"""Small promises, on a cluster: the same end-to-end test on both runtimes."""
 
 from tests.local.test_promises import (  # noqa: F401
     strict,

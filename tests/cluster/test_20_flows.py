@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mail_operator.reconciler.__main__ import PORT as OPERATOR_PORT
+from mail_operator.cluster.__main__ import PORT as OPERATOR_PORT
 
 from tests.cluster.flows import Flow, Recording
-from tests.cluster.ground.places import NODE_IP, POD_NETWORK, SERVICE_NETWORK
-from tests.cluster.house import NAMESPACE, ClusterHouse, fetched, kubectl
+from tests.cluster.installation import NAMESPACE, ClusterInstallation, fetched, kubectl
 from tests.cluster.operator import Operator
 from tests.cluster.outside import elsewhere
+from tests.cluster.testcluster.places import NODE_IP, POD_NETWORK, SERVICE_NETWORK
 from tests.support.installation import message, wait
 from tests.support.netpol import Direction, End, Labels, Opening, Pod, allowing, openings
 
@@ -43,11 +43,11 @@ UNUSED = {
 
 
 @pytest.mark.timeout(240)
-def test_mail_leaves_the_cluster_by_mx(house: ClusterHouse) -> None:
+def test_mail_leaves_the_cluster_by_mx(installation: ClusterInstallation) -> None:
     with elsewhere() as sink:
 
         def arrived() -> bool:
-            with house.submission("7/info", "pw-info") as client:
+            with installation.submission("7/info", "pw-info") as client:
                 client.send_message(message("info@a.test", "x@elsewhere.test", "out"))
             return bool(sink.to("x@elsewhere.test"))
 
@@ -103,7 +103,9 @@ def scrape(*urls: str) -> None:
     kubectl("delete", "pod", "scrape", "-n", NAMESPACE)
 
 
-def test_metrics_are_read_from_within_the_cluster(house: ClusterHouse, operator: Operator) -> None:
+def test_metrics_are_read_from_within_the_cluster(
+    installation: ClusterInstallation, operator: Operator
+) -> None:
     pod, smtp = operator.pod(), fetched("Pod", "main-smtp-0")
     assert pod
     scrape(
@@ -143,9 +145,9 @@ def judge(
 
 
 def test_every_flow_is_allowed_and_every_opening_is_used(
-    house: ClusterHouse, recording: Recording, request: pytest.FixtureRequest
+    installation: ClusterInstallation, recording: Recording, request: pytest.FixtureRequest
 ) -> None:
-    house.deliver("x@example.net", "info@a.test")
+    installation.deliver("x@example.net", "info@a.test")
     policies = json.loads(kubectl("get", "networkpolicies", "-A", "-o", "json"))["items"]
     namespaces = json.loads(kubectl("get", "namespaces", "-o", "json"))["items"]
     spaces = {n["metadata"]["name"]: n["metadata"].get("labels", {}) for n in namespaces}

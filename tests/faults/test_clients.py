@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.installation import HOST, Installation, mailbox
+from tests.support.installation import HOST, EmbeddedInstallation, mailbox
 
 IDLE = 2000
 TERMINATORS = [b"\n.\n", b"\n.\r\n", b"\r\n.\n", b"\r.\r", b"\r\n.\r", b"\r.\r\n", b"\n.\r"]
@@ -18,8 +18,8 @@ TERMINATORS = [b"\n.\n", b"\n.\r\n", b"\r\n.\n", b"\r.\r", b"\r\n.\r", b"\r.\r\n
 class Raw:
     """A client that sends exactly what it is told."""
 
-    def __init__(self, house: Installation) -> None:
-        self.socket = socket.create_connection((HOST, house.port("smtp")), 10)
+    def __init__(self, installation: EmbeddedInstallation) -> None:
+        self.socket = socket.create_connection((HOST, installation.port("smtp")), 10)
         self._rest = b""
         assert self.reply().startswith(b"220")
 
@@ -48,8 +48,8 @@ class Raw:
 
 
 @pytest.fixture
-def raw(house: Installation) -> Iterator[Raw]:
-    with closing(Raw(house)) as client:
+def raw(installation: EmbeddedInstallation) -> Iterator[Raw]:
+    with closing(Raw(installation)) as client:
         yield client
 
 
@@ -63,110 +63,112 @@ def test_no_terminator_but_the_true_one_ends_a_message(raw: Raw, terminator: byt
     assert raw.say(b"NOOP")[0].startswith(b"250"), "and nothing behind it was taken for commands"
 
 
-def test_commands_pipelined_behind_starttls_are_discarded(house: Installation, raw: Raw) -> None:
+def test_commands_pipelined_behind_starttls_are_discarded(
+    installation: EmbeddedInstallation, raw: Raw
+) -> None:
     raw.say(b"EHLO x.example")
     raw.socket.sendall(b"STARTTLS\r\nMAIL FROM:<injected@example.net>\r\n")
     assert raw.reply().startswith(b"220")
-    context = house.tls()
+    context = installation.tls()
     with context.wrap_socket(raw.socket, server_hostname="mail.a.test") as secure:
         secure.sendall(b"RCPT TO:<info@a.test>\r\n")
         assert secure.recv(1000).startswith(b"503"), "the injected MAIL was not taken"
 
 
-def test_idle_connections_do_not_stop_new_ones(house: Installation) -> None:
+def test_idle_connections_do_not_stop_new_ones(installation: EmbeddedInstallation) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, IDLE + 1000)), hard))
-    house.apply("idle", mailbox("idle"))
-    house.wait_for("Mailbox", "idle")
-    idle = [socket.create_connection((HOST, house.port("smtp")), 10) for _ in range(IDLE)]
+    installation.apply("idle", mailbox("idle"))
+    installation.wait_for("Mailbox", "idle")
+    idle = [socket.create_connection((HOST, installation.port("smtp")), 10) for _ in range(IDLE)]
     try:
         assert idle[-1].recv(1000).startswith(b"220")
-        house.deliver("x@example.net", "idle@a.test")
-        house.wait_for_mail("7/idle", "pw-idle", 1)
+        installation.deliver("x@example.net", "idle@a.test")
+        installation.wait_for_mail("7/idle", "pw-idle", 1)
     finally:
         for each in idle:
             each.close()
 
 
-def test_chunking_takes_what_data_takes(house: Installation, raw: Raw) -> None:
-    house.apply("chunks", mailbox("chunks"))
-    house.wait_for("Mailbox", "chunks")
+def test_chunking_takes_what_data_takes(installation: EmbeddedInstallation, raw: Raw) -> None:
+    installation.apply("chunks", mailbox("chunks"))
+    installation.wait_for("Mailbox", "chunks")
     raw.say(b"EHLO x.example", b"MAIL FROM:<x@example.net>", b"RCPT TO:<chunks@a.test>")
     first, last = b"Subject: c\r\n", b"\r\n.\r\nend\r\n"  # a dot alone ends nothing here (RFC 3030)
     raw.socket.sendall(b"BDAT %d\r\n%s" % (len(first), first))
     assert raw.reply().startswith(b"250")
     raw.socket.sendall(b"BDAT %d LAST\r\n%s" % (len(last), last))
     assert raw.reply().startswith(b"250")
-    assert house.wait_for_mail("7/chunks", "pw-chunks", 1)[0].endswith(first + last)
+    assert installation.wait_for_mail("7/chunks", "pw-chunks", 1)[0].endswith(first + last)
 
 
-def test_a_half_closed_client_gets_its_answers(house: Installation, raw: Raw) -> None:
-    house.apply("half", mailbox("half"))
-    house.wait_for("Mailbox", "half")
+def test_a_half_closed_client_gets_its_answers(installation: EmbeddedInstallation, raw: Raw) -> None:
+    installation.apply("half", mailbox("half"))
+    installation.wait_for("Mailbox", "half")
     raw.socket.sendall(
         b"EHLO x.example\r\nMAIL FROM:<x@example.net>\r\nRCPT TO:<half@a.test>\r\nDATA\r\n"
         b"Subject: half\r\n\r\nclosed\r\n.\r\nQUIT\r\n"
     )
     raw.socket.shutdown(socket.SHUT_WR)
     assert [raw.reply()[:3] for _ in range(6)] == [b"250", b"250", b"250", b"354", b"250", b"221"]
-    assert b"closed" in house.wait_for_mail("7/half", "pw-half", 1)[0]
+    assert b"closed" in installation.wait_for_mail("7/half", "pw-half", 1)[0]
 
 
-def test_a_client_that_vanishes_within_a_message_leaves_nothing(house: Installation) -> None:
-    house.apply("vanish", mailbox("vanish"))
-    house.wait_for("Mailbox", "vanish")
-    with closing(Raw(house)) as client:
+def test_a_client_that_vanishes_within_a_message_leaves_nothing(installation: EmbeddedInstallation) -> None:
+    installation.apply("vanish", mailbox("vanish"))
+    installation.wait_for("Mailbox", "vanish")
+    with closing(Raw(installation)) as client:
         client.say(b"EHLO x.example", b"MAIL FROM:<x@example.net>", b"RCPT TO:<vanish@a.test>", b"DATA")
         client.socket.sendall(b"Subject: never\r\n\r\nended\r\n")
-    house.deliver("x@example.net", "vanish@a.test", "whole")
-    (only,) = house.wait_for_mail("7/vanish", "pw-vanish", 1)
+    installation.deliver("x@example.net", "vanish@a.test", "whole")
+    (only,) = installation.wait_for_mail("7/vanish", "pw-vanish", 1)
     assert b"Subject: whole" in only
 
 
-def test_garbage_is_refused_line_by_line_and_then_altogether(house: Installation) -> None:
+def test_garbage_is_refused_line_by_line_and_then_altogether(installation: EmbeddedInstallation) -> None:
     draw = random.Random(1)
     for _ in range(20):
-        with closing(Raw(house)) as client, suppress(ConnectionError):
+        with closing(Raw(installation)) as client, suppress(ConnectionError):
             client.socket.sendall(draw.randbytes(200_000) + b"\r\n")
             assert client.reply()[:1] in (b"4", b"5")
-    with closing(Raw(house)) as client:
+    with closing(Raw(installation)) as client:
         replies = client.say(*[b"NONSENSE"] * 19)
         assert {reply[:3] for reply in replies} == {b"500"}
         client.socket.sendall(b"NONSENSE\r\n")
         assert client.reply().startswith(b"500")
         assert client.reply().startswith(b"421")
-    with closing(Raw(house)) as client:
+    with closing(Raw(installation)) as client:
         assert client.say(b"EHLO x.example")[0].startswith(b"250")
 
 
-def test_a_line_without_end_costs_no_memory(house: Installation, raw: Raw) -> None:
-    before = _memory(house)
+def test_a_line_without_end_costs_no_memory(installation: EmbeddedInstallation, raw: Raw) -> None:
+    before = _memory(installation)
     for _ in range(500):
         raw.socket.sendall(b"A" * 100_000)
     raw.socket.sendall(b"\r\n")
     assert raw.reply().startswith(b"500")
-    assert _memory(house) - before < 30 << 20
+    assert _memory(installation) - before < 30 << 20
 
 
-def test_a_message_far_over_the_limit_costs_no_memory(house: Installation, raw: Raw) -> None:
+def test_a_message_far_over_the_limit_costs_no_memory(installation: EmbeddedInstallation, raw: Raw) -> None:
     raw.say(b"EHLO x.example", b"MAIL FROM:<x@example.net>", b"RCPT TO:<info@a.test>", b"DATA")
-    before = _memory(house)
+    before = _memory(installation)
     line = b"B" * 78 + b"\r\n"
     for _ in range(1000):
         raw.socket.sendall(line * 1000)  # 80 MB; the limit here is 2 MB
     raw.socket.sendall(b".\r\n")
     assert raw.reply().startswith(b"552")
-    assert _memory(house) - before < 30 << 20
+    assert _memory(installation) - before < 30 << 20
     assert raw.say(b"NOOP")[0].startswith(b"250")
 
 
-def _memory(house: Installation) -> int:
+def _memory(installation: EmbeddedInstallation) -> int:
     """Resident bytes of the smtp program's processes."""
     total = 0
     for process in Path("/proc").iterdir():
         with suppress(OSError):
             command = (process / "cmdline").read_bytes() if process.name.isdecimal() else b""
-            if str(house.data).encode() in command and b"mailpods.smtp" in command:
+            if str(installation.data).encode() in command and b"mailpods.smtp" in command:
                 total += int((process / "statm").read_text().split()[1]) * resource.getpagesize()
     assert total
     return total

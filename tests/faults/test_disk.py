@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.installation import Installation, domain, mailbox, message, server, wait
+from tests.support.installation import EmbeddedInstallation, domain, mailbox, message, server, wait
 
 
 @pytest.fixture
-def small(installations: Callable[[], Installation]) -> Iterator[tuple[Installation, Path]]:
+def small(installations: Callable[[], EmbeddedInstallation]) -> Iterator[tuple[EmbeddedInstallation, Path]]:
     """An installation whose spool lies on a file system of its own, and that file system."""
     made = installations()
     made.apply("server", server(), domain("a.test", 7))
@@ -34,7 +34,7 @@ def small(installations: Callable[[], Installation]) -> Iterator[tuple[Installat
         subprocess.run(["umount", str(spool)], check=True)
 
 
-def test_a_full_disk_is_said_and_forgotten(small: tuple[Installation, Path]) -> None:
+def test_a_full_disk_is_said_and_forgotten(small: tuple[EmbeddedInstallation, Path]) -> None:
     there, spool = small
     there.deliver("x@example.net", "info@a.test", "before")
     filler = spool / "filler"

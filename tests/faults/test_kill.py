@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.support.installation import HOST, Installation, domain, mailbox, message, server, wait
+from tests.support.installation import HOST, EmbeddedInstallation, domain, mailbox, message, server, wait
 
 KILLS = 30
 SENDERS = 4
@@ -53,7 +53,7 @@ class Sender(threading.Thread):
         time.sleep(0.03)  # the load is bounded: all of it has to be stored and read again
 
 
-def victims(installation: Installation) -> list[int]:
+def victims(installation: EmbeddedInstallation) -> list[int]:
     """The processes of the smtp program and of Dovecot, parents and children."""
     out = subprocess.run(
         ["ps", "-ww", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True
@@ -69,20 +69,20 @@ def victims(installation: Installation) -> list[int]:
 
 
 @pytest.mark.timeout(280)
-def test_thirty_kills_lose_nothing(installations: Callable[[], Installation]) -> None:
-    house = installations()
-    house.apply("server", server(), domain("a.test", 7))
-    house.apply("info", mailbox("info"))
-    house.start()
-    house.wait_for("Mailbox", "info")
-    senders = [Sender(house.port("smtp"), f"s{n}") for n in range(SENDERS)]
+def test_thirty_kills_lose_nothing(installations: Callable[[], EmbeddedInstallation]) -> None:
+    installation = installations()
+    installation.apply("server", server(), domain("a.test", 7))
+    installation.apply("info", mailbox("info"))
+    installation.start()
+    installation.wait_for("Mailbox", "info")
+    senders = [Sender(installation.port("smtp"), f"s{n}") for n in range(SENDERS)]
     for sender in senders:
         sender.start()
     chance = random.Random(3)
     killed: Counter[str] = Counter()
     for _ in range(KILLS):
         time.sleep(chance.uniform(0.3, 1.5))
-        candidates = victims(house)
+        candidates = victims(installation)
         smtp = [p for p in candidates if "mailpods.smtp" in _arguments(p)]
         pick = chance.choice(smtp if chance.random() < 0.5 and smtp else candidates or smtp)
         killed["smtp" if pick in smtp else "dovecot"] += 1
@@ -96,14 +96,14 @@ def test_thirty_kills_lose_nothing(installations: Callable[[], Installation]) ->
     assert len(acknowledged) > 200 and killed["smtp"] >= 5 and killed["dovecot"] >= 5, killed
 
     def arrived() -> Counter[str] | None:
-        found = Counter(key for key, _ in _stored(house))
+        found = Counter(key for key, _ in _stored(installation))
         return found if acknowledged.keys() <= found.keys() else None
 
     counted = wait(arrived, 90, "an acknowledged message was lost")
     tried = sum(sender.tried for sender in senders)
     duplicates = sum(counted.values()) - len(counted)
     print(f"kills={dict(killed)} tried={tried} acknowledged={len(acknowledged)} duplicates={duplicates}")
-    for key, digest in _stored(house):
+    for key, digest in _stored(installation):
         assert acknowledged.get(key, digest) == digest, f"{key} was corrupted"
 
 
@@ -115,10 +115,10 @@ def _arguments(pid: int) -> str:
         return ""
 
 
-def _stored(house: Installation) -> list[tuple[str, str]]:
+def _stored(installation: EmbeddedInstallation) -> list[tuple[str, str]]:
     """(key, digest of the text) of every message in the mailbox, read over IMAP."""
     try:
-        messages = house.inbox("7/info", "pw-info")
+        messages = installation.inbox("7/info", "pw-info")
     except OSError:
         return []
     found = []
@@ -129,28 +129,30 @@ def _stored(house: Installation) -> list[tuple[str, str]]:
     return found
 
 
-def test_mail_waits_while_the_store_is_down(installations: Callable[[], Installation]) -> None:
-    house = installations()
-    house.apply("server", server(), domain("a.test", 7))
-    house.apply("info", mailbox("info"))
-    house.start()
-    house.wait_for("Mailbox", "info")
-    stores = [p for p in victims(house) if "main-store-0" in _arguments(p)]
+def test_mail_waits_while_the_store_is_down(installations: Callable[[], EmbeddedInstallation]) -> None:
+    installation = installations()
+    installation.apply("server", server(), domain("a.test", 7))
+    installation.apply("info", mailbox("info"))
+    installation.start()
+    installation.wait_for("Mailbox", "info")
+    stores = [p for p in victims(installation) if "main-store-0" in _arguments(p)]
     parents = [
         int(pid)
         for pid in subprocess.run(
-            ["pgrep", "-f", f"mailpods.store --role store.*{house.data}"], capture_output=True, text=True
+            ["pgrep", "-f", f"mailpods.store --role store.*{installation.data}"],
+            capture_output=True,
+            text=True,
         ).stdout.split()
     ]
     for pid in parents:
         os.kill(pid, signal.SIGSTOP)  # Dovecot stays down as long as nobody starts it again
     for pid in stores:
         os.kill(pid, signal.SIGKILL)
-    with house.smtp() as client:
+    with installation.smtp() as client:
         for n in range(5):
             client.send_message(message("x@example.net", "info@a.test", str(n)))
     time.sleep(2)
-    assert "unreachable lane=shard-0" in house.log("main-smtp-0-smtp")
+    assert "unreachable lane=shard-0" in installation.log("main-smtp-0-smtp")
     for pid in parents:
         os.kill(pid, signal.SIGCONT)
-    house.wait_for_mail("7/info", "pw-info", 5, 40)
+    installation.wait_for_mail("7/info", "pw-info", 5, 40)

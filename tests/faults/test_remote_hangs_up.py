@@ -6,7 +6,7 @@ from unittest.mock import patch
 import pytest
 
 from mailpods.delivery import deliverer, lane
-from tests.support.deliveries import House, run, until
+from tests.support.deliveries import Harness, run, until
 from tests.support.peer import HANG_UP, Peer
 
 MESSAGES, FAULTS = 10, 3
@@ -29,17 +29,17 @@ CASES = [
 @pytest.mark.parametrize(("kind", "extensions"), CASES)
 @pytest.mark.parametrize("phase", PHASES)
 def test_mail_arrives_all_the_same(tmp_path: Path, phase: str, kind: str, extensions: str) -> None:
-    async def story(house: House, peers: dict[str, Peer], store: Peer) -> None:
+    async def scenario(harness: Harness, peers: dict[str, Peer], store: Peer) -> None:
         with patch.object(lane, "FIRST_PAUSE", 0.2), patch.object(deliverer, "FIRST_RETRY", 0.3):
-            house.start()
+            harness.start()
             for n in range(MESSAGES):
-                await house.take(f"x{n}@far.test")
+                await harness.take(f"x{n}@far.test")
             there = peers["far.test"]
-            await until(lambda: len(set(there.recipients())) == MESSAGES and not house.queue, 60)
+            await until(lambda: len(set(there.recipients())) == MESSAGES and not harness.queue, 60)
         assert store.taken == []  # nothing came back
         # Twice only where the answer to a whole text was lost, and not a second time for the same reason.
         twice = len(there.recipients()) - MESSAGES
         assert twice <= (FAULTS if phase in ("TEXT", "BDAT") else 0)
 
     says = {phase: KINDS[kind]}
-    run(tmp_path, story, far={"says": says, "times": FAULTS, "extensions": EXTENSIONS[extensions]})
+    run(tmp_path, scenario, far={"says": says, "times": FAULTS, "extensions": EXTENSIONS[extensions]})

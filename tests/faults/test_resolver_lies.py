@@ -10,7 +10,7 @@ import pytest
 from aiosmtpd.controller import Controller
 
 from mailpods.delivery import deliverer, lane, resolver
-from tests.support.deliveries import House, house, until
+from tests.support.deliveries import Harness, harness, until
 from tests.support.dnsserver import LIES, Answer, Server, serving, zone
 from tests.support.peer import Peer, peer
 from tests.support.world import SMTP_PORT, Sink
@@ -39,11 +39,11 @@ def server_of_far() -> Iterator[Sink]:
 
 
 @asynccontextmanager
-async def world(tmp_path: Path, answer: Answer) -> AsyncIterator[tuple[House, Server, Peer]]:
+async def world(tmp_path: Path, answer: Answer) -> AsyncIterator[tuple[Harness, Server, Peer]]:
     async with (
         serving(answer) as server,
         peer() as store,
-        house(tmp_path, {}, store, resolvers=(server.resolver,)) as made,
+        harness(tmp_path, {}, store, resolvers=(server.resolver,)) as made,
     ):
         made.start()
         yield made, server, store
@@ -51,7 +51,7 @@ async def world(tmp_path: Path, answer: Answer) -> AsyncIterator[tuple[House, Se
 
 @pytest.mark.parametrize("lie", LIES.values(), ids=LIES.keys())
 def test_mail_waits_until_there_is_an_answer(tmp_path: Path, lie: Answer) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         async with world(tmp_path, lie) as (made, server, store):
             await made.take("x@far.test")
             await until(lambda: "DNS gives no answer" in str(made.queue))
@@ -61,14 +61,14 @@ def test_mail_waits_until_there_is_an_answer(tmp_path: Path, lie: Answer) -> Non
             assert len(sink.taken) == 1 and store.taken == []  # and no notice
 
     with server_of_far() as sink:
-        asyncio.run(story())
+        asyncio.run(scenario())
 
 
 def test_one_lie_among_answers_holds_up_no_other_domain(tmp_path: Path) -> None:
     def answer(question: dns.message.Message) -> bytes | None:
         return None if "dark.test" in question.question[0].to_text() else TRUE(question)
 
-    async def story() -> None:
+    async def scenario() -> None:
         async with world(tmp_path, answer) as (made, _, _):
             for n in range(20):
                 await made.take(f"x{n}@dark.test")
@@ -77,7 +77,7 @@ def test_one_lie_among_answers_holds_up_no_other_domain(tmp_path: Path) -> None:
             await until(lambda: len(made.queue) == 20)
 
     with server_of_far() as sink:
-        asyncio.run(story())
+        asyncio.run(scenario())
 
 
 @pytest.mark.parametrize("place", [0, 3])
@@ -85,25 +85,25 @@ def test_of_two_hundred_servers_some_are_tried_and_the_good_one_is_found(tmp_pat
     records = [f"far.test. 300 IN MX {n} m{n}.far.test." for n in range(200)]
     records += [f"m{n}.far.test. 300 IN A {GOOD if n == place else DEAD}" for n in range(200)]
 
-    async def story() -> None:
+    async def scenario() -> None:
         async with world(tmp_path, zone(*records)) as (made, server, _):
             await made.take("x@far.test")
             await until(lambda: sink.to("x@far.test") and not made.queue)
             assert server.asked["A"] <= resolver.MAX_HOSTS
 
     with server_of_far() as sink:
-        asyncio.run(story())
+        asyncio.run(scenario())
 
 
 def test_two_hundred_dead_servers_are_given_up_for_now(tmp_path: Path) -> None:
     records = [f"far.test. 300 IN MX {n} m{n}.far.test." for n in range(200)]
     records += [f"m{n}.far.test. 300 IN A {DEAD}" for n in range(200)]
 
-    async def story() -> None:
+    async def scenario() -> None:
         async with world(tmp_path, zone(*records)) as (made, server, store):
             await made.take("x@far.test")
             await until(lambda: "4.4.1" in str(made.queue))
             assert server.asked["A"] <= resolver.MAX_HOSTS and store.taken == []
             assert len(made.queue) == 1
 
-    asyncio.run(story())
+    asyncio.run(scenario())

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from mail_operator.compiler.workloads import SMTP_PORTS
 
-from tests.support.installation import House, domain, mailbox, message, server, wait
+from tests.support.installation import Installation, domain, mailbox, message, server, wait
 from tests.support.returned import dsn, feedback
 from tests.support.world import World, world
 
@@ -22,23 +22,23 @@ PORTS = ("bulk", "bulk-submit", "bulk-submits")
 
 
 @pytest.fixture(scope="module")
-def outside(module_installation: House) -> Iterator[World]:
+def outside(module_installation: Installation) -> Iterator[World]:
     zones = ("mx-host=sink.test,mx.sink.test,10", f"host-record=mx.sink.test,{{net}}.{SINK}")
     with world(module_installation.net, *zones, sinks=[SINK]) as there:
         yield there
 
 
 @pytest.fixture(scope="module")
-def identity(module_installation: House) -> tuple[dict[str, str], Callable[[], str]]:
+def identity(module_installation: Installation) -> tuple[dict[str, str], Callable[[], str]]:
     """What gives the pool an address of its own, and that address."""
     ours = module_installation.at(OURS)
     return {"sourceAddress": ours}, lambda: ours
 
 
 @pytest.fixture(scope="module")
-def house(
-    module_installation: House, outside: World, identity: tuple[dict[str, str], Callable[[], str]]
-) -> House:
+def installation(
+    module_installation: Installation, outside: World, identity: tuple[dict[str, str], Callable[[], str]]
+) -> Installation:
     made = module_installation
     bulk = {
         "replicas": 1,
@@ -65,40 +65,42 @@ def house(
 
 
 @contextmanager
-def bulk(house: House, port: str, name: str = "7/info") -> Iterator[smtplib.SMTP]:
+def bulk(installation: Installation, port: str, name: str = "7/info") -> Iterator[smtplib.SMTP]:
     """A client of one of the pool's ports, logged in."""
-    at = house.address(port)
+    at = installation.address(port)
     client: smtplib.SMTP
     if port == "bulk-submits":
-        client = smtplib.SMTP_SSL(*at, context=house.tls(), timeout=20)
+        client = smtplib.SMTP_SSL(*at, context=installation.tls(), timeout=20)
     else:
         client = smtplib.SMTP(*at, timeout=20)
     with client:
         if port != "bulk-submits":
-            client.starttls(context=house.tls())
+            client.starttls(context=installation.tls())
         client.login(name, f"pw-{name.partition('/')[2]}")
         yield client
 
 
 @pytest.mark.req("R-002-21", "R-002-24")
 @pytest.mark.parametrize("port", PORTS)
-def test_mail_goes_out_over_each_port_with_the_same_login(house: House, outside: World, port: str) -> None:
+def test_mail_goes_out_over_each_port_with_the_same_login(
+    installation: Installation, outside: World, port: str
+) -> None:
     to = f"{port}@sink.test"
-    with bulk(house, port) as client:
+    with bulk(installation, port) as client:
         client.send_message(message("info@a.test", to))
     wait(lambda: outside.sinks[SINK].to(to), 40)
-    with house.submission("7/info", "pw-info") as client:  # the regular server answers, too
+    with installation.submission("7/info", "pw-info") as client:  # the regular server answers, too
         assert client.noop()[0] == 250
 
 
 @pytest.mark.req("R-002-23")
 def test_the_pool_has_an_address_and_a_name_of_its_own(
-    house: House, outside: World, identity: tuple[dict[str, str], Callable[[], str]]
+    installation: Installation, outside: World, identity: tuple[dict[str, str], Callable[[], str]]
 ) -> None:
     sink = outside.sinks[SINK]
-    with bulk(house, "bulk-submit") as client:
+    with bulk(installation, "bulk-submit") as client:
         client.send_message(message("info@a.test", "mass@sink.test"))
-    with house.submission("7/info", "pw-info") as client:
+    with installation.submission("7/info", "pw-info") as client:
         client.send_message(message("info@a.test", "single@sink.test"))
     wait(lambda: sink.to("mass@sink.test") and sink.to("single@sink.test"), 40)
     assert sink.client("mass@sink.test") == (identity[1](), "news.a.test")
@@ -106,20 +108,22 @@ def test_the_pool_has_an_address_and_a_name_of_its_own(
     assert address != identity[1]() and name == "mail.a.test"
 
 
-def test_strangers_and_domains_without_it_are_refused(house: House) -> None:
-    with smtplib.SMTP(*house.address("bulk")) as client:
+def test_strangers_and_domains_without_it_are_refused(installation: Installation) -> None:
+    with smtplib.SMTP(*installation.address("bulk")) as client:
         client.ehlo()
         client.mail("x@example.net")
         assert client.rcpt("info@a.test")[0] == 530
         assert client.rcpt("x@sink.test") == (550, b"relay not permitted")
-    with bulk(house, "bulk-submit", "8/anna") as client:
+    with bulk(installation, "bulk-submit", "8/anna") as client:
         code, text = client.mail("anna@b.test")
         assert (code, text[:5]) == (550, b"5.7.1") and b"off for your domain" in text
 
 
-def test_what_is_over_a_limit_waits_for_its_turn_and_says_so(house: House, outside: World) -> None:
+def test_what_is_over_a_limit_waits_for_its_turn_and_says_so(
+    installation: Installation, outside: World
+) -> None:
     sink = outside.sinks[SINK]
-    with bulk(house, "bulk-submit") as client:
+    with bulk(installation, "bulk-submit") as client:
         for n in range(4):
             made = message("info@a.test", f"limited{n}@sink.test")
             made["X-Campaign"] = "spring"
@@ -128,49 +132,49 @@ def test_what_is_over_a_limit_waits_for_its_turn_and_says_so(house: House, outsi
     wait(lambda: sink.to("free@sink.test"), 40)
 
     waiting = wait(
-        lambda: text if (text := house.tool("queue")).count("the limit of its campaign") >= 2 else None
+        lambda: text if (text := installation.tool("queue")).count("the limit of its campaign") >= 2 else None
     )
     # One a minute, and one at once after the pause before.
     assert 1 <= sum(bool(sink.to(f"limited{n}@sink.test")) for n in range(4)) <= 2
     assert "limited3@sink.test" in waiting
 
 
-def suppressions(house: House, *words: str) -> str:
-    return house.tool("suppressions", *words)
+def suppressions(installation: Installation, *words: str) -> str:
+    return installation.tool("suppressions", *words)
 
 
-def test_who_bounced_for_good_gets_no_further_mailing(house: House, outside: World) -> None:
+def test_who_bounced_for_good_gets_no_further_mailing(installation: Installation, outside: World) -> None:
     sink = outside.sinks[SINK]
     sink.recipient = "550 5.1.1 no such user"
-    with bulk(house, "bulk-submit") as client:
+    with bulk(installation, "bulk-submit") as client:
         client.send_message(message("info@a.test", "gone@sink.test"))
     entry = "a.test  gone@sink.test  bounce: 550 5.1.1 no such user"
-    wait(lambda: entry in suppressions(house), 40)
+    wait(lambda: entry in suppressions(installation), 40)
     sink.recipient = "250 2.1.5 Ok"
-    with bulk(house, "bulk-submit") as client:
+    with bulk(installation, "bulk-submit") as client:
         client.mail("info@a.test")
         code, text = client.rcpt("gone@sink.test")
         assert code == 550 and b"on the suppression list of your domain: bounce: 550" in text
         assert client.rcpt("there@sink.test")[0] == 250
-    with house.submission("7/info", "pw-info") as client:  # a letter is no mailing
+    with installation.submission("7/info", "pw-info") as client:  # a letter is no mailing
         client.send_message(message("info@a.test", "gone@sink.test"))
     wait(lambda: sink.to("gone@sink.test"), 40)
-    suppressions(house, "remove", "--domain", "a.test", "--address", "gone@sink.test")
-    assert "gone@sink.test" not in suppressions(house)
-    with bulk(house, "bulk-submit") as client:
+    suppressions(installation, "remove", "--domain", "a.test", "--address", "gone@sink.test")
+    assert "gone@sink.test" not in suppressions(installation)
+    with bulk(installation, "bulk-submit") as client:
         client.mail("info@a.test")
         assert client.rcpt("gone@sink.test")[0] == 250
 
 
 def test_one_click_takes_a_recipient_off_the_list_and_a_look_at_the_link_does_not(
-    house: House, outside: World
+    installation: Installation, outside: World
 ) -> None:
     def mailing(to: str) -> EmailMessage:
         made = message("info@a.test", to)
         made["X-Unsubscribe"] = "one-click"
         return made
 
-    with bulk(house, "bulk-submit") as client:
+    with bulk(installation, "bulk-submit") as client:
         client.send_message(mailing("tired@sink.test"))
         client.send_message(message("info@a.test", "plain@sink.test"))
     (envelope,) = wait(lambda: outside.sinks[SINK].to("tired@sink.test"), 40)
@@ -182,49 +186,49 @@ def test_one_click_takes_a_recipient_off_the_list_and_a_look_at_the_link_does_no
     assert "list-unsubscribe:list-unsubscribe-post" in "".join(str(got["DKIM-Signature"]).split())
     link = str(got["List-Unsubscribe"]).strip("<>")
     assert link.startswith("https://news.a.test/unsubscribe?t=")
-    here = link.replace("https://news.a.test", "http://{}:{}".format(*house.address("unsubscribe")))
+    here = link.replace("https://news.a.test", "http://{}:{}".format(*installation.address("unsubscribe")))
 
     with urllib.request.urlopen(here) as page:
         assert b"<button>" in page.read()
-    assert "tired@sink.test" not in suppressions(house)
+    assert "tired@sink.test" not in suppressions(installation)
     with urllib.request.urlopen(here, data=b"List-Unsubscribe=One-Click") as answer:
         assert b"tired@sink.test gets no more mailings of a.test" in answer.read()
-    assert "a.test  tired@sink.test  unsubscribed" in suppressions(house)
+    assert "a.test  tired@sink.test  unsubscribed" in suppressions(installation)
     forged = here[:-4] + ("AAAA" if here[-4:] != "AAAA" else "BBBB")
     with pytest.raises(urllib.error.HTTPError, match="404"):
         urllib.request.urlopen(forged, data=b"")
 
 
-def returned(house: House, sender: str, to: str, text: bytes) -> None:
+def returned(installation: Installation, sender: str, to: str, text: bytes) -> None:
     """Mail that somebody sends back to this installation."""
-    with house.smtp() as client:
+    with installation.smtp() as client:
         client.ehlo("mx.sink.test")
         client.sendmail(sender, [to], text)
 
 
 def test_a_bounce_that_comes_back_later_ends_mailings_and_reaches_the_sender(
-    house: House, outside: World
+    installation: Installation, outside: World
 ) -> None:
-    before, there = events(house)["next"], len(house.inbox("7/info", "pw-info"))
-    with bulk(house, "bulk-submit") as client:
+    before, there = events(installation)["next"], len(installation.inbox("7/info", "pw-info"))
+    with bulk(installation, "bulk-submit") as client:
         client.send_message(message("info@a.test", "later@sink.test"))
     (envelope,) = wait(lambda: outside.sinks[SINK].to("later@sink.test"), 40)
     marked = envelope.mail_from or ""
     assert marked != "info@a.test" and marked.startswith("info+v=") and marked.endswith("@a.test")
     report = dsn("failed", "5.1.1", "550 5.1.1 user unknown")
-    returned(house, "x@sink.test", marked, report)  # not from the null sender: a letter
-    returned(house, "", marked, dsn("delayed", "4.4.1", "451 later"))
-    returned(house, "", marked, report)
-    wait(lambda: "a.test  later@sink.test  bounce: 550 5.1.1 user unknown" in suppressions(house), 40)
-    house.wait_for_mail("7/info", "pw-info", there + 3, 30)
-    found = wait(lambda: [e for e in events(house, before)["events"] if e["kind"] == "bounced"], 20)
+    returned(installation, "x@sink.test", marked, report)  # not from the null sender: a letter
+    returned(installation, "", marked, dsn("delayed", "4.4.1", "451 later"))
+    returned(installation, "", marked, report)
+    wait(lambda: "a.test  later@sink.test  bounce: 550 5.1.1 user unknown" in suppressions(installation), 40)
+    installation.wait_for_mail("7/info", "pw-info", there + 3, 30)
+    found = wait(lambda: [e for e in events(installation, before)["events"] if e["kind"] == "bounced"], 20)
     (event,) = found
     assert (event["recipient"], event["class"]) == ("later@sink.test", "unknown-recipient")
 
 
-def test_who_complains_gets_no_further_mailing(house: House, outside: World) -> None:
+def test_who_complains_gets_no_further_mailing(installation: Installation, outside: World) -> None:
     for to in ("cross@sink.test", "glad@sink.test"):
-        with bulk(house, "bulk-submit") as client:
+        with bulk(installation, "bulk-submit") as client:
             client.send_message(message("info@a.test", to))
     marks = {
         to: envelope.mail_from
@@ -232,35 +236,40 @@ def test_who_complains_gets_no_further_mailing(house: House, outside: World) -> 
         for envelope in wait(lambda to=to: outside.sinks[SINK].to(to), 40)  # type: ignore[misc]
     }
     forged = feedback("abuse", "Return-Path: <info@a.test>\r\nTo: glad@sink.test")
-    returned(house, "fbl@sink.test", "fbl@a.test", forged)
+    returned(installation, "fbl@sink.test", "fbl@a.test", forged)
     returned(
-        house,
+        installation,
         "fbl@sink.test",
         "fbl@a.test",
         feedback("not-spam", f"Return-Path: <{marks['glad@sink.test']}>"),
     )
     returned(
-        house, "fbl@sink.test", "fbl@a.test", feedback("abuse", f"Return-Path: <{marks['cross@sink.test']}>")
+        installation,
+        "fbl@sink.test",
+        "fbl@a.test",
+        feedback("abuse", f"Return-Path: <{marks['cross@sink.test']}>"),
     )
-    wait(lambda: "a.test  cross@sink.test  complaint: abuse" in suppressions(house), 40)
-    house.wait_for_mail("7/fbl", "pw-fbl", 3, 30)  # people may read them, too
-    assert "glad@sink.test" not in suppressions(house)
+    wait(lambda: "a.test  cross@sink.test  complaint: abuse" in suppressions(installation), 40)
+    installation.wait_for_mail("7/fbl", "pw-fbl", 3, 30)  # people may read them, too
+    assert "glad@sink.test" not in suppressions(installation)
 
 
-def events(house: House, after: str = "") -> dict[str, Any]:
-    host, port = house.pod("main-bulk-0", SMTP_PORTS["queue"])
+def events(installation: Installation, after: str = "") -> dict[str, Any]:
+    host, port = installation.pod("main-bulk-0", SMTP_PORTS["queue"])
     with urllib.request.urlopen(f"http://{host}:{port}/events?after={after}") as answer:
         found: dict[str, Any] = json.load(answer)
     return found
 
 
-def test_a_program_reads_on_from_where_it_was_what_became_of_a_mailing(house: House, outside: World) -> None:
-    before = events(house)["next"]
+def test_a_program_reads_on_from_where_it_was_what_became_of_a_mailing(
+    installation: Installation, outside: World
+) -> None:
+    before = events(installation)["next"]
     made = message("info@a.test", "event@sink.test")
     made["X-Campaign"] = "autumn"
-    with bulk(house, "bulk-submit") as client:
+    with bulk(installation, "bulk-submit") as client:
         client.send_message(made)
-    found = wait(lambda: found if (found := events(house, before))["events"] else None, 40)
+    found = wait(lambda: found if (found := events(installation, before))["events"] else None, 40)
     (event,) = found["events"]
     assert (event["kind"], event["recipient"], event["campaign"]) == (
         "delivered",
@@ -268,6 +277,6 @@ def test_a_program_reads_on_from_where_it_was_what_became_of_a_mailing(house: Ho
         "autumn",
     )
     assert event["sender"] == "info@a.test" and event["reply"].startswith("250")
-    assert events(house, found["next"]) == {"events": [], "next": found["next"]}
+    assert events(installation, found["next"]) == {"events": [], "next": found["next"]}
     with pytest.raises(urllib.error.HTTPError, match="400"):
-        events(house, "nonsense")
+        events(installation, "nonsense")

@@ -4,17 +4,19 @@ import ssl
 
 from cryptography import x509
 
-from tests.support.installation import Installation, domain, mailbox, server
+from tests.support.installation import EmbeddedInstallation, domain, mailbox, server
 
 
-def test_the_own_authority_stands_in_for_cert_manager(module_installation: Installation) -> None:
-    house = module_installation
+def test_the_own_authority_stands_in_for_cert_manager(module_installation: EmbeddedInstallation) -> None:
+    installation = module_installation
     issuer = {"issuerRef": {"name": "letsencrypt", "kind": "ClusterIssuer"}}
-    house.apply("server", server(hostnames=["imap.a.test"], tls=issuer), domain("a.test", 7), mailbox("info"))
-    house.start()
-    house.wait_for("MailServer", "main")
-    house.wait_for("Mailbox", "info")
-    with house.submission("7/info", "pw-info") as client:
+    installation.apply(
+        "server", server(hostnames=["imap.a.test"], tls=issuer), domain("a.test", 7), mailbox("info")
+    )
+    installation.start()
+    installation.wait_for("MailServer", "main")
+    installation.wait_for("Mailbox", "info")
+    with installation.submission("7/info", "pw-info") as client:
         assert isinstance(client.sock, ssl.SSLSocket)
         der = client.sock.getpeercert(binary_form=True)
     assert der

@@ -1,4 +1,4 @@
-"""Mail leaves the house: to the servers that DNS names, past those that are down, and back as a notice."""
+"""Mail leaves: to the servers that DNS names, past those that are down, and back as a notice."""
 
 import json
 import time
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from mail_operator.compiler.workloads import SMTP_PORTS
 
-from tests.support.installation import House, domain, mailbox, manifest, message, server, wait
+from tests.support.installation import Installation, domain, mailbox, manifest, message, server, wait
 from tests.support.world import World, world
 
 FIRST, SECOND, DOWN = 91, 92, 99
@@ -31,13 +31,13 @@ ZONES = (
 
 
 @pytest.fixture(scope="module")
-def outside(module_installation: House) -> Iterator[World]:
+def outside(module_installation: Installation) -> Iterator[World]:
     with world(module_installation.net, *ZONES, sinks=(FIRST, SECOND)) as there:
         yield there
 
 
 @pytest.fixture(scope="module")
-def house(module_installation: House, outside: World) -> House:
+def installation(module_installation: Installation, outside: World) -> Installation:
     made = module_installation
     made.apply("server", server(), domain("a.test", 7), mailbox("info"))
     relayed = [
@@ -54,16 +54,18 @@ def house(module_installation: House, outside: World) -> House:
     return made
 
 
-def send(house: House, *to: str) -> None:
-    with house.submission("7/info", "pw-info") as client:
+def send(installation: Installation, *to: str) -> None:
+    with installation.submission("7/info", "pw-info") as client:
         client.send_message(message("info@a.test", to[0], "out"), "info@a.test", list(to))
 
 
-def notice(house: House, address: str) -> str:
+def notice(installation: Installation, address: str) -> str:
     """The notice about an address that came back to the sender."""
 
     def found() -> str | None:
-        return next((t for raw in house.inbox("7/info", "pw-info") if address in (t := raw.decode())), None)
+        return next(
+            (t for raw in installation.inbox("7/info", "pw-info") if address in (t := raw.decode())), None
+        )
 
     return wait(found, 30, f"no notice about {address}")
 
@@ -72,18 +74,18 @@ def notice(house: House, address: str) -> str:
     ("to", "sink"), [("x@sink.test", FIRST), ("y@bare.test", SECOND), ("z@backed.test", FIRST)]
 )
 def test_mail_goes_to_the_best_server_of_a_domain_that_answers(
-    house: House, outside: World, to: str, sink: int
+    installation: Installation, outside: World, to: str, sink: int
 ) -> None:
-    send(house, to)
+    send(installation, to)
     (envelope,) = wait(lambda: outside.sinks[sink].to(to), 40)
     assert envelope.mail_from == "info@a.test"
 
 
-def test_how_tls_went_is_kept_for_reports(house: House, outside: World) -> None:
-    send(house, "tls@sink.test")
+def test_how_tls_went_is_kept_for_reports(installation: Installation, outside: World) -> None:
+    send(installation, "tls@sink.test")
     wait(lambda: outside.sinks[FIRST].to("tls@sink.test"), 40)
     day = time.strftime("%Y-%m-%d", time.gmtime())
-    url = "http://{}:{}".format(*house.pod("main-smtp-0", SMTP_PORTS["queue"]))
+    url = "http://{}:{}".format(*installation.pod("main-smtp-0", SMTP_PORTS["queue"]))
 
     def reported() -> Any:
         with urllib.request.urlopen(f"{url}/tls-reports?day={day}") as answer:
@@ -105,19 +107,21 @@ def test_how_tls_went_is_kept_for_reports(house: House, outside: World) -> None:
         ("x@loop.test", "5.4.6"),
     ],
 )
-def test_what_has_no_way_comes_back_at_once_and_says_why(house: House, to: str, why: str) -> None:
-    send(house, to)
-    assert why in notice(house, to)
+def test_what_has_no_way_comes_back_at_once_and_says_why(
+    installation: Installation, to: str, why: str
+) -> None:
+    send(installation, to)
+    assert why in notice(installation, to)
 
 
 def test_a_refusal_of_one_recipient_comes_back_and_the_others_get_their_copy(
-    house: House, outside: World
+    installation: Installation, outside: World
 ) -> None:
     sink = outside.sinks[SECOND]
     sink.recipient = "550 5.1.1 no such user"
-    send(house, "gone@bare.test", "there@sink.test")
+    send(installation, "gone@bare.test", "there@sink.test")
     wait(lambda: outside.sinks[FIRST].to("there@sink.test"), 40)
-    assert "no such user" in notice(house, "gone@bare.test")
+    assert "no such user" in notice(installation, "gone@bare.test")
     sink.recipient = "250 2.1.5 Ok"
 
 
@@ -126,25 +130,27 @@ def test_a_refusal_of_one_recipient_comes_back_and_the_others_get_their_copy(
     ("to", "sink"), [("a@backed.test", FIRST), ("b@fixed.test", SECOND), ("c@named.test", FIRST)]
 )
 def test_mail_of_relayed_domains_is_taken_from_anybody_and_passed_on(
-    house: House, outside: World, to: str, sink: int
+    installation: Installation, outside: World, to: str, sink: int
 ) -> None:
-    house.deliver("x@example.net", to)
+    installation.deliver("x@example.net", to)
     (envelope,) = wait(lambda: outside.sinks[sink].to(to), 40)
     assert envelope.mail_from == "x@example.net"
-    with house.smtp() as client:
+    with installation.smtp() as client:
         client.ehlo()
         client.mail("x@example.net")
         assert client.rcpt("y@unlisted.test")[0] == 550
 
 
 @pytest.mark.req("R-003-16")
-def test_while_the_primary_is_down_mail_waits_and_it_gets_it_once(house: House, outside: World) -> None:
+def test_while_the_primary_is_down_mail_waits_and_it_gets_it_once(
+    installation: Installation, outside: World
+) -> None:
     primary = outside.sinks[FIRST]
     primary.answer = "451 4.3.2 down for repairs"
-    house.deliver("x@example.net", "later@backed.test")
+    installation.deliver("x@example.net", "later@backed.test")
 
     def queue(*words: str) -> str:
-        return house.tool("queue", *words)
+        return installation.tool("queue", *words)
 
     wait(lambda: "down for repairs" in queue())
     primary.answer = "250 2.0.0 taken"
@@ -154,18 +160,18 @@ def test_while_the_primary_is_down_mail_waits_and_it_gets_it_once(house: House, 
     assert len(primary.to("later@backed.test")) == 1
 
 
-def test_explain_names_the_way_out(house: House) -> None:
+def test_explain_names_the_way_out(installation: Installation) -> None:
     for address, way in (
         ("x@sink.test", "goes to the servers of its domain"),
         ("x@backed.test", "goes to the servers that its MX records name"),
-        ("x@fixed.test", f"goes to {house.at(SECOND)}"),
+        ("x@fixed.test", f"goes to {installation.at(SECOND)}"),
     ):
-        assert way in house.tool("explain", address)
+        assert way in installation.tool("explain", address)
 
 
 @pytest.mark.req_part("R-001-37")
-def test_strangers_do_not_reach_the_world(house: House) -> None:
-    with house.smtp() as client:
+def test_strangers_do_not_reach_the_world(installation: Installation) -> None:
+    with installation.smtp() as client:
         client.ehlo()
         client.mail("x@example.net")
         assert client.rcpt("x@sink.test") == (550, b"relay not permitted")

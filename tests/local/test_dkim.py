@@ -6,14 +6,14 @@ from collections.abc import Iterator
 import dkim  # type: ignore[import-untyped]
 import pytest
 
-from tests.support.installation import House, domain, mailbox, manifest, message, server, wait
+from tests.support.installation import Installation, domain, mailbox, manifest, message, server, wait
 from tests.support.world import World, world
 
 SINK = 111
 
 
 @pytest.fixture(scope="module")
-def outside(module_installation: House) -> Iterator[World]:
+def outside(module_installation: Installation) -> Iterator[World]:
     with world(
         module_installation.net,
         "mx-host=sink.test,mx.sink.test,10",
@@ -24,7 +24,7 @@ def outside(module_installation: House) -> Iterator[World]:
 
 
 @pytest.fixture(scope="module")
-def house(module_installation: House, outside: World) -> House:
+def installation(module_installation: Installation, outside: World) -> Installation:
     made = module_installation
     made.apply(
         "server",
@@ -41,11 +41,11 @@ def house(module_installation: House, outside: World) -> House:
     return made
 
 
-def zone(house: House, name: str) -> dict[bytes, bytes]:
+def zone(installation: Installation, name: str) -> dict[bytes, bytes]:
     """The TXT records that a domain should have, once they are there."""
 
     def records() -> dict[bytes, bytes]:
-        dns = house.status("MailDomain", name).get("dns", {})
+        dns = installation.status("MailDomain", name).get("dns", {})
         return {
             r["name"].encode(): r["value"].replace('" "', "").strip('"').encode()
             for r in dns.get("records", ())
@@ -55,9 +55,9 @@ def zone(house: House, name: str) -> dict[bytes, bytes]:
     return wait(records)
 
 
-def sent(house: House, outside: World, login: str, sender: str, to: str) -> bytes:
+def sent(installation: Installation, outside: World, login: str, sender: str, to: str) -> bytes:
     """A message as the world gets it."""
-    with house.submission(login, f"pw-{login.partition('/')[2]}") as client:
+    with installation.submission(login, f"pw-{login.partition('/')[2]}") as client:
         client.send_message(message(sender, to), sender, [to])
     (envelope,) = wait(lambda: outside.sinks[SINK].to(to), 40)
     assert isinstance(envelope.content, bytes)
@@ -66,15 +66,15 @@ def sent(house: House, outside: World, login: str, sender: str, to: str) -> byte
 
 @pytest.mark.parametrize(("sender", "name"), [("info@a.test", b"a.test"), ("info@a2.test", b"a2.test")])
 def test_mail_is_signed_for_the_domain_of_its_sender(
-    house: House, outside: World, sender: str, name: bytes
+    installation: Installation, outside: World, sender: str, name: bytes
 ) -> None:
-    records = zone(house, "a-test")
+    records = zone(installation, "a-test")
     assert {key.split(b"._domainkey.")[1] for key in records} == {b"a.test.", b"a2.test."}
-    house.wait_for("MailDomain", "a-test")
+    installation.wait_for("MailDomain", "a-test")
     numbers = itertools.count()
 
     def signed_twice() -> bytes | None:  # the keys reach the pods after the domain did
-        whole = sent(house, outside, "7/info", sender, f"{name.decode()}{next(numbers)}@sink.test")
+        whole = sent(installation, outside, "7/info", sender, f"{name.decode()}{next(numbers)}@sink.test")
         return whole if whole.count(b"DKIM-Signature:") == 2 else None
 
     whole = wait(signed_twice)
@@ -83,35 +83,37 @@ def test_mail_is_signed_for_the_domain_of_its_sender(
 
 
 def test_a_domain_that_does_not_want_it_and_a_foreign_sender_are_not_signed(
-    house: House, outside: World
+    installation: Installation, outside: World
 ) -> None:
-    assert b"DKIM-Signature" not in sent(house, outside, "8/anna", "anna@b.test", "plain@sink.test")
+    assert b"DKIM-Signature" not in sent(installation, outside, "8/anna", "anna@b.test", "plain@sink.test")
     forged = message("anna@b.test", "forged@sink.test")
     del forged["From"]
     forged["From"] = "info@a.test"  # in the text alone, by a user of another domain
-    with house.submission("8/anna", "pw-anna") as client:
+    with installation.submission("8/anna", "pw-anna") as client:
         client.send_message(forged, "anna@b.test", ["forged@sink.test"])
     (envelope,) = wait(lambda: outside.sinks[SINK].to("forged@sink.test"), 40)
     assert isinstance(envelope.content, bytes) and b"DKIM-Signature" not in envelope.content
 
 
-def test_mail_from_outside_is_not_signed(house: House, outside: World) -> None:
-    house.deliver("info@a.test", "info@a.test", "spoofed")
-    (text,) = house.wait_for_mail("7/info", "pw-info", 1)
+def test_mail_from_outside_is_not_signed(installation: Installation, outside: World) -> None:
+    installation.deliver("info@a.test", "info@a.test", "spoofed")
+    (text,) = installation.wait_for_mail("7/info", "pw-info", 1)
     assert b"DKIM-Signature" not in text
 
 
-def test_what_an_alias_sends_on_is_sealed_with_what_was_found(house: House, outside: World) -> None:
+def test_what_an_alias_sends_on_is_sealed_with_what_was_found(
+    installation: Installation, outside: World
+) -> None:
     spec = {"domainRef": {"name": "a-test"}, "localPart": "out", "targets": [{"address": "far@sink.test"}]}
-    house.apply("out", manifest("MailAlias", "out", spec))
-    house.wait_for("MailAlias", "out")
-    house.deliver("x@example.net", "out@a.test", "pass this on")
+    installation.apply("out", manifest("MailAlias", "out", spec))
+    installation.wait_for("MailAlias", "out")
+    installation.deliver("x@example.net", "out@a.test", "pass this on")
     (envelope,) = wait(lambda: outside.sinks[SINK].to("far@sink.test"), 40)
-    whole, records = envelope.content, zone(house, "a-test")
+    whole, records = envelope.content, zone(installation, "a-test")
     assert isinstance(whole, bytes) and b"i=1; mail.a.test;" in whole and b"dkim=none" in whole
     state, results, _ = dkim.arc_verify(whole, dnsfunc=lambda q, **_: records.get(q))
     assert state == b"pass" and results[0]["as-domain"] == b"a.test"
     assert (envelope.mail_from or "").startswith("SRS0=") and (envelope.mail_from or "").endswith("@a.test")
-    house.deliver("x@example.net", "info@a.test", "stay here")
-    (stays,) = (m for m in house.wait_for_mail("7/info", "pw-info", 2, 20) if b"stay here" in m)
+    installation.deliver("x@example.net", "info@a.test", "stay here")
+    (stays,) = (m for m in installation.wait_for_mail("7/info", "pw-info", 2, 20) if b"stay here" in m)
     assert b"ARC-Seal" not in stays

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from tests.support.hub import smarthost
-from tests.support.installation import HOST, Installation, message, wait
+from tests.support.installation import HOST, EmbeddedInstallation, message, wait
 from tests.support.world import world
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -35,21 +35,21 @@ def _merge(into: dict[str, Any], fields: Mapping[str, Any]) -> None:
 
 
 @pytest.fixture
-def house(installations: Callable[[], Installation]) -> Installation:
+def installation(installations: Callable[[], EmbeddedInstallation]) -> EmbeddedInstallation:
     return installations()
 
 
-def started(house: Installation, documents: list[dict[str, Any]]) -> None:
-    house.apply("example", *documents)
-    house.start()
+def started(installation: EmbeddedInstallation, documents: list[dict[str, Any]]) -> None:
+    installation.apply("example", *documents)
+    installation.start()
     for document in documents:
         if document["kind"] in ("MailDomain", "Mailbox", "RelayPolicy"):
-            house.wait_for(document["kind"], document["metadata"]["name"])
+            installation.wait_for(document["kind"], document["metadata"]["name"])
 
 
-def test_the_newsletter_leaves_by_the_pool(house: Installation) -> None:
+def test_the_newsletter_leaves_by_the_pool(installation: EmbeddedInstallation) -> None:
     zones = ("mx-host=sink.test,mx.sink.test,10", f"host-record=mx.sink.test,{{net}}.{SINK}")
-    with world(house.net, *zones, sinks=[SINK]) as outside:
+    with world(installation.net, *zones, sinks=[SINK]) as outside:
         policy = {"serverRef": {"name": "main"}, "inbound": {"resolvers": [outside.resolver]}}
         resolver = {
             "apiVersion": "mailpods.io/v1alpha1",
@@ -57,25 +57,25 @@ def test_the_newsletter_leaves_by_the_pool(house: Installation) -> None:
             "metadata": {"name": "here", "namespace": "shop"},
             "spec": policy,
         }
-        started(house, [*example("newsletter"), resolver])
-        with smtplib.SMTP(HOST, house.port("bulk-submit")) as client:
-            client.starttls(context=house.tls())
+        started(installation, [*example("newsletter"), resolver])
+        with smtplib.SMTP(HOST, installation.port("bulk-submit")) as client:
+            client.starttls(context=installation.tls())
             client.login("7/news", "newsletter-example")
             client.send_message(message("news@shop.example", "x@sink.test"))
         wait(lambda: outside.sinks[SINK].to("x@sink.test"), 40)
         assert outside.sinks[SINK].client("x@sink.test")[1] == "news.shop.example"
 
 
-def test_the_smarthost_gets_each_account_s_mail_under_its_login(house: Installation) -> None:
+def test_the_smarthost_gets_each_account_s_mail_under_its_login(installation: EmbeddedInstallation) -> None:
     with smarthost(HOST) as (provider, port), smarthost(HOST, login=False) as (partner, partners_port):
         provider.logins = {"firm": "provider-example", "anna@firm.example": "anna-example"}
         here = {"host": HOST, "tls": "none"}
         documents = example("smarthost", RelayPolicy={"outbound": {"smarthost": {**here, "port": port}}})
         (policy,) = [d for d in documents if d["kind"] == "RelayPolicy"]
         policy["spec"]["outbound"]["rules"][0]["smarthost"].update({**here, "port": partners_port})
-        started(house, documents)
+        started(installation, documents)
         for name, to in (("info", "x@sink.test"), ("anna", "y@sink.test"), ("anna", "z@partner.example")):
-            with house.submission(f"7/{name}", "smarthost-example") as client:
+            with installation.submission(f"7/{name}", "smarthost-example") as client:
                 client.send_message(message(f"{name}@firm.example", to))
         wait(lambda: len(provider.taken) == 2 and len(partner.taken) == 1, 20)
         logins = {envelope.rcpt_tos[0]: login for login, envelope in provider.taken}
@@ -83,26 +83,26 @@ def test_the_smarthost_gets_each_account_s_mail_under_its_login(house: Installat
         assert partner.taken[0][1].rcpt_tos == ["z@partner.example"]
 
 
-def test_the_backup_mx_passes_on_what_it_took(house: Installation) -> None:
+def test_the_backup_mx_passes_on_what_it_took(installation: EmbeddedInstallation) -> None:
     zones = (
         "mx-host=example.org,mx1.example.org,10",
         "mx-host=example.org,mx2.example.org,20",
         f"host-record=mx1.example.org,{{net}}.{SINK}",
         f"host-record=mail.example.net,{{net}}.{SINK}",
     )
-    with world(house.net, *zones, sinks=[SINK]) as outside:
+    with world(installation.net, *zones, sinks=[SINK]) as outside:
         resolver = {"inbound": {"resolvers": [outside.resolver]}}
-        started(house, example("backup-mx", RelayPolicy=resolver))
+        started(installation, example("backup-mx", RelayPolicy=resolver))
         for to in ("x@example.org", "y@example.net"):
-            house.deliver("sender@example.com", to)
+            installation.deliver("sender@example.com", to)
             wait(lambda to=to: outside.sinks[SINK].to(to), 40)  # type: ignore[misc]
-        with house.smtp() as client:
+        with installation.smtp() as client:
             client.ehlo()
             client.mail("sender@example.com")
             assert client.rcpt("z@example.edu")[0] == 550
 
 
-def test_the_office_knows_its_lan_its_partner_and_strangers(house: Installation) -> None:
+def test_the_office_knows_its_lan_its_partner_and_strangers(installation: EmbeddedInstallation) -> None:
     zones = (
         "mx-host=partner.example,mx.partner.example,10",
         "mx-host=known.example,mx.known.example,10",
@@ -110,15 +110,15 @@ def test_the_office_knows_its_lan_its_partner_and_strangers(house: Installation)
         "mx-host=sink.test,mx.sink.test,10",
         f"host-record=mx.sink.test,{{net}}.{SINK}",
     )
-    with world(house.net, *zones, sinks=[SINK]) as outside:
+    with world(installation.net, *zones, sinks=[SINK]) as outside:
         documents = example("office", RelayPolicy={"inbound": {"resolvers": [outside.resolver]}})
         (policy,) = [d for d in documents if d["kind"] == "RelayPolicy"]
         policy["spec"]["lanNetworks"][0]["cidr"] = "127.0.0.48/30"
         policy["spec"]["lists"]["allow"][0]["criteria"]["client"] = "127.0.0.60/32"
-        started(house, documents)
+        started(installation, documents)
 
         def verdict(client: str, sender: str, to: str, helo: str = "mx.known.example") -> int:
-            with smtplib.SMTP(HOST, house.port("smtp"), helo, source_address=(client, 0)) as smtp:
+            with smtplib.SMTP(HOST, installation.port("smtp"), helo, source_address=(client, 0)) as smtp:
                 smtp.ehlo()
                 code, _ = smtp.mail(sender)
                 return smtp.rcpt(to)[0] if code == 250 else code

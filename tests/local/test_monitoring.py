@@ -15,13 +15,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from mail_operator.reconciler import metrics as operator
-from mail_operator.resources.meta import ObjectRef
+from mail_operator.cluster import metrics as operator
+from mail_operator.kinds.meta import ObjectRef
 from prometheus_client import generate_latest
 
 from bench.processes import free_port
 from mailpods.admin.server import AdminServer, Response
-from tests.support.installation import HOST, Installation, domain, mailbox, manifest, message, server, wait
+from tests.support.installation import (
+    HOST,
+    EmbeddedInstallation,
+    domain,
+    mailbox,
+    manifest,
+    message,
+    server,
+    wait,
+)
 from tests.support.prometheus import Labels, Prometheus, Target, alerts, panels, prometheus
 
 pytestmark = pytest.mark.skipif(
@@ -37,7 +46,7 @@ Series = list[tuple[Labels, float]]
 class Watched:
     """An installation, and the Prometheus that looks at it."""
 
-    house: Installation
+    installation: EmbeddedInstallation
     prometheus: Prometheus
     operator: AdminServer
     pods: int  # how many containers of mail pods it looks at
@@ -61,9 +70,9 @@ class Watched:
         return found
 
 
-def tell_operator(house: Installation) -> None:
+def tell_operator(installation: EmbeddedInstallation) -> None:
     """What a round of the operator would tell of these objects."""
-    rows = house.state()["objects"]
+    rows = installation.state()["objects"]
     operator.tell_objects({ObjectRef(r["kind"], r["namespace"], r["name"]): r["status"] for r in rows}, ())
     operator.tell_waiting([], 0.0)
     operator.COMPILE.observe(0.02)
@@ -78,29 +87,29 @@ def told_by_operator() -> Response:
     return Response.text("\n".join(line for line in lines if "mailpods_" in line))
 
 
-def take_mail(house: Installation, messages: int) -> None:
+def take_mail(installation: EmbeddedInstallation, messages: int) -> None:
     """Messages come, and one is refused."""
     for number in range(messages):
-        house.deliver("x@example.net", "info@a.test", f"number {number}")
-    with house.smtp() as client:
+        installation.deliver("x@example.net", "info@a.test", f"number {number}")
+    with installation.smtp() as client:
         client.ehlo("x.example")
         client.mail("x@example.net")
         assert client.rcpt("nobody@a.test")[0] == 550
 
 
-def log_in(house: Installation) -> None:
+def log_in(installation: EmbeddedInstallation) -> None:
     """With a good and a wrong password, to send and to read."""
-    with house.submission("7/info", "pw-info"):
+    with installation.submission("7/info", "pw-info"):
         pass
-    with pytest.raises(smtplib.SMTPAuthenticationError), house.submission("7/info", "wrong"):
+    with pytest.raises(smtplib.SMTPAuthenticationError), installation.submission("7/info", "wrong"):
         pass
-    assert house.can_log_in("7/info", "pw-info") and not house.can_log_in("7/info", "wrong")
+    assert installation.can_log_in("7/info", "pw-info") and not installation.can_log_in("7/info", "wrong")
 
 
-def targets(house: Installation) -> list[Target]:
+def targets(installation: EmbeddedInstallation) -> list[Target]:
     """The containers of the mail pods."""
     found = []
-    for name, url in house.state()["admin"].items():
+    for name, url in installation.state()["admin"].items():
         pod, _, container = name.partition("/")
         port = "auth-admin" if container == "auth" else "admin"
         found.append(Target(url.removeprefix("http://"), "mailpods", pod, container, port))
@@ -108,26 +117,26 @@ def targets(house: Installation) -> list[Target]:
 
 
 @pytest.fixture(scope="module")
-def watched(module_installation: Installation) -> Iterator[Watched]:
+def watched(module_installation: EmbeddedInstallation) -> Iterator[Watched]:
     """Mail was used a little before, so that counters are there; nothing waits; the smarthost is down."""
-    house = module_installation
+    installation = module_installation
     smarthost = {"host": HOST, "port": free_port(), "tls": "none"}
     outbound = {"mode": "smarthost", "smarthost": smarthost}
     policy = manifest("RelayPolicy", "main", {"serverRef": {"name": "main"}, "outbound": outbound})
-    house.apply("server", server(), domain("a.test", 7), policy, mailbox("info"))
-    house.start()
-    house.wait_for("Mailbox", "info")
-    house.wait_for("RelayPolicy", "main")
-    take_mail(house, 1)
-    house.wait_for_mail("7/info", "pw-info", 1)
-    tell_operator(house)
+    installation.apply("server", server(), domain("a.test", 7), policy, mailbox("info"))
+    installation.start()
+    installation.wait_for("Mailbox", "info")
+    installation.wait_for("RelayPolicy", "main")
+    take_mail(installation, 1)
+    installation.wait_for_mail("7/info", "pw-info", 1)
+    tell_operator(installation)
     admin = AdminServer(HOST, 0, {"GET /metrics": lambda _: told_by_operator()})
     admin.start()
-    pods = targets(house)
+    pods = targets(installation)
     own = Target(f"{HOST}:{admin.port}", "mailpods-operator", "mailpods-operator-0", "operator", "admin")
     with prometheus([*pods, own]) as running:
         wait(lambda: running.value("sum(up)") == len(pods) + 1, 20)
-        yield Watched(house, running, admin, len(pods))
+        yield Watched(installation, running, admin, len(pods))
 
 
 def test_a_healthy_installation_raises_no_alert(watched: Watched) -> None:
@@ -153,12 +162,12 @@ def test_labels_are_those_of_a_podmonitor(watched: Watched) -> None:
 
 
 def test_the_dashboard_shows_what_happened(watched: Watched) -> None:
-    take_mail(watched.house, SENT)
-    watched.house.wait_for_mail("7/info", "pw-info", 1 + SENT)
-    with watched.house.submission("7/info", "pw-info") as client:
+    take_mail(watched.installation, SENT)
+    watched.installation.wait_for_mail("7/info", "pw-info", 1 + SENT)
+    with watched.installation.submission("7/info", "pw-info") as client:
         client.send_message(message("info@a.test", "x@sink.test", "it waits"))
-    log_in(watched.house)  # at last: Dovecot lets those wait who were wrong
-    tell_operator(watched.house)
+    log_in(watched.installation)  # at last: Dovecot lets those wait who were wrong
+    tell_operator(watched.installation)
     # Exactly: one of before, those of now, and the one that waits.
     wait(lambda: watched.prometheus.value("sum(mail_smtp_accepted_total)") == 1 + SENT + 1)
     wait(lambda: watched.prometheus.value("sum(mail_delivery_delivered_total)") == 1 + SENT)
@@ -211,7 +220,7 @@ def test_a_smarthost_that_is_down_is_told(watched: Watched) -> None:
     assert labels == {"namespace": "t", "lane": "smarthost"}
 
 
-def process_of(house: Installation, *words: str) -> int:
+def process_of(installation: EmbeddedInstallation, *words: str) -> int:
     """The process of this installation whose command line has these words; of several, the oldest."""
     found = []
     for each in Path("/proc").iterdir():
@@ -219,7 +228,7 @@ def process_of(house: Installation, *words: str) -> int:
             line = (each / "cmdline").read_bytes().decode().split("\0")
         except (OSError, NotADirectoryError):
             continue
-        if set(words) <= set(line) and any(word.startswith(str(house.data)) for word in line):
+        if set(words) <= set(line) and any(word.startswith(str(installation.data)) for word in line):
             found.append(int(each.name))
     return min(found)
 
@@ -234,7 +243,7 @@ def process_of(house: Installation, *words: str) -> int:
 def test_a_program_that_hangs_is_told(
     watched: Watched, alert: str, words: tuple[str, ...], container: str
 ) -> None:
-    process = process_of(watched.house, *words)
+    process = process_of(watched.installation, *words)
     os.kill(process, signal.SIGSTOP)
     try:
         ((labels, _),) = watched.wait_for_alert(alert)
@@ -246,7 +255,7 @@ def test_a_program_that_hangs_is_told(
 
 def test_broken_files_are_told(watched: Watched) -> None:
     """A file of the directory that is none, and a certificate that is none. What was loaded stays in use."""
-    pod = next(watched.house.data.glob("run/pods/*/tls/tls.crt")).parent.parent.parent / "main-smtp-0"
+    pod = next(watched.installation.data.glob("run/pods/*/tls/tls.crt")).parent.parent.parent / "main-smtp-0"
     for file in (pod / "directory" / "server.json", pod / "tls" / "tls.crt"):
         found = file.resolve()
         good = found.read_bytes()
@@ -254,7 +263,7 @@ def test_broken_files_are_told(watched: Watched) -> None:
         try:
             alert = "MailpodsDirectoryStale" if file.suffix == ".json" else "MailpodsCertificateExpires"
             assert {labels["pod"] for labels, _ in watched.wait_for_alert(alert)} == {"main-smtp-0"}
-            with watched.house.smtp() as client:
+            with watched.installation.smtp() as client:
                 assert client.ehlo("x.example")[0] == 250
         finally:
             found.write_bytes(good)
@@ -263,9 +272,9 @@ def test_broken_files_are_told(watched: Watched) -> None:
 
 def test_an_object_that_is_wrong_is_told(watched: Watched) -> None:
     lost = {"domainRef": {"name": "nowhere"}}
-    watched.house.apply("lost", manifest("Mailbox", "lost", lost))
-    watched.house.wait_for("Mailbox", "lost", "False")
-    tell_operator(watched.house)
+    watched.installation.apply("lost", manifest("Mailbox", "lost", lost))
+    watched.installation.wait_for("Mailbox", "lost", "False")
+    tell_operator(watched.installation)
     ((labels, number),) = watched.wait_for_alert("MailpodsObjectsNotReady")
     assert (labels, number) == ({"kind": "Mailbox"}, 1)
 

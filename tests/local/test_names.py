@@ -5,14 +5,14 @@ import ssl
 
 import pytest
 
-from tests.support.installation import House, domain, mailbox, server, wait
+from tests.support.installation import Installation, domain, mailbox, server, wait
 
 SERVICES = ("imap", "imaps", "pop3", "pop3s", "smtp", "submission", "submissions")
 WITH_TLS = ("imaps", "pop3s", "submissions")
 
 
 @pytest.fixture(scope="module")
-def house(module_installation: House) -> House:
+def installation(module_installation: Installation) -> Installation:
     made = module_installation
     own = ["imap.a.test", "pop3.a.test", "smtp.a.test"]
     made.apply(
@@ -30,13 +30,13 @@ def house(module_installation: House) -> House:
     return made
 
 
-def greets(house: House, service: str, name: str) -> bool:
+def greets(installation: Installation, service: str, name: str) -> bool:
     """Whether a service of this name proves to have it, and greets."""
-    context = house.tls()
+    context = installation.tls()
     context.check_hostname = True
     try:
         with (
-            socket.create_connection(house.address(service), 10) as plain,
+            socket.create_connection(installation.address(service), 10) as plain,
             context.wrap_socket(plain, server_hostname=name) as secure,
         ):
             return bool(secure.recv(3))
@@ -45,36 +45,38 @@ def greets(house: House, service: str, name: str) -> bool:
 
 
 @pytest.mark.req("R-002-19")
-def test_one_host_name_leads_to_all_ports(house: House) -> None:
-    endpoints = house.status("MailDomain", "a-test")["endpoints"]
+def test_one_host_name_leads_to_all_ports(installation: Installation) -> None:
+    endpoints = installation.status("MailDomain", "a-test")["endpoints"]
     assert {endpoints[service].rpartition(":")[0] for service in SERVICES} == {"mail.a.test"}
     ports = [int(endpoints[service].rpartition(":")[2]) for service in SERVICES]
     assert ports == [143, 993, 110, 995, 25, 587, 465]
     for service in SERVICES:
         if service in WITH_TLS:
-            assert greets(house, service, "mail.a.test")
+            assert greets(installation, service, "mail.a.test")
         else:
-            with socket.create_connection(house.address(service), 10) as client:
+            with socket.create_connection(installation.address(service), 10) as client:
                 assert client.recv(3)
 
 
 @pytest.mark.req("R-001-32")
-def test_a_domain_has_names_of_its_own_for_each_protocol(house: House) -> None:
+def test_a_domain_has_names_of_its_own_for_each_protocol(installation: Installation) -> None:
     for service, name in zip(WITH_TLS, ("imap.a.test", "pop3.a.test", "smtp.a.test"), strict=True):
-        wait(lambda s=service, n=name: greets(house, s, n), 60, f"{name} is not in the certificate")  # type: ignore[misc]
-    records = house.status("MailDomain", "a-test")["dns"]["records"]
+        wait(lambda s=service, n=name: greets(installation, s, n), 60, f"{name} is not in the certificate")  # type: ignore[misc]
+    records = installation.status("MailDomain", "a-test")["dns"]["records"]
     aliases = {each["name"]: each["value"] for each in records if each["type"] == "CNAME"}
     assert aliases == {f"{name}.a.test.": "mail.a.test." for name in ("imap", "pop3", "smtp")}
-    assert not greets(house, "imaps", "imap.b.test")
+    assert not greets(installation, "imaps", "imap.b.test")
 
 
 @pytest.mark.req("R-001-33", "R-001-34")
-def test_there_is_one_name_for_encrypted_reading_and_one_for_sending_for_everybody(house: House) -> None:
+def test_there_is_one_name_for_encrypted_reading_and_one_for_sending_for_everybody(
+    installation: Installation,
+) -> None:
     for service in ("imaps", "pop3s"):
-        assert greets(house, service, "ssl.provider.test")
-    assert greets(house, "submissions", "out.provider.test")
+        assert greets(installation, service, "ssl.provider.test")
+    assert greets(installation, "submissions", "out.provider.test")
     for login, name in (("7/info", "info"), ("8/anna", "anna")):
-        with house.imap(login, f"pw-{name}") as client:
+        with installation.imap(login, f"pw-{name}") as client:
             assert client.noop()[0] == "OK"
-        with house.submission(login, f"pw-{name}") as sender:
+        with installation.submission(login, f"pw-{name}") as sender:
             assert sender.noop()[0] == 250

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.support.installation import House, domain, mailbox, manifest, server, wait
+from tests.support.installation import Installation, domain, mailbox, manifest, server, wait
 
 STRANGER, LAN, TRUSTED = 2, 40, 60
 LISTENERS = ("smtp", "submission", "submissions")
@@ -41,7 +41,9 @@ def expected(listener: str, network: int, login: bool, skip_lan: bool, sender: s
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["lan-is-foreign", "lan-is-excepted"])
-def house(request: pytest.FixtureRequest, module_installation: House) -> tuple[House, bool]:
+def installation(
+    request: pytest.FixtureRequest, module_installation: Installation
+) -> tuple[Installation, bool]:
     made, skip = module_installation, bool(request.param)
     policy = {
         "serverRef": {"name": "main"},
@@ -58,31 +60,31 @@ def house(request: pytest.FixtureRequest, module_installation: House) -> tuple[H
     return made, skip
 
 
-def _takes(house: House, client: int) -> int:
-    with _connected(house, "smtp", client, login=False) as smtp:
+def _takes(installation: Installation, client: int) -> int:
+    with _connected(installation, "smtp", client, login=False) as smtp:
         smtp.mail("x@sender.test")
         return smtp.rcpt("x@sink.test")[0]
 
 
 @contextmanager
-def _connected(house: House, listener: str, client: int, login: bool) -> Iterator[smtplib.SMTP]:
-    at, source = house.address(listener), (house.at(client), 0)
+def _connected(installation: Installation, listener: str, client: int, login: bool) -> Iterator[smtplib.SMTP]:
+    at, source = installation.address(listener), (installation.at(client), 0)
     if listener == "submissions":
-        smtp: smtplib.SMTP = smtplib.SMTP_SSL(*at, source_address=source, context=house.tls())
+        smtp: smtplib.SMTP = smtplib.SMTP_SSL(*at, source_address=source, context=installation.tls())
     else:
         smtp = smtplib.SMTP(*at, source_address=source)
     with smtp:
         smtp.ehlo("client.test")
         if login:
             if listener != "submissions":
-                smtp.starttls(context=house.tls())
+                smtp.starttls(context=installation.tls())
             smtp.login("7/info", "pw-info")
         yield smtp
 
 
 @pytest.mark.req("R-001-37", "R-003-02", "R-003-09")
-def test_every_combination_is_judged_as_the_table_says(house: tuple[House, bool]) -> None:
-    made, skip = house
+def test_every_combination_is_judged_as_the_table_says(installation: tuple[Installation, bool]) -> None:
+    made, skip = installation
     wrong = []
     for listener, network, login in itertools.product(LISTENERS, (STRANGER, LAN, TRUSTED), (False, True)):
         with _connected(made, listener, network, login) as smtp:

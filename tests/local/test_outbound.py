@@ -4,7 +4,7 @@ import pytest
 
 from tests.support.hub import HUB, Hub
 from tests.support.hub import smarthost as other_smarthost
-from tests.support.installation import House, mailbox, manifest, message, secret, wait
+from tests.support.installation import Installation, mailbox, manifest, message, secret, wait
 from tests.support.world import world
 
 SINK = 93
@@ -12,7 +12,9 @@ SINK = 93
 
 @pytest.mark.req_part("R-002-02")
 @pytest.mark.req("R-004-08")
-def test_mail_for_elsewhere_goes_to_the_smarthost_with_its_login(behind: House, hub: tuple[Hub, int]) -> None:
+def test_mail_for_elsewhere_goes_to_the_smarthost_with_its_login(
+    behind: Installation, hub: tuple[Hub, int]
+) -> None:
     with behind.submission("7/info", "pw-info") as client:
         client.send_message(message("info@a.test", "x@sink.test", "out", "..dots\n.\nend\n"))
     login, envelope = wait(lambda: hub[0].taken[-1] if hub[0].taken else None)
@@ -22,7 +24,7 @@ def test_mail_for_elsewhere_goes_to_the_smarthost_with_its_login(behind: House, 
 
 
 @pytest.mark.req_part("R-002-07")
-def test_a_forward_reaches_an_external_address(behind: House, hub: tuple[Hub, int]) -> None:
+def test_a_forward_reaches_an_external_address(behind: Installation, hub: tuple[Hub, int]) -> None:
     spec = {"domainRef": {"name": "a-test"}, "targets": [{"address": "far@sink.test"}]}
     behind.apply("forward", manifest("MailAlias", "away", spec))
     behind.wait_for("MailAlias", "away")
@@ -30,7 +32,7 @@ def test_a_forward_reaches_an_external_address(behind: House, hub: tuple[Hub, in
     wait(lambda: any(envelope.rcpt_tos == ["far@sink.test"] for _, envelope in hub[0].taken))
 
 
-def test_what_waits_is_listed_shown_retried_and_deleted(behind: House, hub: tuple[Hub, int]) -> None:
+def test_what_waits_is_listed_shown_retried_and_deleted(behind: Installation, hub: tuple[Hub, int]) -> None:
     def queue(*words: str) -> str:
         return behind.tool("queue", *words)
 
@@ -55,7 +57,7 @@ def test_what_waits_is_listed_shown_retried_and_deleted(behind: House, hub: tupl
     assert not any(envelope.rcpt_tos == ["never@sink.test"] for _, envelope in hub[0].taken)
 
 
-def test_explain_says_where_an_address_leads(behind: House) -> None:
+def test_explain_says_where_an_address_leads(behind: Installation) -> None:
     assert "7/info" in behind.tool("explain", "info@a.test")
     assert "refused: 550 5.1.1" in behind.tool("explain", "nobody@a.test")
 
@@ -69,7 +71,7 @@ def _taken(hub: Hub, recipient: str) -> tuple[str, str | None]:
 
 @pytest.mark.req("R-004-09", "R-004-10", "R-004-11")
 def test_accounts_log_in_at_the_smarthost_by_themselves_where_that_is_switched_on(
-    behind: House, hub: tuple[Hub, int]
+    behind: Installation, hub: tuple[Hub, int]
 ) -> None:
     own = {"passwordSecretRef": {"name": "own"}}
     behind.apply("anna", secret("own", password="hers"), mailbox("anna", smarthostAuth=own))
@@ -92,7 +94,9 @@ def test_accounts_log_in_at_the_smarthost_by_themselves_where_that_is_switched_o
 
 
 @pytest.mark.req("R-003-29", "R-003-30")
-def test_delivery_rules_choose_the_host_by_sender_or_recipient(behind: House, hub: tuple[Hub, int]) -> None:
+def test_delivery_rules_choose_the_host_by_sender_or_recipient(
+    behind: Installation, hub: tuple[Hub, int]
+) -> None:
     smarthost = {"host": behind.at(HUB), "port": hub[1], "tls": "none", "authSecretRef": {"name": "hub"}}
     with other_smarthost(behind.at(HUB)) as (second, port):
         second.logins = {"special": "secret"}
@@ -113,7 +117,7 @@ def test_delivery_rules_choose_the_host_by_sender_or_recipient(behind: House, hu
 
 
 @pytest.mark.req("R-003-28")
-def test_what_goes_to_the_smarthost_goes_nowhere_else(behind: House, hub: tuple[Hub, int]) -> None:
+def test_what_goes_to_the_smarthost_goes_nowhere_else(behind: Installation, hub: tuple[Hub, int]) -> None:
     records = ("mx-host=sink.test,mx.sink.test,10", f"host-record=mx.sink.test,{{net}}.{SINK}")
     with world(behind.net, *records, sinks=[SINK]) as outside:
         smarthost = {"host": behind.at(HUB), "port": hub[1], "tls": "none", "authSecretRef": {"name": "hub"}}

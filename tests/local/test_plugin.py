@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from mail_operator import cli
+from mail_operator.cli import main as cli
 from mail_operator.plugin.__main__ import main
 
 from tests.support.hub import Hub
 from tests.support.installation import (
-    Installation,
+    EmbeddedInstallation,
     message,
     wait,
 )
@@ -29,20 +29,20 @@ def only_our_kubectl(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("KUBECONFIG", raising=False)
 
 
-def admin(installation: Installation) -> dict[str, str]:
+def admin(installation: EmbeddedInstallation) -> dict[str, str]:
     """Pod -> the URL of the port that it is asked at."""
     return {name.partition("/")[0]: url for name, url in installation.state()["queue"].items()}
 
 
 @pytest.fixture
-def cluster(behind: Installation, tmp_path: Path) -> Iterator[str]:
+def cluster(behind: EmbeddedInstallation, tmp_path: Path) -> Iterator[str]:
     """A kubeconfig for a cluster in which the installation's smtp pod runs."""
     with api_server([pod(POD)], admin(behind)) as url:
         yield str(kubeconfig(tmp_path / "kubeconfig", url))
 
 
 def test_the_queue_is_listed_shown_retried_and_deleted(
-    behind: Installation, hub: tuple[Hub, int], cluster: str, capsys: pytest.CaptureFixture[str]
+    behind: EmbeddedInstallation, hub: tuple[Hub, int], cluster: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def queue(*words: str) -> str:
         assert main(["queue", *words, "--kubeconfig", cluster]) == 0
@@ -68,7 +68,7 @@ def test_the_queue_is_listed_shown_retried_and_deleted(
 
 
 def test_explain_is_that_of_the_pods(
-    behind: Installation, cluster: str, capsys: pytest.CaptureFixture[str]
+    behind: EmbeddedInstallation, cluster: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for address in ("info@a.test", "nobody@a.test", "a+b&c@a.test"):
         assert cli.main(["explain", address, "--data", str(behind.data)]) == 0
@@ -79,7 +79,7 @@ def test_explain_is_that_of_the_pods(
 
 
 def test_a_pod_that_does_not_run_is_named_and_the_others_answer(
-    behind: Installation, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    behind: EmbeddedInstallation, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pods = [pod("main-smtp-1", phase="Pending"), pod(POD), pod("x", namespace="other")]
     with api_server(pods, admin(behind)) as url:
@@ -100,7 +100,7 @@ def test_where_there_are_no_pods_the_namespace_is_to_blame(
 
 
 def test_who_may_only_look_is_told_what_to_ask_for(
-    behind: Installation, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    behind: EmbeddedInstallation, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with api_server([pod(POD)], admin(behind), allowed=["get"]) as url:
         config = str(kubeconfig(tmp_path / "kubeconfig", url))
@@ -127,7 +127,7 @@ def test_without_a_cluster_or_a_kubectl_it_is_one_sentence(
 
 
 def test_check_is_that_of_the_command_line(
-    behind: Installation, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    behind: EmbeddedInstallation, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["check", str(behind.manifests)]) == cli.main(["check", str(behind.manifests)])
     wrong = tmp_path / "wrong.yaml"

@@ -9,13 +9,13 @@ from contextlib import suppress
 import pytest
 
 from tests.support.hub import HUB, Hub
-from tests.support.installation import House, domain, mailbox, manifest, secret, server
+from tests.support.installation import Installation, domain, mailbox, manifest, secret, server
 
 LAN, WAN = "192.0.2.7", "198.51.100.7"
 
 
 @pytest.fixture(scope="module")
-def office(module_installation: House, hub: tuple[Hub, int]) -> Iterator[House]:
+def office(module_installation: Installation, hub: tuple[Hub, int]) -> Iterator[Installation]:
     host = module_installation.at(HUB)
     smarthost = {"host": host, "port": hub[1], "tls": "none", "authSecretRef": {"name": "hub"}}
     trusted = [{"name": "printer", "cidr": "203.0.113.4/30"}]
@@ -64,7 +64,7 @@ def dialogue(connection: socket.socket, *lines: bytes) -> list[bytes]:
 )
 @pytest.mark.req("R-003-03", "R-003-10")
 def test_smtp_judges_the_client_behind_the_proxy(
-    office: House, version: int, client: str, may_relay: bool
+    office: Installation, version: int, client: str, may_relay: bool
 ) -> None:
     with socket.create_connection(office.pod("main-smtp-0", 3525), 10) as connection:
         connection.sendall(header(version, client))
@@ -72,7 +72,7 @@ def test_smtp_judges_the_client_behind_the_proxy(
     assert replies[-1].startswith(b"250" if may_relay else b"550 relay not permitted"), replies
 
 
-def test_smtp_writes_the_client_s_address_into_the_message(office: House) -> None:
+def test_smtp_writes_the_client_s_address_into_the_message(office: Installation) -> None:
     with socket.create_connection(office.pod("main-smtp-0", 3525), 10) as connection:
         connection.sendall(header(2, WAN))
         lines = (b"EHLO x.example", b"MAIL FROM:<x@example.net>", b"RCPT TO:<info@a.test>", b"DATA")
@@ -82,7 +82,7 @@ def test_smtp_writes_the_client_s_address_into_the_message(office: House) -> Non
 
 
 @pytest.mark.parametrize("garbage", [b"EHLO x.example\r\n", b"PROXY TCP4 nonsense\r\n", b"\x16\x03\x01" * 20])
-def test_without_a_header_nothing_is_answered(office: House, garbage: bytes) -> None:
+def test_without_a_header_nothing_is_answered(office: Installation, garbage: bytes) -> None:
     with socket.create_connection(office.pod("main-smtp-0", 3525), 10) as connection:
         connection.sendall(garbage)
         with suppress(ConnectionResetError):
@@ -90,7 +90,7 @@ def test_without_a_header_nothing_is_answered(office: House, garbage: bytes) -> 
 
 
 @pytest.mark.req_part("R-004-04", "R-004-16")
-def test_imap_for_the_lan_alone_opens_to_the_lan_alone(office: House) -> None:
+def test_imap_for_the_lan_alone_opens_to_the_lan_alone(office: Installation) -> None:
     at = office.pod("main-store-0", 3143)
 
     class Proxied(imaplib.IMAP4):

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.support.installation import Installation, domain, mailbox, manifest, server, wait
+from tests.support.installation import EmbeddedInstallation, domain, mailbox, manifest, server, wait
 from tests.support.managesieve import ManageSieve
 
 # The policy's LAN: other addresses than 127.0.0.1, from which the tests' clients come.
@@ -12,7 +12,7 @@ ELSEWHERE = [{"name": "office", "cidr": "192.0.2.0/24"}]
 
 
 @pytest.fixture(scope="module")
-def two(module_installation: Installation) -> Iterator[Installation]:
+def two(module_installation: EmbeddedInstallation) -> Iterator[EmbeddedInstallation]:
     policy = manifest("RelayPolicy", "main", {"serverRef": {"name": "main"}, "lanNetworks": ELSEWHERE})
     module_installation.apply("server", server(store={"shards": 2}), domain("a.test", 7), policy)
     module_installation.apply("here", mailbox("here"))
@@ -25,7 +25,7 @@ def two(module_installation: Installation) -> Iterator[Installation]:
 
 
 @pytest.mark.parametrize("name", ["here", "there"])
-def test_mail_of_either_shard_is_read_through_the_first(two: Installation, name: str) -> None:
+def test_mail_of_either_shard_is_read_through_the_first(two: EmbeddedInstallation, name: str) -> None:
     two.deliver("x@example.net", f"{name}@a.test")
     assert len(two.wait_for_mail(f"7/{name}", f"pw-{name}", 1)) == 1
     assert len(two.inbox(f"{name}@a.test", f"pw-{name}")) == 1  # any login form
@@ -39,7 +39,7 @@ def test_mail_of_either_shard_is_read_through_the_first(two: Installation, name:
         assert folder.exists() == (shard == owner)
 
 
-def test_filters_of_either_shard_are_edited_through_the_first(two: Installation) -> None:
+def test_filters_of_either_shard_are_edited_through_the_first(two: EmbeddedInstallation) -> None:
     for name in ("here", "there"):
         client = ManageSieve(two.address("sieve"), two.tls())
         client.login(f"7/{name}", f"pw-{name}")
@@ -48,12 +48,12 @@ def test_filters_of_either_shard_are_edited_through_the_first(two: Installation)
         client.close()
 
 
-def test_a_wrong_password_is_wrong_on_either_shard(two: Installation) -> None:
+def test_a_wrong_password_is_wrong_on_either_shard(two: EmbeddedInstallation) -> None:
     assert not two.can_log_in("7/there", "pw-here")
     assert not two.can_log_in("7/nobody", "pw-there")
 
 
-def test_the_owner_sees_the_client_s_own_address(two: Installation) -> None:
+def test_the_owner_sees_the_client_s_own_address(two: EmbeddedInstallation) -> None:
     """The first pod's address is not that of the LAN, nor is the client's: services for the LAN stay shut."""
     assert not two.can_log_in("7/lan", "pw-lan")
     with pytest.raises(Exception, match=r"ERR"), two.pop3("7/lan", "pw-lan"):
@@ -64,7 +64,7 @@ def test_the_owner_sees_the_client_s_own_address(two: Installation) -> None:
 
 
 def test_a_new_shard_takes_new_mailboxes_and_old_ones_stay(
-    installations: Callable[[], Installation],
+    installations: Callable[[], EmbeddedInstallation],
 ) -> None:
     made = installations()
     made.apply("server", server(), domain("a.test", 7))

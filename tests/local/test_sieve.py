@@ -7,7 +7,7 @@ import pytest
 from aiosmtpd.smtp import Envelope
 
 from tests.support.hub import Hub
-from tests.support.installation import House, Installation, mailbox, manifest, wait
+from tests.support.installation import EmbeddedInstallation, Installation, mailbox, manifest, wait
 from tests.support.managesieve import ManageSieve
 
 SCRIPT = b'require ["fileinto", "mailbox"];\r\nif header :contains "subject" "invoice" {\r\n'
@@ -19,9 +19,9 @@ FORWARD = b'redirect "far@elsewhere.test";\r\n'
 AWAY = b'require ["vacation"];\r\nvacation "I am away.";\r\n'
 
 
-def upload(house: House, login: str, script: bytes) -> None:
+def upload(installation: Installation, login: str, script: bytes) -> None:
     """Make a script the active one."""
-    client = ManageSieve(house.address("sieve"), house.tls())
+    client = ManageSieve(installation.address("sieve"), installation.tls())
     client.login(login, f"pw-{login.partition('/')[2]}")
     client.ask(b'PUTSCRIPT "mine" {%d+}\r\n%s' % (len(script), script))
     client.ask(b'SETACTIVE "mine"')
@@ -29,28 +29,28 @@ def upload(house: House, login: str, script: bytes) -> None:
 
 
 @pytest.mark.req("R-002-14")
-def test_an_uploaded_script_sorts_mail(house: Installation) -> None:
-    house.apply("sorter", mailbox("sorter"))
-    house.wait_for("Mailbox", "sorter")
-    upload(house, "7/sorter", SCRIPT)
-    client = ManageSieve(house.address("sieve"), house.tls())
+def test_an_uploaded_script_sorts_mail(installation: EmbeddedInstallation) -> None:
+    installation.apply("sorter", mailbox("sorter"))
+    installation.wait_for("Mailbox", "sorter")
+    upload(installation, "7/sorter", SCRIPT)
+    client = ManageSieve(installation.address("sieve"), installation.tls())
     client.login("7/sorter", "pw-sorter")
     assert b'"mine" ACTIVE\r\n' in client.ask(b"LISTSCRIPTS")
     client.close()
-    house.deliver("x@example.net", "sorter@a.test", "invoice 7")
-    house.deliver("x@example.net", "sorter@a.test", "hello")
-    assert b"Subject: hello" in house.wait_for_mail("7/sorter", "pw-sorter", 1)[0]
+    installation.deliver("x@example.net", "sorter@a.test", "invoice 7")
+    installation.deliver("x@example.net", "sorter@a.test", "hello")
+    assert b"Subject: hello" in installation.wait_for_mail("7/sorter", "pw-sorter", 1)[0]
 
     def sorted_in() -> bool:
-        with house.imap("7/sorter", "pw-sorter") as reader:
+        with installation.imap("7/sorter", "pw-sorter") as reader:
             return reader.select("Invoices", readonly=True) == ("OK", [b"1"])
 
     assert wait(sorted_in)
 
 
 @pytest.fixture
-def sending(behind: Installation) -> House:
-    """A house whose mail leaves it."""
+def sending(behind: EmbeddedInstallation) -> Installation:
+    """A installation whose mail leaves it."""
     return behind
 
 
@@ -61,7 +61,7 @@ def abroad(hub: tuple[Hub, int]) -> Abroad:
 
 
 @pytest.mark.req("R-003-08")
-def test_a_filter_sends_mail_on_unless_that_is_forbidden(sending: House, abroad: Abroad) -> None:
+def test_a_filter_sends_mail_on_unless_that_is_forbidden(sending: Installation, abroad: Abroad) -> None:
     sending.apply("forwarder", mailbox("forwarder"))
     sending.wait_for("Mailbox", "forwarder")
     upload(sending, "7/forwarder", FORWARD)
@@ -87,7 +87,7 @@ def test_a_filter_sends_mail_on_unless_that_is_forbidden(sending: House, abroad:
     wait(goes_on, 60)  # nobody tells when the end of a policy has reached the pods
 
 
-def test_an_absent_user_s_filter_answers(sending: House, abroad: Abroad) -> None:
+def test_an_absent_user_s_filter_answers(sending: Installation, abroad: Abroad) -> None:
     sending.apply("away", mailbox("away"))
     sending.wait_for("Mailbox", "away")
     upload(sending, "7/away", AWAY)

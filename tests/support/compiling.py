@@ -6,8 +6,8 @@ from mail_operator.compiler import compile
 from mail_operator.compiler.plan import Plan
 from mail_operator.compiler.snapshot import PasswordHash, Snapshot
 from mail_operator.compiler.status import ready_of
-from mail_operator.resources import Resource, load
-from mail_operator.resources.meta import ObjectRef
+from mail_operator.kinds import Resource, load
+from mail_operator.kinds.meta import ObjectRef
 
 from mailpods.directory.records import Account, AccountId, Address, AddressEntry, Credential
 from mailpods.directory.shards import decode, decode_credentials

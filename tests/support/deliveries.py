@@ -58,7 +58,7 @@ def directory(folder: Path, peers: dict[str, Peer], store: Peer, **server: objec
     return reader
 
 
-class House:
+class Harness:
     """A spool and its deliverer, which may be started again."""
 
     def __init__(self, folder: Path, reader: DirectoryReader) -> None:
@@ -106,10 +106,10 @@ class House:
 
 
 @asynccontextmanager
-async def house(
+async def harness(
     tmp_path: Path, peers: dict[str, Peer], store: Peer, **server: object
-) -> AsyncIterator[House]:
-    made = House(tmp_path, directory(tmp_path / "directory", peers, store, **server))
+) -> AsyncIterator[Harness]:
+    made = Harness(tmp_path, directory(tmp_path / "directory", peers, store, **server))
     try:
         yield made
     finally:
@@ -124,20 +124,20 @@ async def until(what: Callable[[], object], seconds: float = 20) -> None:
 
 def run(
     tmp_path: Path,
-    use: Callable[[House, dict[str, Peer], Peer], Awaitable[None]],
+    use: Callable[[Harness, dict[str, Peer], Peer], Awaitable[None]],
     domains: Sequence[str] = ("far.test",),
     **behaviour: Behaviour,
 ) -> None:
-    """Run a story with a peer for each domain, one of which may behave in its own way, and a store."""
+    """Run a scenario with a peer for each domain, one of which may behave in its own way, and a store."""
 
-    async def story() -> None:
+    async def scenario() -> None:
         async with AsyncExitStack() as stack:
             peers = {
                 name: await stack.enter_async_context(peer(**behaviour.get(name.partition(".")[0], {})))
                 for name in domains
             }
             store = await stack.enter_async_context(peer())
-            async with house(tmp_path, peers, store) as made:
+            async with harness(tmp_path, peers, store) as made:
                 await use(made, peers, store)
 
-    asyncio.run(story())
+    asyncio.run(scenario())

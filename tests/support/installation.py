@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from mail_operator import cli
+from mail_operator.cli import main as cli
 
 HOST = "127.0.0.1"
 T = TypeVar("T")
@@ -91,14 +91,14 @@ def wait(what: Callable[[], T | None], seconds: float = 20, why: str = "it did n
         time.sleep(0.05)
 
 
-class House(ABC):
+class Installation(ABC):
     """An installation on some ground, manifests applied to it, and its users."""
 
     elsewhere: tuple[str, int] | None = None  # where a client binds to come from another address
     net: str  # the first three octets of the addresses of strangers, LANs and servers of the world
 
     def at(self, number: int) -> str:
-        """An address of the world. Whoever binds to it reaches the house from there, and is reached there."""
+        """An address of the world: who binds to it reaches the installation, and is reached, from there."""
         return f"{self.net}.{number}"
 
     @abstractmethod
@@ -111,7 +111,7 @@ class House(ABC):
 
     @abstractmethod
     def tool(self, *words: str, fails: bool = False) -> str:
-        """What `mailpods` prints of this house, given e.g. ("queue", "show"); what it says if it fails."""
+        """What `mailpods` prints here, given e.g. ("queue", "show"); what it says if it fails."""
 
     @abstractmethod
     def pod(self, name: str, port: int) -> tuple[str, int]:
@@ -223,7 +223,7 @@ class House(ABC):
         return found
 
 
-class Installation(House):
+class EmbeddedInstallation(Installation):
     """`mailpods up` in a process of its own. Write manifests with `apply()`."""
 
     elsewhere = ("127.0.0.2", 0)
@@ -251,7 +251,7 @@ class Installation(House):
         """Start, or go on."""
         if self.process:
             return
-        command = [sys.executable, "-m", "mail_operator.cli", "up", str(self.manifests)]
+        command = [sys.executable, "-m", "mail_operator.cli.main", "up", str(self.manifests)]
         command += ["--data", str(self.data), "--free-ports"]
         with open(self._log, "ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ)

@@ -4,9 +4,9 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from mail_operator.compiler.fragment import BUCKETS, Fragment, Member, Records, build_fragment, claims
+from mail_operator.compiler.domain_plan import BUCKETS, DomainPlan, Member, Records, build_domain_plan, claims
 from mail_operator.compiler.logins import Claim, unique
-from mail_operator.compiler.plan import Carried, GeneratedSecret, Manifest, Plan, Status
+from mail_operator.compiler.plan import Dependencies, GeneratedSecret, Manifest, Plan, Status
 from mail_operator.compiler.reach import Reach, reach
 from mail_operator.compiler.server import (
     ServerOutcome,
@@ -14,17 +14,17 @@ from mail_operator.compiler.server import (
     encode_versions,
     file_secret,
     installation,
-    lost_policy,
+    orphaned,
 )
 from mail_operator.compiler.snapshot import SecretName, Snapshot
 from mail_operator.compiler.status import ready, status
 from mail_operator.compiler.topology import Topology, age_key, build_topology
+from mail_operator.kinds import Resource
+from mail_operator.kinds.mailalias import MailAlias
+from mail_operator.kinds.mailbox import Mailbox
+from mail_operator.kinds.meta import ObjectRef
 from mail_operator.policies import alias as alias_rules
 from mail_operator.policies.verdict import Verdict, first
-from mail_operator.resources import Resource
-from mail_operator.resources.mailalias import MailAlias
-from mail_operator.resources.mailbox import Mailbox
-from mail_operator.resources.meta import ObjectRef
 from mailpods.directory.records import AddressEntry, Bucket, Credentials, Domain
 from mailpods.directory.shards import encode, encode_credentials, file_name
 
@@ -41,13 +41,13 @@ class _Memory:
     claims: dict[ObjectRef, tuple[Claim, ...]] = field(default_factory=dict)
     generated: Mapping[ObjectRef, Mapping[ObjectRef, str]] = field(default_factory=dict)
     placed: Mapping[ObjectRef, int] = field(default_factory=dict)  # Mailbox of a blank shard -> shard
-    fragments: dict[ObjectRef, Fragment] = field(default_factory=dict)
+    domain_plans: dict[ObjectRef, DomainPlan] = field(default_factory=dict)
     parts: dict[_Key, dict[ObjectRef, Records]] = field(default_factory=dict)
     files: dict[_Key, tuple[bytes, bytes, bytes]] = field(default_factory=dict)  # …, credentials, versions
     manifests: dict[_Key, tuple[Manifest, Manifest]] = field(default_factory=dict)
     reaches: dict[ObjectRef, Reach] = field(default_factory=dict)
     statuses: dict[ObjectRef, Status] = field(default_factory=dict)
-    carried: dict[ObjectRef, Carried] = field(default_factory=dict)
+    dependencies: dict[ObjectRef, Dependencies] = field(default_factory=dict)
     servers: dict[ObjectRef, ServerOutcome] = field(default_factory=dict)
 
 
@@ -78,13 +78,13 @@ class _Run:
             snapshot=snapshot,
             members=dict(old.members),
             claims=dict(old.claims),
-            fragments=dict(old.fragments),
+            domain_plans=dict(old.domain_plans),
             parts=dict(old.parts),
             files=dict(old.files),
             manifests=dict(old.manifests),
             reaches=dict(old.reaches),
             statuses=dict(old.statuses),
-            carried=dict(old.carried),
+            dependencies=dict(old.dependencies),
         )
 
     def plan(self) -> Plan:
@@ -99,7 +99,7 @@ class _Run:
         dirty |= self._new_answers()
         dirty |= self._logins(dirty)
         dirty |= self._place()
-        addresses = self._build_fragments(dirty)
+        addresses = self._build_domain_plans(dirty)
         self._merge(dirty)
         self._follow_aliases(addresses)
         self._servers(dirty)
@@ -164,12 +164,14 @@ class _Run:
             return set()
         self.answers_changed = True
         changed = {question for question in old.keys() | new.keys() if old.get(question) != new.get(question)}
-        fragments = self.old.fragments.items()
-        return {domain for domain, fragment in fragments if not changed.isdisjoint(fragment.questions)}
+        domain_plans = self.old.domain_plans.items()
+        return {
+            domain for domain, domain_plan in domain_plans if not changed.isdisjoint(domain_plan.questions)
+        }
 
     def _readers(self, changed: Collection[SecretName]) -> set[ObjectRef]:
-        fragments = self.old.fragments.items()
-        return {domain for domain, fragment in fragments if not fragment.secrets_read.isdisjoint(changed)}
+        domain_plans = self.old.domain_plans.items()
+        return {domain for domain, built in domain_plans if not built.secrets_read.isdisjoint(changed)}
 
     def _logins(self, dirty: set[ObjectRef]) -> set[ObjectRef]:
         """Give out generated logins. Returns the domains in which one changed."""
@@ -219,24 +221,24 @@ class _Run:
         members = (new.snapshot.objects.get(ref) for ref in changed)
         return {_domain_of(member) for member in members if isinstance(member, Mailbox)}
 
-    def _build_fragments(self, dirty: set[ObjectRef]) -> set[str]:
+    def _build_domain_plans(self, dirty: set[ObjectRef]) -> set[str]:
         """Decide about the domains. Returns the addresses that lead elsewhere than before."""
         new, addresses = self.new, set[str]()
         for domain in dirty:
-            old = self.old.fragments.get(domain)
+            old = self.old.domain_plans.get(domain)
             if old:
                 for ref in [*old.statuses, *old.aliases]:
                     new.statuses.pop(ref, None)
-                    new.carried.pop(ref, None)
+                    new.dependencies.pop(ref, None)
                     new.reaches.pop(ref, None)
         for domain in dirty:
-            old = self.old.fragments.get(domain)
+            old = self.old.domain_plans.get(domain)
             state, members = new.topology.domains.get(domain), new.members.get(domain, {})
             if state is None and not members:
-                fragment = Fragment()
-                new.fragments.pop(domain, None)
+                domain_plan = DomainPlan()
+                new.domain_plans.pop(domain, None)
             else:
-                fragment = build_fragment(
+                domain_plan = build_domain_plan(
                     domain,
                     state,
                     members.values(),
@@ -245,12 +247,12 @@ class _Run:
                     self.snapshot,
                 )
                 if old:
-                    fragment.share(old)
-                new.fragments[domain] = fragment
-            new.statuses.update(fragment.statuses)
-            new.carried.update(fragment.carried)
+                    domain_plan.share(old)
+                new.domain_plans[domain] = domain_plan
+            new.statuses.update(domain_plan.statuses)
+            new.dependencies.update(domain_plan.dependencies)
             was = old.addresses if old else {}
-            now = fragment.addresses
+            now = domain_plan.addresses
             addresses |= {a for a in was.keys() | now.keys() if was.get(a) != now.get(a)}
         return addresses
 
@@ -260,14 +262,12 @@ class _Run:
         copied: dict[_Key, dict[ObjectRef, Records]] = {}
         for domain in dirty:
             old_state = self.old.topology.domains.get(domain)
-            old, fragment = self.old.fragments.get(domain), new.fragments.get(domain)
+            old, built = self.old.domain_plans.get(domain), new.domain_plans.get(domain)
             state = new.topology.domains.get(domain)
             before = (
                 {(old_state.server_ref, n): r for n, r in old.buckets.items()} if old and old_state else {}
             )
-            now = (
-                {(state.server_ref, n): r for n, r in fragment.buckets.items()} if fragment and state else {}
-            )
+            now = {(state.server_ref, n): r for n, r in built.buckets.items()} if built and state else {}
             for key in before.keys() | now.keys():
                 if before.get(key) != now.get(key):  # most buckets of a domain hold what they held
                     part = copied.setdefault(key, dict(new.parts.get(key, {})))
@@ -313,11 +313,11 @@ class _Run:
         """Find where aliases lead, of which something on their way changed."""
         new = self.new
         domains_changed = new.topology is not self.old.topology
-        for domain, fragment in new.fragments.items():
+        for domain, domain_plan in new.domain_plans.items():
             state = new.topology.domains.get(domain)
-            if not fragment.aliases or state is None:
+            if not domain_plan.aliases or state is None:
                 continue
-            for ref, (alias, address, fault) in fragment.aliases.items():
+            for ref, (alias, address, fault) in domain_plan.aliases.items():
                 found = new.reaches.get(ref)
                 if found and not domains_changed and found.visited.isdisjoint(addresses):
                     continue
@@ -329,19 +329,19 @@ class _Run:
         self, server: ObjectRef
     ) -> tuple[Callable[[str], Domain | None], Callable[[str], AddressEntry | None]]:
         """What a server knows: a domain by its name, an address."""
-        names, fragments = self.new.topology.names.get(server, {}), self.new.fragments
+        names, domain_plans = self.new.topology.names.get(server, {}), self.new.domain_plans
 
-        def fragment_of(name: str) -> Fragment | None:
+        def domain_plan_of(name: str) -> DomainPlan | None:
             domain = names.get(name)
-            return fragments.get(domain) if domain else None
+            return domain_plans.get(domain) if domain else None
 
         def domain_of(name: str) -> Domain | None:
-            fragment = fragment_of(name)
-            return fragment.domains.get(name) if fragment else None
+            domain_plan = domain_plan_of(name)
+            return domain_plan.domains.get(name) if domain_plan else None
 
         def entry_of(address: str) -> AddressEntry | None:
-            fragment = fragment_of(address.rpartition("@")[2])
-            return fragment.addresses.get(address) if fragment else None
+            domain_plan = domain_plan_of(address.rpartition("@")[2])
+            return domain_plan.addresses.get(address) if domain_plan else None
 
         return domain_of, entry_of
 
@@ -357,18 +357,18 @@ class _Run:
             if self.topology_changed or server not in new.topology.servers:
                 for ref in outcome.statuses:
                     new.statuses.pop(ref, None)
-                    new.carried.pop(ref, None)
-        for policy in self.old.topology.lost_policies:
+                    new.dependencies.pop(ref, None)
+        for policy in self.old.topology.orphaned_policies:
             new.statuses.pop(policy.ref, None)
-        for policy in new.topology.lost_policies:
-            new.statuses[policy.ref] = lost_policy(policy, self.snapshot)
+        for policy in new.topology.orphaned_policies:
+            new.statuses[policy.ref] = orphaned(policy, self.snapshot)
         if not (self.topology_changed or self.answers_changed or dirty):
             new.servers = self.old.servers
             return
         for ref, resource in new.topology.servers.items():
             served = [d for d, s in new.topology.domains.items() if s.server_ref == ref and not s.refusal]
             mailboxes = sum(
-                isinstance(new.snapshot.objects.get(member), Mailbox) and member in new.carried
+                isinstance(new.snapshot.objects.get(member), Mailbox) and member in new.dependencies
                 for domain in served
                 for member in new.members.get(domain, ())
             )
@@ -384,7 +384,7 @@ class _Run:
             outcome = build_server(resource, policies, counts, wiped, tenants, names, self.snapshot)
             new.servers[ref] = outcome
             new.statuses.update(outcome.statuses)
-            new.carried.update(outcome.carried)
+            new.dependencies.update(outcome.dependencies)
 
     def _assemble(self) -> Plan:
         new = self.new
@@ -404,23 +404,23 @@ class _Run:
                 files[mount][name] = data
             objects += outcome.objects
             directory[ref], credentials[ref] = files["directory"], files["credentials"]
-        fragments = [new.fragments[domain] for domain in sorted(new.fragments)]
+        domain_plans = [new.domain_plans[domain] for domain in sorted(new.domain_plans)]
         secrets: list[GeneratedSecret] = [s for ref in sorted(new.servers) for s in new.servers[ref].secrets]
         return Plan(
             objects=tuple(objects),
             directory=directory,
             credentials=credentials,
             statuses=new.statuses,
-            allocations={ref: patch for f in fragments for ref, patch in f.allocations.items()},
-            carried=new.carried,
-            secrets=(*secrets, *(s for f in fragments for s in f.secrets)),
+            allocations={ref: patch for f in domain_plans for ref, patch in f.allocations.items()},
+            dependencies=new.dependencies,
+            secrets=(*secrets, *(s for f in domain_plans for s in f.secrets)),
             questions=frozenset(
                 (
                     *(question for outcome in new.servers.values() for question in outcome.questions),
-                    *(question for fragment in fragments for question in fragment.questions),
+                    *(question for domain_plan in domain_plans for question in domain_plan.questions),
                 )
             ),
-            gone={ref: outcome.gone for ref, outcome in sorted(new.servers.items())},
+            prunable={ref: outcome.prunable for ref, outcome in sorted(new.servers.items())},
             memory=new,
         )
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from mail_operator.compiler.topology import DomainState
-from mail_operator.resources.mailserver import LoginForm
-from mail_operator.resources.meta import ObjectRef
+from mail_operator.kinds.mailserver import LoginForm
+from mail_operator.kinds.meta import ObjectRef
 
 LENGTH = 6  # R-001-01
 _ALPHABET = string.ascii_lowercase + string.digits

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from mail_operator.compiler.snapshot import Question
-from mail_operator.resources.meta import ObjectRef
+from mail_operator.kinds.meta import ObjectRef
 
 Manifest: TypeAlias = Mapping[str, Any]
 Status: TypeAlias = Mapping[str, Any]
@@ -43,7 +43,7 @@ class GeneratedSecret:
 
 
 @dataclass(frozen=True)
-class Carried:
+class Dependencies:
     """What an object needs to work: its files in the pods of its server, and the store pods with its mail."""
 
     server: ObjectRef
@@ -58,11 +58,11 @@ class Plan:
     - `objects`: Kubernetes manifests in the order in which to apply them, by `wire()`.
     - `directory`, `credentials`: MailServer -> file name -> bytes; `objects` holds them as Secrets.
     - `statuses`: the whole status of each custom resource; its conditions bear no times, and Ready=True
-      means "valid and in the files": whoever applies holds it back until the pods acknowledged `carried`.
+      means "valid and in the files": the engine holds it back until the pods acknowledged `dependencies`.
     - `allocations`: what to write into an object's spec, where it was blank.
     - `secrets`: what the I/O layer makes when it is missing.
     - `questions`: what the I/O layer asks of DNS.
-    - `gone`: MailServer -> what it has no longer, and may have had.
+    - `prunable`: MailServer -> what it has no longer, and may have had.
     """
 
     objects: tuple[Manifest, ...] = ()
@@ -70,8 +70,8 @@ class Plan:
     credentials: Mapping[ObjectRef, Mapping[str, bytes]] = field(default_factory=dict)
     statuses: Mapping[ObjectRef, Status] = field(default_factory=dict)
     allocations: Mapping[ObjectRef, Mapping[str, Any]] = field(default_factory=dict)
-    carried: Mapping[ObjectRef, Carried] = field(default_factory=dict)
+    dependencies: Mapping[ObjectRef, Dependencies] = field(default_factory=dict)
     secrets: tuple[GeneratedSecret, ...] = ()
     questions: frozenset[Question] = frozenset()
-    gone: Mapping[ObjectRef, tuple[ObjectRef, ...]] = field(default_factory=dict)
+    prunable: Mapping[ObjectRef, tuple[ObjectRef, ...]] = field(default_factory=dict)
     memory: object = field(default=None, repr=False, compare=False)  # of compile() alone, for the next run

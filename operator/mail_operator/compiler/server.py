@@ -5,19 +5,19 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mail_operator.compiler import network, workloads, zones
-from mail_operator.compiler.fragment import BUCKETS, endpoints
-from mail_operator.compiler.plan import Carried, GeneratedSecret, Manifest, Status
+from mail_operator.compiler.domain_plan import BUCKETS, endpoints
+from mail_operator.compiler.plan import Dependencies, GeneratedSecret, Manifest, Status
 from mail_operator.compiler.snapshot import Question, SecretProblem, Snapshot
 from mail_operator.compiler.status import Condition, condition, ready, status
 from mail_operator.compiler.topology import resolvers, server_of
 from mail_operator.compiler.workloads import STORE_PORTS, Installation
+from mail_operator.kinds.mailserver import MailServer
+from mail_operator.kinds.meta import ObjectRef, ServerRef, quantity_bytes
+from mail_operator.kinds.relaypolicy import RelayPolicy, RelayPolicySpec
+from mail_operator.kinds.relaypolicy import Smarthost as GivenSmarthost
 from mail_operator.policies import relay as rules
 from mail_operator.policies.relay import RelayFacts
 from mail_operator.policies.verdict import Verdict, first
-from mail_operator.resources.mailserver import MailServer
-from mail_operator.resources.meta import ObjectRef, ServerRef, quantity_bytes
-from mail_operator.resources.relaypolicy import RelayPolicy, RelayPolicySpec
-from mail_operator.resources.relaypolicy import Smarthost as GivenSmarthost
 from mailpods.directory.guide import Guide
 from mailpods.directory.records import (
     Address,
@@ -47,10 +47,10 @@ class ServerOutcome:
     main: Mapping[str, tuple[str, bytes]] = field(default_factory=dict)  # mount -> (file name, bytes)
     objects: tuple[Manifest, ...] = ()
     statuses: dict[ObjectRef, Status] = field(default_factory=dict)
-    carried: dict[ObjectRef, Carried] = field(default_factory=dict)
+    dependencies: dict[ObjectRef, Dependencies] = field(default_factory=dict)
     secrets: tuple[GeneratedSecret, ...] = ()
     questions: tuple[Question, ...] = ()
-    gone: tuple[ObjectRef, ...] = ()
+    prunable: tuple[ObjectRef, ...] = ()
 
 
 def installation(server: MailServer, image: str) -> Installation:
@@ -120,7 +120,7 @@ def build_server(
         },
         objects=(*certificates(at, server, certified), *server_objects(at, record)),
         secrets=tuple(generated_secrets(at, server, certified)),
-        gone=tuple(_gone(at, server, record)),
+        prunable=tuple(_prunable(at, server, record)),
     )
     addresses = server.spec.addresses or snapshot.addresses.get(server.ref, ())
     hosts = list(zones.of_hosts(server.hosts, addresses))
@@ -137,12 +137,12 @@ def build_server(
             shown = {"dns": {"records": [*exchangers, *zones.of_hosts([record.hostname], addresses)]}}
         out.statuses[policy.ref] = status(policy, conditions, shown)
         if refusal is None:
-            out.carried[policy.ref] = Carried(server.ref, frozenset({SERVER_FILE, STORE_FILE}))
+            out.dependencies[policy.ref] = Dependencies(server.ref, frozenset({SERVER_FILE, STORE_FILE}))
     out.questions = tuple(asked)
     of_names = zones.complete(hosts, record.resolvers, snapshot.answers) if hosts else None
     fault = _tls_fault(at, server, snapshot)
     out.statuses[server.ref] = _server_status(at, server, record, counts, fault, hosts, of_names)
-    out.carried[server.ref] = Carried(
+    out.dependencies[server.ref] = Dependencies(
         server.ref, frozenset({SERVER_FILE, STORE_FILE}), frozenset(range(at.shards))
     )
     return out
@@ -200,7 +200,7 @@ def _tls_fault(at: Installation, server: MailServer, snapshot: Snapshot) -> Verd
     return None
 
 
-def lost_policy(policy: RelayPolicy, snapshot: Snapshot) -> Status:
+def orphaned(policy: RelayPolicy, snapshot: Snapshot) -> Status:
     """The status of a policy whose server does not exist."""
     refusal, _ = policy_verdicts(policy, None, (), snapshot)
     return status(policy, ready(refusal, ""), {})
@@ -432,7 +432,7 @@ def portal_objects(at: Installation, record: Server) -> Iterator[Manifest]:
     yield workloads.portal_stateful_set(at, guide)
 
 
-def _gone(at: Installation, server: MailServer, record: Server) -> Iterator[ObjectRef]:
+def _prunable(at: Installation, server: MailServer, record: Server) -> Iterator[ObjectRef]:
     """What such a server does not have, and may have had."""
     if not at.bulk.replicas:
         yield from _refs(bulk_objects(at, record))

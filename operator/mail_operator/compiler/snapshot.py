@@ -4,9 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
+from mail_operator.kinds import Resource
+from mail_operator.kinds.meta import ObjectRef
 from mail_operator.policies.secret import SecretFacts
-from mail_operator.resources import Resource
-from mail_operator.resources.meta import ObjectRef
 
 SecretName = tuple[str, str]  # (namespace, name)
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
+from mail_operator.kinds import Resource, pending_fields
 from mail_operator.policies.verdict import Verdict
-from mail_operator.resources import Resource, pending_fields
 
 Condition = dict[str, Any]
 

@@ -5,14 +5,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from mail_operator.compiler.snapshot import Snapshot
+from mail_operator.kinds import Resource
+from mail_operator.kinds.maildomain import MailDomain
+from mail_operator.kinds.mailserver import LoginForm, MailServer
+from mail_operator.kinds.meta import ObjectRef
+from mail_operator.kinds.relaypolicy import RelayPolicy
 from mail_operator.policies import domain as rules
 from mail_operator.policies.domain import DomainFacts
 from mail_operator.policies.verdict import Verdict, first
-from mail_operator.resources import Resource
-from mail_operator.resources.maildomain import MailDomain
-from mail_operator.resources.mailserver import LoginForm, MailServer
-from mail_operator.resources.meta import ObjectRef
-from mail_operator.resources.relaypolicy import RelayPolicy
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Topology:
     servers: Mapping[ObjectRef, MailServer] = field(default_factory=dict)
     domains: Mapping[ObjectRef, DomainState] = field(default_factory=dict)
     policies: Mapping[ObjectRef, tuple[RelayPolicy, ...]] = field(default_factory=dict)  # oldest first
-    lost_policies: tuple[RelayPolicy, ...] = ()  # of servers that do not exist
+    orphaned_policies: tuple[RelayPolicy, ...] = ()  # of servers that do not exist
     names: Mapping[ObjectRef, Mapping[str, ObjectRef]] = field(
         default_factory=dict
     )  # server -> name -> domain
@@ -79,7 +79,9 @@ def build_topology(snapshot: Snapshot, resources: Iterable[Resource]) -> Topolog
         servers=servers,
         domains=states,
         policies={ref: tuple(policies[ref]) for ref in servers},
-        lost_policies=tuple(p for ref, members in policies.items() if ref not in servers for p in members),
+        orphaned_policies=tuple(
+            p for ref, members in policies.items() if ref not in servers for p in members
+        ),
         names=names,
     )
 

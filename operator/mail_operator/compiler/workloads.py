@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mail_operator.resources.mailserver import BulkPool, Exposure, Portal, Resources, Scheduling
-from mail_operator.resources.meta import ObjectRef
+from mail_operator.kinds.mailserver import BulkPool, Exposure, Portal, Resources, Scheduling
+from mail_operator.kinds.meta import ObjectRef
 from mailpods.directory.guide import VARIABLE, Guide
 from mailpods.directory.shards import SERVER_FILE, STORE_FILE, file_name
 

@@ -64,13 +64,13 @@ def _is_ready(runner: Runner) -> bool:
 def _demo(runner: Runner, ports: Ports) -> None:
     began = time.monotonic()
     _wait(runner, lambda: _is_ready(runner), START_SECONDS, "getting ready")
-    print(render_table(runner.statuses, runner.world, ports))
+    print(render_table(runner.statuses, runner.observed, ports))
     print(f"\nReady after {time.monotonic() - began:.1f} s. Now as a user, over TLS with the own authority:")
     print("  (info: login 7/info or info@a.test, password quickstart-info; anna's was made, see the table)")
 
     names = ("imap", "imaps", "pop3", "pop3s", "smtp", "submission", "submissions")
     port = {name: ports.offered()[name] for name in names}
-    certificate = next(v["ca.crt"] for v in runner.world.secrets.values() if "ca.crt" in v)
+    certificate = next(v["ca.crt"] for v in runner.observed.secrets.values() if "ca.crt" in v)
     tls = ssl.create_default_context(cadata=certificate.decode())
     tls.check_hostname = False  # the name is the installation's, this machine's is another
 

@@ -1,4 +1,4 @@
-"""The reconciler of one machine: manifests -> Plan -> processes, and what they acknowledged -> statuses."""
+"""The rounds of one machine: manifests -> Plan -> processes, and what they acknowledged -> statuses."""
 
 import datetime
 import json
@@ -10,18 +10,18 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mail_operator import memory
 from mail_operator.compiler import compile
 from mail_operator.compiler.plan import GeneratedSecret, Plan, wire
 from mail_operator.compiler.status import withheld
+from mail_operator.engine import memory
+from mail_operator.engine.secrets import KeyPair, make_ca, make_certificate, needs_renewal
+from mail_operator.kinds.meta import ObjectRef
 from mail_operator.local.files import write_atomically
 from mail_operator.local.manifests import Manifests
+from mail_operator.local.observed import ObservedState, secret_manifest
 from mail_operator.local.pods import Container, Pods
 from mail_operator.local.ports import Ports
 from mail_operator.local.state import DataFolder, DataFolderError
-from mail_operator.local.world import World, secret_manifest
-from mail_operator.resources.meta import ObjectRef
-from mail_operator.secrets import KeyPair, make_ca, make_certificate, needs_renewal
 from mailpods.directory.shards import content_hash
 
 _LONGEST_SOCKET = "/state/run/token-login/imap-urlauth"
@@ -39,7 +39,7 @@ class Runner:
     ) -> None:
         self._data = data
         self._ports = ports
-        self.world = World(
+        self.observed = ObservedState(
             Manifests(paths),
             data.state,
             one_server=True,
@@ -63,7 +63,7 @@ class Runner:
         changed = False
         if now >= self._next_look:
             self._next_look = now + _LOOK_SECONDS
-            changed = self.world.refresh()
+            changed = self.observed.refresh()
             if changed and self._good_at is None:
                 self._good_at = now + _GOOD_SECONDS
             if self._good_at is not None and now >= self._good_at:
@@ -75,9 +75,9 @@ class Runner:
         return self._acknowledge() or changed
 
     def _keep_good(self) -> None:
-        self._data.keep_last_good(self.world.last_good())
+        self._data.keep_last_good(self.observed.last_good())
         self._good_at = None
-        memory.give_back()
+        memory.trim_memory()
 
     def stop(self) -> None:
         """Drain and end the pods; returns when all have ended."""
@@ -90,18 +90,18 @@ class Runner:
         (self._data.path / "run" / "status.json").unlink(missing_ok=True)
 
     def _apply(self) -> None:
-        plan = compile(self.world.snapshot, self.plan)
-        while self.world.remember(plan):
-            plan = compile(self.world.snapshot, plan)
+        plan = compile(self.observed.snapshot, self.plan)
+        while self.observed.remember(plan):
+            plan = compile(self.observed.snapshot, plan)
         self._require_short_paths(plan)
         certificates_changed = self._certificates((*plan.secrets, *_asked_of_cert_manager(plan)))
         if certificates_changed:
-            self.world.gather()
-            plan = compile(self.world.snapshot, plan)
+            self.observed.gather()
+            plan = compile(self.observed.snapshot, plan)
         if plan.objects is not self.plan.objects or certificates_changed or plan != self.plan:
             # Of the same name may be a tenant's Secret: the pods see those of their own namespace alone.
             here = {ref.namespace for ref in plan.directory}
-            given = self.world.secrets.items()
+            given = self.observed.secrets.items()
             secrets = [secret_manifest(name, values) for name, values in given if name[0] in here]
             self.pods.apply([*map(wire, plan.objects), *secrets])
         self._stale = plan != self.plan
@@ -134,17 +134,17 @@ class Runner:
         for secret in wanted:
             if secret.kind != "tls":
                 continue
-            held = self.world.secrets.get((secret.namespace, secret.name))
+            held = self.observed.secrets.get((secret.namespace, secret.name))
             if held and not needs_renewal(held["tls.crt"], secret.hosts, now):
                 continue
-            authority = self.world.secrets.get((_CA.namespace, _CA.name))
+            authority = self.observed.secrets.get((_CA.namespace, _CA.name))
             if authority is None:
                 pair = make_ca("Mailpods", now)
                 authority = {"tls.crt": pair.certificate, "tls.key": pair.key}
-                self.world.keep(_CA, authority)
+                self.observed.keep(_CA, authority)
             leaf = make_certificate(KeyPair(authority["tls.crt"], authority["tls.key"]), secret.hosts, now)
             files = {"tls.crt": leaf.certificate, "tls.key": leaf.key, "ca.crt": authority["tls.crt"]}
-            self.world.keep(secret, files)
+            self.observed.keep(secret, files)
             changed = True
         return changed
 
@@ -185,8 +185,8 @@ class Runner:
             missing |= {file for file, digest in expected.items() if loaded.get(file) != digest}
         return {
             ref: withheld(status)
-            if (carried := self.plan.carried.get(ref))
-            and not (containers and missing.isdisjoint(carried.files))
+            if (dependencies := self.plan.dependencies.get(ref))
+            and not (containers and missing.isdisjoint(dependencies.files))
             else status
             for ref, status in self.plan.statuses.items()
         }

@@ -40,7 +40,7 @@ class State:
     hashes: dict[str, tuple[str, str]] = field(default_factory=dict)  # namespace/name -> (digest, hash)
     hash_key: str = ""
     confirmed: str = ""  # the token of the last large removal that was confirmed
-    mortal: dict[str, int] = field(
+    delete_on_removal: dict[str, int] = field(
         default_factory=dict
     )  # domains with deletionPolicy Delete -> their numbers
     wiped: list[int] = field(default_factory=list)  # numbers of such domains that were deleted
@@ -57,7 +57,7 @@ class State:
         values = self.secrets.get(name)
         return None if values is None else {key: base64.b64decode(v) for key, v in values.items()}
 
-    def keep_secret(self, name: str, values: dict[str, bytes]) -> None:
+    def cache_secret(self, name: str, values: dict[str, bytes]) -> None:
         """Keep a generated Secret."""
         self.secrets[name] = {key: base64.b64encode(v).decode() for key, v in values.items()}
 

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from mail_operator.compiler.status import ready_of
+from mail_operator.kinds.meta import ObjectRef
+from mail_operator.local.observed import ObservedState
 from mail_operator.local.ports import Ports
-from mail_operator.local.world import World
-from mail_operator.resources.meta import ObjectRef
 
 _SHOWN = ("MailServer", "MailDomain", "Mailbox", "MailAlias", "MailingList", "RelayPolicy")
 _HELD = 1e12  # as the time of the next attempt, epoch seconds: an administrator holds it (mailpods.spool)
@@ -21,7 +21,9 @@ def columns(rows: Sequence[Sequence[str]]) -> Iterable[str]:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
 
 
-def render_table(statuses: Mapping[ObjectRef, Mapping[str, Any]], world: World, ports: Ports) -> str:
+def render_table(
+    statuses: Mapping[ObjectRef, Mapping[str, Any]], observed: ObservedState, ports: Ports
+) -> str:
     """The table as text."""
     order = sorted(statuses, key=lambda ref: (_SHOWN.index(ref.kind), ref.namespace, ref.name))
     rows = [("KIND", "NAME", "ADDRESS", "LOGIN", "PASSWORD", "READY", "WHY NOT")]
@@ -33,7 +35,7 @@ def render_table(statuses: Mapping[ObjectRef, Mapping[str, Any]], world: World, 
         name = f"{ref.namespace}/{ref.name}"
         login = str(status.get("login", ""))
         rows.append(
-            (ref.kind, name, str(status.get("address", "")), login, world.password_hint(ref), state, why)
+            (ref.kind, name, str(status.get("address", "")), login, observed.password_hint(ref), state, why)
         )
     bad = [row for row in rows[1:] if row[5] != "True"]
     left_out = 0
@@ -47,7 +49,7 @@ def render_table(statuses: Mapping[ObjectRef, Mapping[str, Any]], world: World, 
     lines.append(f"{len(statuses) - len(bad)} of {len(statuses)} objects are ready")
     if listening := ports.offered():
         lines.append("listening on " + ", ".join(f"{name} {port}" for name, port in listening.items()))
-    lines += [str(problem) for problem in world.problems]
+    lines += [str(problem) for problem in observed.problems]
     return "\n".join(["", *lines])
 
 

@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from mail_operator.kinds.meta import ObjectRef
 from mail_operator.policies.mailbox import long_address, missing_domain, taken_address, unserved_domain
 from mail_operator.policies.verdict import Verdict
-from mail_operator.resources.meta import ObjectRef
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from mail_operator.kinds.maildomain import MailDomain
+from mail_operator.kinds.mailserver import MailServer
+from mail_operator.kinds.meta import ObjectRef
 from mail_operator.policies.verdict import Verdict
-from mail_operator.resources.maildomain import MailDomain
-from mail_operator.resources.mailserver import MailServer
-from mail_operator.resources.meta import ObjectRef
 
 
 @dataclass(frozen=True)

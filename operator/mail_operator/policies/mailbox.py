@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from mail_operator.kinds.mailbox import Mailbox
+from mail_operator.kinds.meta import ObjectRef
 from mail_operator.policies.verdict import Verdict
-from mail_operator.resources.mailbox import Mailbox
-from mail_operator.resources.meta import ObjectRef
 
 MAX_ADDRESS = 254  # octets, RFC 5321 §4.5.3.1.3 less the angle brackets
 

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from mail_operator.kinds.meta import ObjectRef
+from mail_operator.kinds.relaypolicy import RelayPolicySpec, Smarthost
 from mail_operator.policies import secret
 from mail_operator.policies.secret import SecretFacts
 from mail_operator.policies.verdict import Verdict, missing_server
-from mail_operator.resources.meta import ObjectRef
-from mail_operator.resources.relaypolicy import RelayPolicySpec, Smarthost
 
 TENANT_FIELDS = ("lists",)  # of the spec, which a policy outside of its server's namespace may set
 

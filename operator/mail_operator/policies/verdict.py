@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from mail_operator.resources.meta import ObjectRef
+from mail_operator.kinds.meta import ObjectRef
 
 F = TypeVar("F")
 

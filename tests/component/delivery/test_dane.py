@@ -13,7 +13,7 @@ import uvloop
 from aiosmtpd.controller import Controller
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from mail_operator.secrets import KeyPair, make_ca, make_certificate
+from mail_operator.engine.secrets import KeyPair, make_ca, make_certificate
 
 from mailpods.delivery import ways
 from mailpods.delivery.client import Connection, Disconnected, TlsFailed, TlsMissing, TlsSession

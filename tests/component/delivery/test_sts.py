@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import pytest
 from aiosmtpd.controller import Controller
-from mail_operator.secrets import KeyPair, make_ca, make_certificate
+from mail_operator.engine.secrets import KeyPair, make_ca, make_certificate
 
 from mailpods.delivery import client, sts, ways
 from mailpods.delivery.client import Connection, Disconnected

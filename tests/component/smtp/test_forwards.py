@@ -9,7 +9,7 @@ from typing import cast
 
 import pytest
 from mail_operator.compiler.dkim import keys_in
-from mail_operator.secrets import make_dkim_keys
+from mail_operator.engine.secrets import make_dkim_keys
 
 from mailpods.directory.records import Domain, DomainName, Server
 from mailpods.signing.dkim import sign

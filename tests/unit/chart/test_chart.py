@@ -12,8 +12,8 @@ import pytest
 import yaml
 from mail_operator.compiler.snapshot import Snapshot
 from mail_operator.compiler.workloads import USER
-from mail_operator.resources import KINDS
-from mail_operator.resources.crd import crd
+from mail_operator.kinds import KINDS
+from mail_operator.kinds.crd import crd
 
 from tests.support import helm, install
 from tests.support.helm import CHART, ROOT, HelmError, sets, template

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from mail_operator.compiler import compile
 from mail_operator.compiler.snapshot import SecretProblem
-from mail_operator.resources import Resource
+from mail_operator.kinds import Resource
 
 from mailpods.directory.records import AccountId, Address
 from mailpods.directory.shards import STORE_FILE, decode_store
@@ -292,7 +292,7 @@ def test_new_mailboxes_go_where_the_fewest_are_and_those_of_before_stay() -> Non
     found = Compiled(two, own, *old, *fresh, there, served=frozenset(each.ref for each in old)).plan
     shards = {ref.name: patch["shard"] for ref, patch in found.allocations.items()}
     assert shards == {"old0": 0, "old1": 0, "old2": 0, "new0": 1, "new1": 1, "new2": 0, "new3": 1}
-    assert found.carried[fresh[0].ref].shards == {1} and found.carried[there.ref].shards == {1}
+    assert found.dependencies[fresh[0].ref].shards == {1} and found.dependencies[there.ref].shards == {1}
 
 
 def test_of_one_shard_nothing_is_written_down() -> None:

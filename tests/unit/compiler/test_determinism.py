@@ -20,7 +20,7 @@ plan = Compiled(
 ).plan
 print(json.dumps({str(ref): status for ref, status in plan.statuses.items()}))
 print(json.dumps([wire(each) for each in plan.objects]))
-print(plan.secrets, plan.allocations, plan.carried and sorted(map(str, plan.carried)))
+print(plan.secrets, plan.allocations, plan.dependencies and sorted(map(str, plan.dependencies)))
 """
 
 

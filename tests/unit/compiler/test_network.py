@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from mail_operator.resources import Resource
+from mail_operator.kinds import Resource
 
 from tests.support.compiling import Compiled, domain, resource, server
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from mail_operator.reconciler.kinds import CHILDREN
+from mail_operator.cluster.kinds import CHILDREN
 
 from tests.support.compiling import SERVER, Compiled, server
 
@@ -73,7 +73,7 @@ def test_pods_go_where_they_are_told_and_spread() -> None:
 def test_pages_for_everybody_have_pods_that_know_no_secret() -> None:
     assert not any("portal" in name for _, name in objects())
     plan = Compiled(server()).plan
-    gone = {(ref.kind, ref.name) for ref in plan.gone[SERVER]}
+    gone = {(ref.kind, ref.name) for ref in plan.prunable[SERVER]}
     assert {(kind, "main-portal") for kind in CHILDREN} <= gone
     made = objects(portal={"replicas": 2, "url": "https://help.a.test/"})
     assert {kind for kind, name in made if name == "main-portal"} == set(CHILDREN)

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 from mail_operator.compiler.status import invalid_status, not_applied, withheld
-from mail_operator.resources import KINDS, Resource, load
-from mail_operator.resources.crd import UNSEEN, crd
-from mail_operator.resources.meta import ObjectRef
+from mail_operator.kinds import KINDS, Resource, load
+from mail_operator.kinds.crd import UNSEEN, crd
+from mail_operator.kinds.meta import ObjectRef
 
 from tests.support import health
 from tests.support.broken import manifest

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from mail_operator import cli
+from mail_operator.cli import main as cli
 from mail_operator.local.manifests import Manifests
+from mail_operator.local.observed import ObservedState
 from mail_operator.local.state import State
-from mail_operator.local.world import World
 
 GOOD = """\
 apiVersion: mailpods.io/v1alpha1
@@ -151,94 +151,98 @@ def test_a_folder_that_is_not_there_is_said(tmp_path: Path, capsys: pytest.Captu
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
+def observed(tmp_path: Path) -> ObservedState:
     (tmp_path / "manifests").mkdir()
     (tmp_path / "manifests" / "all.yaml").write_text(GOOD)
-    world = World(Manifests([tmp_path / "manifests"]), State(hash_key="00"))
-    world.refresh()
-    assert len(world.snapshot.objects) == 3 and not world.problems
-    return world
+    observed = ObservedState(Manifests([tmp_path / "manifests"]), State(hash_key="00"))
+    observed.refresh()
+    assert len(observed.snapshot.objects) == 3 and not observed.problems
+    return observed
 
 
-def test_an_emptied_folder_changes_nothing(world: World, tmp_path: Path) -> None:
-    before = world.snapshot
+def test_an_emptied_folder_changes_nothing(observed: ObservedState, tmp_path: Path) -> None:
+    before = observed.snapshot
     (tmp_path / "manifests" / "all.yaml").unlink()
-    assert world.refresh()
-    assert world.snapshot is before
-    (problem,) = world.problems
+    assert observed.refresh()
+    assert observed.snapshot is before
+    (problem,) = observed.problems
     assert "nothing was changed" in problem.message and "put one back" in problem.message
     (tmp_path / "manifests" / "all.yaml").write_text(GOOD)
-    world.refresh()
-    assert not world.problems
+    observed.refresh()
+    assert not observed.problems
 
 
-def test_a_folder_that_cannot_be_read_changes_nothing(world: World, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_read_changes_nothing(observed: ObservedState, tmp_path: Path) -> None:
     os.rename(tmp_path / "manifests", tmp_path / "away")
-    world.refresh()
-    assert len(world.snapshot.objects) == 3
-    assert "cannot be read" in world.problems[0].message
+    observed.refresh()
+    assert len(observed.snapshot.objects) == 3
+    assert "cannot be read" in observed.problems[0].message
     os.rename(tmp_path / "away", tmp_path / "manifests")
-    world.refresh()
-    assert not world.problems
+    observed.refresh()
+    assert not observed.problems
 
 
-def test_a_broken_edit_keeps_the_last_valid_version(world: World, tmp_path: Path) -> None:
+def test_a_broken_edit_keeps_the_last_valid_version(observed: ObservedState, tmp_path: Path) -> None:
     (tmp_path / "manifests" / "all.yaml").write_text(GOOD.replace("number: 7", "number: seven"))
-    world.refresh()
-    (domain,) = [r for ref, r in world.snapshot.objects.items() if ref.kind == "MailDomain"]
+    observed.refresh()
+    (domain,) = [r for ref, r in observed.snapshot.objects.items() if ref.kind == "MailDomain"]
     assert domain.spec.number == 7  # type: ignore[attr-defined]
-    assert world.problems[0].field == "spec.number"
+    assert observed.problems[0].field == "spec.number"
 
 
 @pytest.mark.parametrize("broken", ["just a string\n", "spec: [\n", "a: 2024-99-99\n"])
 def test_one_bad_document_leaves_the_others_of_its_file_as_they_are(
-    world: World, tmp_path: Path, broken: str
+    observed: ObservedState, tmp_path: Path, broken: str
 ) -> None:
     edited = GOOD.replace("number: 7", "number: 8").replace("name: info", "name: anna")
     (tmp_path / "manifests" / "all.yaml").write_text(f"{edited}---\n{broken}")
-    world.refresh()
-    assert len(world.problems) == 1
-    names = {ref.name for ref in world.snapshot.objects}
+    observed.refresh()
+    assert len(observed.problems) == 1
+    names = {ref.name for ref in observed.snapshot.objects}
     assert names == {"main", "a-test", "info", "anna"}  # who knows whether info was the broken one
-    (domain,) = [r for ref, r in world.snapshot.objects.items() if ref.kind == "MailDomain"]
+    (domain,) = [r for ref, r in observed.snapshot.objects.items() if ref.kind == "MailDomain"]
     assert domain.spec.number == 8  # type: ignore[attr-defined]
 
 
-def test_a_file_cut_to_nothing_keeps_what_it_held_until_it_is_deleted(world: World, tmp_path: Path) -> None:
+def test_a_file_cut_to_nothing_keeps_what_it_held_until_it_is_deleted(
+    observed: ObservedState, tmp_path: Path
+) -> None:
     (tmp_path / "manifests" / "more.yaml").write_text(INFO)
-    world.refresh()
+    observed.refresh()
     (tmp_path / "manifests" / "more.yaml").write_text("")
-    world.refresh()
-    assert len(world.snapshot.objects) == 4 and "is empty" in world.problems[0].message
+    observed.refresh()
+    assert len(observed.snapshot.objects) == 4 and "is empty" in observed.problems[0].message
     (tmp_path / "manifests" / "more.yaml").unlink()
-    world.refresh()
-    assert len(world.snapshot.objects) == 3 and not world.problems
+    observed.refresh()
+    assert len(observed.snapshot.objects) == 3 and not observed.problems
 
 
 def test_one_of_several_folders_that_is_emptied_changes_nothing(tmp_path: Path) -> None:
     (tmp_path / "server.yaml").write_text(GOOD)
     (tmp_path / "tenants").mkdir()
     (tmp_path / "tenants" / "anna.yaml").write_text(INFO)
-    world = World(Manifests([tmp_path / "server.yaml", tmp_path / "tenants"]), State(hash_key="00"))
-    world.refresh()
+    observed = ObservedState(
+        Manifests([tmp_path / "server.yaml", tmp_path / "tenants"]), State(hash_key="00")
+    )
+    observed.refresh()
     (tmp_path / "tenants" / "anna.yaml").unlink()
-    world.refresh()
-    assert len(world.snapshot.objects) == 4
-    assert "no manifest is left" in world.problems[0].message
+    observed.refresh()
+    assert len(observed.snapshot.objects) == 4
+    assert "no manifest is left" in observed.problems[0].message
 
 
 @pytest.mark.parametrize(
     "broken", [GOOD.replace("domainRef", "domainReff"), f"{GOOD}---\n[", GOOD.partition("---")[0] + "---\n{"]
 )
 def test_a_start_with_a_broken_manifest_goes_on_with_its_last_good_version(
-    world: World, tmp_path: Path, broken: str
+    observed: ObservedState, tmp_path: Path, broken: str
 ) -> None:
-    kept = json.loads(json.dumps(world.last_good(), default=str))
+    kept = json.loads(json.dumps(observed.last_good(), default=str))
     (tmp_path / "manifests" / "all.yaml").write_text(broken)
-    again = World(Manifests([tmp_path / "manifests"]), State(hash_key="00"), last_good=kept)
+    again = ObservedState(Manifests([tmp_path / "manifests"]), State(hash_key="00"), last_good=kept)
     again.refresh()
     assert again.problems
-    assert again.snapshot.objects.keys() == world.snapshot.objects.keys()
+    assert again.snapshot.objects.keys() == observed.snapshot.objects.keys()
     again.refresh()
     (tmp_path / "manifests" / "all.yaml").write_text(GOOD.rpartition("---")[0])
     again.refresh()
@@ -246,10 +250,12 @@ def test_a_start_with_a_broken_manifest_goes_on_with_its_last_good_version(
     assert "Mailbox" not in {ref.kind for ref in again.snapshot.objects}  # now it was taken away
 
 
-def test_a_start_with_an_emptied_folder_goes_on_until_that_is_confirmed(world: World, tmp_path: Path) -> None:
+def test_a_start_with_an_emptied_folder_goes_on_until_that_is_confirmed(
+    observed: ObservedState, tmp_path: Path
+) -> None:
     (tmp_path / "manifests" / "all.yaml").unlink()
     manifests = Manifests([tmp_path / "manifests"])
-    again = World(manifests, State(hash_key="00"), last_good=world.last_good())
+    again = ObservedState(manifests, State(hash_key="00"), last_good=observed.last_good())
     again.refresh()
     assert len(again.snapshot.objects) == 3
     assert "good.json" in again.problems[0].message
@@ -259,13 +265,13 @@ def test_one_machine_runs_the_older_of_two_mailservers(tmp_path: Path) -> None:
     second = GOOD.partition("---")[0].replace("name: main", "name: other")
     (tmp_path / "a.yaml").write_text(GOOD)
     (tmp_path / "b.yaml").write_text(second)
-    world = World(Manifests([tmp_path]), State(hash_key="00"), one_server=True)
-    world.refresh()
-    assert [ref.name for ref in world.snapshot.objects if ref.kind == "MailServer"] == ["main"]
-    (problem,) = world.problems
+    observed = ObservedState(Manifests([tmp_path]), State(hash_key="00"), one_server=True)
+    observed.refresh()
+    assert [ref.name for ref in observed.snapshot.objects if ref.kind == "MailServer"] == ["main"]
+    (problem,) = observed.problems
     assert str(problem).startswith(f"{tmp_path / 'b.yaml'}:2: kind: one machine runs one MailServer")
     assert "--port-offset" in problem.message
-    for_a_cluster = World(Manifests([tmp_path]), State(hash_key="00"))
+    for_a_cluster = ObservedState(Manifests([tmp_path]), State(hash_key="00"))
     for_a_cluster.refresh()
     assert not for_a_cluster.problems
 

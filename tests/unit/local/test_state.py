@@ -10,7 +10,7 @@ def test_what_was_decided_outlives_a_run(tmp_path: Path) -> None:
     data = DataFolder(tmp_path / "data")
     first, second = data.state.age("MailDomain a/a"), data.state.age("MailDomain b/b")
     assert first < second
-    data.state.keep_secret("a/info-password", {"password": b"x"})
+    data.state.cache_secret("a/info-password", {"password": b"x"})
     key = data.state.hash_key
     data.save()
     data.close()

@@ -5,7 +5,7 @@ import datetime
 import dkim  # type: ignore[import-untyped]
 import pytest
 from mail_operator.compiler.dkim import keys_in, records
-from mail_operator.secrets import make_dkim_keys
+from mail_operator.engine.secrets import make_dkim_keys
 
 from mailpods.signing import arc
 from mailpods.signing.dkim import sign

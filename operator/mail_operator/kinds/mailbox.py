@@ -1,0 +1,211 @@
+"""Mailbox: an account, its address, its password, and the services it may use."""
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import BeforeValidator, Field
+
+from mail_operator.kinds.meta import (
+    AGE,
+    NAME_IS_LOCAL_PART,
+    PASSWORD_HASH,
+    READY,
+    REASON,
+    Column,
+    Date,
+    Host,
+    LocalPart,
+    LocalRef,
+    Part,
+    Quantity,
+    Resource,
+    Rule,
+    Status,
+    Text,
+    immutable,
+    later,
+)
+
+
+def _yaml_off(value: object) -> object:
+    # YAML 1.1, which kubectl reads too, takes a bare `off` for false.
+    if value is False:
+        raise ValueError('YAML reads a bare off as false: write "off", in quotes')
+    return value
+
+
+Access = Annotated[Literal["everywhere", "lan", "off"], BeforeValidator(_yaml_off)]
+
+
+class Services(Part):
+    """Where each service may be used from: everywhere, from the LAN, or not at all ("off", in quotes)."""
+
+    validations = (
+        Rule(
+            "groupware",
+            "needs imap: switch imap on, or groupware off",
+            "!self.groupware || self.imap != 'off'",
+            lambda services: not services.groupware or services.imap != "off",
+        ),
+    )
+
+    imap: Access = Field("everywhere", description="IMAP.")
+    pop3: Access = Field("everywhere", description="POP3.")
+    sieve: Access = Field("everywhere", description="ManageSieve.")
+    smtp: Access = Field("everywhere", description="Sending with the account's login.")
+    webmail: Access = Field("everywhere", description="Webmail.", json_schema_extra=later("R-004-07"))
+    groupware: bool = Field(False, description="Groupware.", json_schema_extra=later("R-004-13"))
+    fetch: bool = Field(False, description="Fetching from elsewhere.", json_schema_extra=later("R-004-12"))
+
+
+class Autoresponder(Part):
+    """An automatic reply."""
+
+    validations = (
+        Rule(
+            "endDate",
+            "is before startDate: correct one of them",
+            "!has(self.startDate) || !has(self.endDate) || self.startDate <= self.endDate",
+            lambda reply: not (reply.start_date and reply.end_date) or reply.start_date <= reply.end_date,
+        ),
+    )
+
+    text: Annotated[str, Field(max_length=10000)] = Field(description="The reply.")
+    subject_prefix: Text | None = Field(None, description="Stands before the original subject.")
+    start_date: Date | None = Field(None, description="First day (YYYY-MM-DD); blank: now.")
+    end_date: Date | None = Field(None, description="Last day (YYYY-MM-DD), included; blank: no end.")
+
+
+class Spam(Part):
+    """Filtering of spam and viruses."""
+
+    preset: Literal["easy", "off"] = Field("easy", description="Ready-made settings.")
+    threshold: float | None = Field(None, ge=0, le=1000, description="Score from which mail is spam.")
+    action: Literal["junk", "reject"] | None = Field(
+        None, description="What is done with spam: filed into Junk, or refused; blank: the preset's."
+    )
+    allow: list[Text] = Field([], max_length=200, description="Senders or domains that are never spam.")
+    deny: list[Text] = Field([], max_length=200, description="Senders or domains that always are.")
+
+
+class Fetch(Part):
+    """An account at another provider."""
+
+    protocol: Literal["imap", "pop3"] = Field("imap", description="How it is read.")
+    host: Host = Field(description="The provider's server.")
+    port: int | None = Field(None, ge=1, le=65535, description="Its port; blank: the protocol's.")
+    tls: Literal["tls", "starttls", "none"] = Field("tls", description="How the connection is protected.")
+    user: Text = Field(description="Login there.")
+    secret_ref: LocalRef = Field(description="Secret with key password.")
+    keep: bool = Field(True, description="Leave messages there.")
+
+
+class SmarthostAuth(Part):
+    """The account's own login at the smarthost."""
+
+    username: Text | None = Field(None, description="Login; blank: the account's address.")
+    password_secret_ref: LocalRef = Field(description="Secret with key password.")
+
+
+class MailboxSpec(Part):
+    """An account."""
+
+    validations = (
+        Rule(
+            "localPart",
+            "maint is reserved for the domain's administrator: choose another",
+            "!has(self.localPart) || self.localPart != 'maint'",
+            lambda spec: spec.local_part != "maint",
+        ),
+        Rule(
+            "passwordHash",
+            "excludes passwordSecretRef: keep one of them",
+            "!has(self.passwordHash) || !has(self.passwordSecretRef)",
+            lambda spec: spec.password_hash is None or spec.password_secret_ref is None,
+        ),
+        immutable("domainRef"),
+        immutable("localPart"),
+        immutable("loginName", blank_may_be_filled=True),
+        immutable("shard", blank_may_be_filled=True),
+    )
+
+    domain_ref: LocalRef = Field(description="The MailDomain, in the same namespace.")
+    local_part: LocalPart | None = Field(
+        None, description="What stands before the @; blank: metadata.name. Immutable. maint is reserved."
+    )
+    display_name: Text | None = Field(
+        None, description="The name that recipients see.", json_schema_extra=later("R-001-41")
+    )
+    password_secret_ref: LocalRef | None = Field(
+        None, description="Secret with key password or hash; blank: one is made, named <mailbox>-password."
+    )
+    password_hash: Annotated[str, Field(max_length=1000, pattern=PASSWORD_HASH)] | None = Field(
+        None, description="The password as a hash in a scheme that Dovecot knows: {BLF-CRYPT}$2y$…"
+    )
+    quota: Quantity | None = Field(None, description="Most that the mailbox holds; blank: unlimited.")
+    services: Services = Field(Services(), description="What the account may use, and from where.")
+    autoresponder: Autoresponder | None = Field(
+        None, description="Automatic reply.", json_schema_extra=later("R-002-13")
+    )
+    spam: Spam | None = Field(None, description="Spam filter.", json_schema_extra=later("R-001-26"))
+    sieve: Annotated[str, Field(max_length=65536)] | None = Field(
+        None, description="A Sieve script.", json_schema_extra=later("R-002-14")
+    )
+    fetch: list[Fetch] = Field(
+        [], max_length=20, description="Accounts to fetch from.", json_schema_extra=later("R-002-25")
+    )
+    smarthost_auth: SmarthostAuth | None = Field(
+        None, description="Own login at the smarthost; counts where the RelayPolicy has perAccountAuth."
+    )
+    login_name: Annotated[str, Field(max_length=6, pattern=r"^[a-z][a-z0-9]{5}$")] | None = Field(
+        None, description="The generated login; blank: derived from the address. Written when that is taken."
+    )
+    shard: int | None = Field(None, ge=0, le=99, description="The store pod that holds it; blank: the first.")
+
+
+class MailboxStatus(Status):
+    """What became of an account."""
+
+    address: Text | None = Field(None, description="The address.")
+    login: Text | None = Field(None, description="The first accepted login.")
+    login_name: Text | None = Field(None, description="The generated login, where that form is accepted.")
+    server: Text | None = Field(None, description="Host name of the server, for incoming and outgoing mail.")
+    account: Text | None = Field(None, description="Name of the account in the store: number/local part.")
+
+
+class Mailbox(Resource):
+    """An account: it receives, and reads and sends with its login."""
+
+    plural = "mailboxes"
+    short_name = "mbox"
+    columns = (
+        Column("Login", ".status.login"),
+        Column("Address", ".status.address"),
+        READY,
+        REASON,
+        Column("Quota", ".spec.quota", wide=True),
+        Column("Shard", ".spec.shard", "integer", wide=True),
+        AGE,
+    )
+    status_model: ClassVar[type[Status]] = MailboxStatus
+    validations = (
+        Rule(
+            "metadata.name",
+            "maint is reserved for the domain's administrator: choose another",
+            "has(self.spec.localPart) || self.metadata.name != 'maint'",
+            lambda mailbox: bool(mailbox.spec.local_part) or mailbox.metadata.name != "maint",
+        ),
+        NAME_IS_LOCAL_PART,
+    )
+
+    kind: Literal["Mailbox"]
+    spec: MailboxSpec
+
+    @property
+    def local_part(self) -> str:
+        """What stands before the @."""
+        return self.spec.local_part or self.metadata.name
+
+    def password_secret(self) -> str | None:
+        """The account's, if it names one."""
+        reference = self.spec.password_secret_ref
+        return reference.name if reference else None

@@ -1,0 +1,49 @@
+"""Manifests are refused in sentences that name the field and the remedy."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from mail_operator.kinds import KINDS, Invalid, load, pending_fields
+
+from tests.support.broken import BROKEN, mailbox
+
+EXAMPLES = Path(__file__).parents[3] / "examples"
+
+
+def problems(document: Mapping[str, Any]) -> dict[str, str]:
+    with pytest.raises(Invalid) as error:
+        load(document)
+    return dict(error.value.problems)
+
+
+def test_the_examples_are_valid_and_use_nothing_that_comes_later() -> None:
+    for file in EXAMPLES.rglob("*.yaml"):
+        for document in yaml.safe_load_all(file.read_text()):
+            if document["kind"] in KINDS:
+                assert pending_fields(load(document)) == []
+
+
+@pytest.mark.req_part("R-000-26", "R-004-14", "R-003-19")
+@pytest.mark.parametrize(("document", "field", "words"), BROKEN)
+def test_a_mistake_is_named_with_its_remedy(document: Mapping[str, Any], field: str, words: str) -> None:
+    assert words in problems(document)[field]
+
+
+@pytest.mark.req_part("R-001-19")
+def test_dotted_local_parts_are_kept() -> None:
+    assert load(mailbox(localPart="firstname.lastname")).spec.local_part == "firstname.lastname"  # type: ignore[attr-defined]
+
+
+def test_what_comes_later_is_named_not_ignored() -> None:
+    resource = load(mailbox(autoresponder={"text": "Away"}, services={"fetch": True}))
+    assert dict(pending_fields(resource)) == {
+        "spec.autoresponder": "R-002-13",
+        "spec.services.fetch": "R-004-12",
+    }
+
+
+def test_an_unknown_version_is_refused() -> None:
+    assert "mailpods.io/v1alpha1" in problems({**mailbox(), "apiVersion": "mailpods.io/v9"})["apiVersion"]
