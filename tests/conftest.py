@@ -84,3 +84,11 @@ def behind(module_installation: Installation, hub: tuple[Hub, int]) -> Iterator[
     module_installation.wait_for("Mailbox", "info")
     module_installation.wait_for("RelayPolicy", "main")
     yield module_installation
+
+
+@pytest.fixture
+def passable() -> Iterator[Path]:
+    """A folder that everybody may pass through; pytest's own are closed."""
+    with tempfile.TemporaryDirectory(prefix="mp-") as name:
+        Path(name).chmod(0o711)
+        yield Path(name)

@@ -9,16 +9,23 @@ import signal
 _PR_SET_PDEATHSIG = 1
 
 
+RUNNER = "RUNNER_PID"  # environment: the process of one machine that started this one, and looks after it
+
+
 def become(user: str | None) -> None:
     """Run as this user from now on, if started as root. Raises KeyError for a user that does not exist."""
-    if user is None or os.geteuid() != 0:
-        return
-    entry = pwd.getpwnam(user)
-    os.setgroups([])
-    os.setgid(entry.pw_gid)
-    os.setuid(entry.pw_uid)
+    if user is not None and os.geteuid() == 0:
+        entry = pwd.getpwnam(user)
+        os.setgroups([])
+        os.setgid(entry.pw_gid)
+        os.setuid(entry.pw_uid)
+    if runner := os.environ.get(RUNNER):
+        # Only now: a change of the user takes the wish back (prctl(2)).
+        die_with_parent(signal.SIGTERM)
+        if os.getppid() != int(runner):
+            raise SystemExit("the runner has ended")
 
 
-def die_with_parent() -> None:
-    """Have the kernel kill this process when its parent ends, however that ends."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+def die_with_parent(number: signal.Signals = signal.SIGKILL) -> None:
+    """Have the kernel send this process a signal when its parent ends, however that ends."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)

@@ -23,7 +23,7 @@ from mail_operator.local import checking, demo, questions
 from mail_operator.local.ports import Ports, PortTaken
 from mail_operator.local.questions import Ask, CommandError
 from mail_operator.local.runner import Runner
-from mail_operator.local.state import DataFolder, DataFolderError, default_folder
+from mail_operator.local.state import DataFolder, DataFolderError, default_folder, require_access
 from mail_operator.local.table import render_table
 
 MAIL_USER = "mailpods"  # whom programs become when root starts them; `./run` adds it
@@ -97,11 +97,13 @@ def _up(options: argparse.Namespace) -> int:
         nonlocal stopping
         stopping = True
 
+    # SIGHUP, too: who closes the terminal wants no processes that nobody looks after.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, stop)
     data = DataFolder(options.data.absolute())
+    require_access(data.path, _mail_user())
     ports = Ports(options.bind, None if options.free_ports else options.port_offset)
     runner = Runner(options.paths, data, ports, options.bind, _mail_user())
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
     shown = ""
     try:
         while not stopping:

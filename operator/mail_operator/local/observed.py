@@ -151,7 +151,7 @@ class ObservedState:
 
     def keep(self, wanted: GeneratedSecret, values: dict[str, bytes]) -> None:
         """Keep a generated Secret beside those that were given. Snapshots of before do not have it."""
-        self._state.cache_secret(f"{wanted.namespace}/{wanted.name}", values)
+        self._state.keep_secret(f"{wanted.namespace}/{wanted.name}", values)
         self.secrets = {**self.secrets, (wanted.namespace, wanted.name): values}
 
     def last_good(self) -> dict[str, dict[str, Any]]:

@@ -187,7 +187,7 @@ class Pods:
         env = {name: os.environ[name] for name in _INHERITED if name in os.environ} | env
         here = {str(p["containerPort"]): str(ports[p["name"]]) for p in container.get("ports", ())}
         env |= {name: here.get(value, value) for name, value in env.items() if name.startswith("PORT_")}
-        env |= {"BIND": self._bind, "RESOLVE_FILE": str(self._names_file)}
+        env |= {"BIND": self._bind, "RESOLVE_FILE": str(self._names_file), "RUNNER_PID": str(os.getpid())}
         command = [_local(_expand(a, env), paths) for a in _command(container)]
         if command[0].startswith("python"):
             command[0] = sys.executable

@@ -10,7 +10,9 @@ import base64
 import fcntl
 import json
 import os
+import pwd
 import secrets
+import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,21 @@ def default_folder() -> Path:
         return Path("/var/lib/mailpods")
     base = os.environ.get("XDG_DATA_HOME")
     return (Path(base) if base else Path.home() / ".local" / "share") / "mailpods"
+
+
+def require_access(folder: Path, user: str | None) -> None:
+    """Raises DataFolderError if the programs, which become `user`, could not enter the folder."""
+    if user is None:
+        return
+    entry = pwd.getpwnam(user)
+    for parent in reversed((folder, *folder.parents)):
+        # By another process: the kernel alone knows what modes, groups and access lists come to.
+        enter = ["test", "-x", str(parent)]
+        if subprocess.run(enter, user=entry.pw_uid, group=entry.pw_gid, extra_groups=()).returncode:
+            raise DataFolderError(
+                f"{folder}: the user {user}, as whom the mail programs run, may not enter {parent}: "
+                f"choose a folder with --data that everybody may pass through to, or `chmod o+x {parent}`"
+            )
 
 
 @dataclass
@@ -57,7 +74,7 @@ class State:
         values = self.secrets.get(name)
         return None if values is None else {key: base64.b64decode(v) for key, v in values.items()}
 
-    def cache_secret(self, name: str, values: dict[str, bytes]) -> None:
+    def keep_secret(self, name: str, values: dict[str, bytes]) -> None:
         """Keep a generated Secret."""
         self.secrets[name] = {key: base64.b64encode(v).decode() for key, v in values.items()}
 

@@ -277,9 +277,9 @@ def test_one_machine_runs_the_older_of_two_mailservers(tmp_path: Path) -> None:
 
 
 def test_a_data_folder_too_deep_for_sockets_is_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    passable: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "all.yaml").write_text(GOOD)
-    deep = tmp_path / ("d" * 80)
-    assert cli.main(["up", str(tmp_path / "all.yaml"), "--data", str(deep), "--free-ports"]) == 1
+    (passable / "all.yaml").write_text(GOOD)
+    deep = passable / ("d" * 80)
+    assert cli.main(["up", str(passable / "all.yaml"), "--data", str(deep), "--free-ports"]) == 1
     assert "choose a shorter folder with --data" in capsys.readouterr().err
