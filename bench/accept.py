@@ -137,7 +137,8 @@ def launch(
     port = free_port()
     env = {**os.environ, "BIND": "127.0.0.1", "PORT_SMTP": str(port), "PORT_ADMIN": str(free_port())}
     env["PORT_QUEUE"] = str(free_port())
-    command = [sys.executable, "-m", "mailpods.smtp", "--buckets", "1", "--auth-socket", "/nonexistent"]
+    command = [sys.executable, "-m", "mailpods.programs.smtp"]
+    command += ["--buckets", "1", "--auth-socket", "/nonexistent"]
     for name in ("directory", "spool", "tls"):
         command += [f"--{name}", str(folder / name)]
     with open(folder / "log", "wb") as log:

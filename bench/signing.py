@@ -9,7 +9,7 @@ from functools import cache
 from mail_operator.compiler.dkim import keys_in
 from mail_operator.engine.secrets import make_dkim_keys
 
-from mailpods.signing.dkim import sign
+from mailpods.message.dkim import sign
 
 HEADER = (
     b"From: Shop <news@a.test>\r\nTo: x@far.test\r\nSubject: News of this week\r\n"

@@ -27,10 +27,11 @@ from mailpods.delivery.tls_reports import TlsReports
 from mailpods.delivery.turns import Tenant, Turns
 from mailpods.directory.reader import DirectoryReader
 from mailpods.directory.records import AccountId, Address, DomainName
+from mailpods.message.srs import Srs
+from mailpods.message.verp import Verp
+from mailpods.refusal import Refusal
 from mailpods.routing import routes
-from mailpods.routing.marks import Verp
-from mailpods.routing.router import Refused, Router
-from mailpods.routing.srs import Srs
+from mailpods.routing.router import Router
 from mailpods.spool.message import Envelope, MessageId, Recipient
 from mailpods.spool.spool import Cursor, Due, Event, Outcome, Spool, SpoolError
 from mailpods.spool.suppression import Suppressions
@@ -302,7 +303,7 @@ class Deliverer:
         if "@" not in address or address.startswith(returns.BOUNCE):
             return None, [address]
         outcome = self._router.route(address, may_relay=True)
-        if isinstance(outcome, Refused):
+        if isinstance(outcome, Refusal):
             return Reply(outcome.code, f"{outcome.enhanced} {outcome.text}".strip()), [address]
         targets = [*outcome.accounts, *outcome.remote]
         pool = self._reader.server.bulk if self._reader.server else None

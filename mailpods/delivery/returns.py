@@ -18,7 +18,7 @@ from mailpods.delivery import verdicts
 from mailpods.delivery.client import Connection, Following, Mail, Reply, Target
 from mailpods.delivery.ways import Way
 from mailpods.directory.reader import DirectoryReader
-from mailpods.routing.marks import Verp, read_token
+from mailpods.message.verp import Verp, read_token
 
 DESTINATION = "returns"
 BOUNCE, COMPLAINT = "!bounce ", "!complaint"  # with which targets begin that are no address

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from mailpods.directory.records import AccountId, Address, AddressEntry, Domain, DomainName, Server
+from mailpods.message.srs import Srs
+from mailpods.refusal import Refusal
 from mailpods.routing import routes
 from mailpods.routing.patterns import matches_address
-from mailpods.routing.srs import Srs
 
 MAX_DEPTH = 20  # aliases in a row
 MAX_RESULTS = 1000  # places that one address may lead to
@@ -33,17 +34,7 @@ class Routed:
     remote: tuple[Address, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """Why a recipient is refused: reply code, enhanced code (RFC 3463), text, and a label for metrics."""
-
-    code: int
-    enhanced: str
-    text: str
-    reason: str
-
-
-Outcome = Routed | Refused
+Outcome = Routed | Refusal
 
 
 @dataclass
@@ -78,18 +69,18 @@ class Router:
         if walk.accounts or remote:
             return Routed(tuple(walk.accounts), remote)
         if walk.remote:
-            return Refused(
+            return Refusal(
                 550, "5.7.1", f"<{address}> leads to another server, and mail has no way there", "no_route"
             )
-        return Refused(550, "5.1.1", f"<{address}> is unknown here", "unknown_recipient")
+        return Refusal(550, "5.1.1", f"<{address}> is unknown here", "unknown_recipient")
 
     def _route_elsewhere(self, address: Address, may_relay: bool) -> Outcome:
         if not may_relay:
             server = self._directory.server
             help_url = f" {server.help_url}" if server and server.help_url else ""
-            return Refused(550, "", f"relay not permitted{help_url}", "relay_not_permitted")
+            return Refusal(550, "", f"relay not permitted{help_url}", "relay_not_permitted")
         if not (self._leaves or self._by_rule(address)):
-            return Refused(
+            return Refusal(
                 550, "5.7.1", "mail to other servers has no way: the smarthost is not set", "no_route"
             )
         return Routed((), (address,))
@@ -145,8 +136,8 @@ class Router:
         self._follow(Address(address), walk, 0)
         walk.lines += [f"{remote} {self.way_out(sender, remote)}" for remote in walk.remote]
         outcome = self.route(Address(address.lower()), may_relay=True)
-        if isinstance(outcome, Refused):
-            walk.lines.append(f"refused: {outcome.code} {outcome.enhanced} {outcome.text}")
+        if isinstance(outcome, Refusal):
+            walk.lines.append(f"refused: {outcome}")
         return walk.lines
 
     def _follow(self, address: Address, walk: _Walk, depth: int) -> None:

@@ -6,7 +6,7 @@ A message that breaks a rule is read to its true end and refused there. The text
 (`\\n.\\n`, `\\r.\\r`, `\\r\\n.\\n` …) is therefore never read as commands, and never handed on either.
 """
 
-from mailpods.smtp.policy import Refusal
+from mailpods.refusal import Refusal
 
 LINE_LIMIT = 998  # octets without CRLF, RFC 5321 §4.5.3.1.6
 

@@ -6,12 +6,13 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mailpods.admin.log import logger
 from mailpods.smtp import metrics
-from mailpods.smtp.hub import log
 from mailpods.smtp.proxy import BadProxyHeader, read_header
 from mailpods.smtp.tls import Certificate
 
 BACKLOG = 1024
+log = logger("smtp")
 
 
 @dataclass(frozen=True, slots=True)

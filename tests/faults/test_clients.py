@@ -168,7 +168,7 @@ def _memory(installation: EmbeddedInstallation) -> int:
     for process in Path("/proc").iterdir():
         with suppress(OSError):
             command = (process / "cmdline").read_bytes() if process.name.isdecimal() else b""
-            if str(installation.data).encode() in command and b"mailpods.smtp" in command:
+            if str(installation.data).encode() in command and b"mailpods.programs.smtp" in command:
                 total += int((process / "statm").read_text().split()[1]) * resource.getpagesize()
     assert total
     return total

@@ -64,7 +64,7 @@ def victims(installation: EmbeddedInstallation) -> list[int]:
     return [
         int(pid)
         for pid, _, args in rows
-        if int(pid) in ours and ("mailpods.smtp" in args or re.search(r"(^|/)dovecot[ /]", args))
+        if int(pid) in ours and ("mailpods.programs.smtp" in args or re.search(r"(^|/)dovecot[ /]", args))
     ]
 
 
@@ -83,7 +83,7 @@ def test_thirty_kills_lose_nothing(installations: Callable[[], EmbeddedInstallat
     for _ in range(KILLS):
         time.sleep(chance.uniform(0.3, 1.5))
         candidates = victims(installation)
-        smtp = [p for p in candidates if "mailpods.smtp" in _arguments(p)]
+        smtp = [p for p in candidates if "mailpods.programs.smtp" in _arguments(p)]
         pick = chance.choice(smtp if chance.random() < 0.5 and smtp else candidates or smtp)
         killed["smtp" if pick in smtp else "dovecot"] += 1
         os.kill(pick, signal.SIGKILL)

@@ -152,7 +152,7 @@ def _mail_takers(
         at,
         "smtp",
         [
-            *("mailpods.smtp", "--directory", "/directory", "--buckets", str(at.buckets)),
+            *("mailpods.programs.smtp", "--directory", "/directory", "--buckets", str(at.buckets)),
             *("--spool", "/spool", "--auth-socket", AUTH_SOCKET, "--tls", "/tls"),
             *options,
         ],

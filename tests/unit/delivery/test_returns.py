@@ -3,7 +3,7 @@
 import pytest
 
 from mailpods.delivery.returns import BOUNCE, COMPLAINT, bounce, complaint, target_of
-from mailpods.routing.marks import Verp, token
+from mailpods.message.verp import Verp, token
 from tests.support.returned import dsn, feedback
 
 KEY = "key"

@@ -14,7 +14,8 @@ from mailpods.directory.records import (
     Server,
     Smarthost,
 )
-from mailpods.routing.router import MAX_DEPTH, Refused, Routed, Router
+from mailpods.refusal import Refusal
+from mailpods.routing.router import MAX_DEPTH, Routed, Router
 
 INFO, ANNA = AccountId("7/info"), AccountId("7/anna")
 
@@ -49,9 +50,9 @@ def accounts(directory: FakeDirectory, address: str) -> tuple[AccountId, ...]:
     return outcome.accounts
 
 
-def refusal(directory: FakeDirectory, address: str, may_relay: bool = False) -> Refused:
+def refusal(directory: FakeDirectory, address: str, may_relay: bool = False) -> Refusal:
     outcome = Router(directory).route(Address(address), may_relay)
-    assert isinstance(outcome, Refused), outcome
+    assert isinstance(outcome, Refusal), outcome
     return outcome
 
 

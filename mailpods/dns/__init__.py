@@ -1,0 +1,1 @@
+"""What DNS says; nobody else asks it."""

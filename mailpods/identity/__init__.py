@@ -1,0 +1,1 @@
+"""Logins: who is right is Dovecot's to say."""

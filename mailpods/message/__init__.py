@@ -1,0 +1,1 @@
+"""The text of a message: header, trace, rewriting of senders, marks, signatures and seals."""

@@ -1,0 +1,1 @@
+"""Composition only: what runs in a pod, made of the other rooms."""

@@ -1,0 +1,1 @@
+"""Takes mail in: a client's session, and the one pipeline that a complete message passes."""

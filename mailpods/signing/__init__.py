@@ -1,1 +1,0 @@
-"""Signatures on what leaves: DKIM (RFC 6376, RFC 8463)."""

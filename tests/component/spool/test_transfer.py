@@ -1,0 +1,113 @@
+"""A queue moves from one spool to another over HTTP, and nothing of it changes."""
+
+import asyncio
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mailpods.admin import parcels
+from mailpods.admin.server import AdminServer, Request, Response
+from mailpods.directory.records import Address
+from mailpods.spool import transfer
+from mailpods.spool.message import Envelope, Recipient
+from mailpods.spool.spool import INLINE_BYTES, Outcome, Spool
+from mailpods.spool.view import QueueView
+
+KEY = "the-installation's-key"
+BODIES = [b"Subject: small\r\n\r\nx\r\n", b"Subject: large\r\n\r\n" + b"y" * (INLINE_BYTES + 5) + b"\r\n"]
+
+
+@pytest.fixture
+def peer(tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    """Where another pod takes a queue, and its spool, which is at work."""
+    folder = tmp_path / "peer"
+    spool = Spool.open(folder)
+
+    def route(request: Request) -> Response:
+        return transfer.adopt(request, KEY, QueueView(folder))
+
+    bounds = {f"POST {parcels.PATH}": parcels.MAX_BODY}
+    server = AdminServer("127.0.0.1", 0, {f"POST {parcels.PATH}": route}, bounds)
+    server.start()
+    yield f"127.0.0.1:{server.port}", folder
+    server.stop()
+    spool.close()
+
+
+def fill(folder: Path) -> list[dict[str, Any]]:
+    """Two messages, one of which was tried before; the spool is closed then. Returns its queue."""
+
+    async def run() -> None:
+        spool = Spool.open(folder)
+        for body in BODIES:
+            recipients = (
+                Recipient(Address("info@b.test"), "FAILURE", "rfc822;i@c.test"),
+                Recipient(Address("é@b.test")),
+            )
+            envelope = Envelope("x@example.net", recipients, 1000.0, "192.0.2.1", "helo", smtputf8=True)
+            id = await spool.accept(envelope, body)
+            spool.report(Outcome(id, Address("info@b.test"), time.time() + 500, "451 not now"))
+        spool.close()
+
+    asyncio.run(run())
+    return QueueView(folder).queue({})
+
+
+def state(queue: list[dict[str, Any]], now: float) -> list[tuple[Any, ...]]:
+    """All of a queue, but when exactly what is due came due."""
+    return sorted(tuple({**each, "next_try": max(each["next_try"], now)}.values()) for each in queue)
+
+
+def test_everything_of_a_message_moves(tmp_path: Path, peer: tuple[str, Path]) -> None:
+    before = fill(tmp_path / "ours")
+    view = QueueView(tmp_path / "ours")
+    dead = "127.0.0.1:1"  # nobody listens there
+    said: list[str] = []
+    assert transfer.hand_over([view], [dead, peer[0]], KEY, 20, said.append) == (2, 0)
+    assert said[0].startswith(dead) and view.queue({}) == [] and view.ids() == []
+    assert not list((tmp_path / "ours" / "bodies").iterdir())
+    after = QueueView(peer[1]).queue({})
+    now = time.time()
+    assert all(now - 60 < each["next_try"] for each in after)  # what was due is due now
+    assert state(after, now) == state(before, now)
+    other = QueueView(peer[1])
+    assert [other.whole(id)[1] for id in other.ids()] == BODIES
+    record, _ = other.whole(other.ids()[0])
+    assert (record["client_ip"], record["helo"], record["smtputf8"]) == ("192.0.2.1", "helo", 1)
+    assert record["recipients"][0]["notify"] == "FAILURE" and record["recipients"][0]["attempts"] == 1
+
+
+def test_what_nobody_takes_stays(tmp_path: Path, peer: tuple[str, Path]) -> None:
+    before = fill(tmp_path / "ours")
+    view = QueueView(tmp_path / "ours")
+    assert transfer.hand_over([view], [peer[0]], "another key", 20, print) == (0, 2)
+    assert transfer.hand_over([view], [], KEY, 20, print) == (0, 2)
+    assert transfer.hand_over([view], [peer[0]], KEY, 0, print) == (0, 2)
+    assert view.queue({}) == before and QueueView(peer[1]).ids() == []
+
+
+def test_one_that_is_there_already_is_not_taken_twice(tmp_path: Path, peer: tuple[str, Path]) -> None:
+    fill(tmp_path / "ours")
+    view, other = QueueView(tmp_path / "ours"), QueueView(peer[1])
+    record, body = view.whole(view.ids()[0])
+    other.adopt(record, body)
+    assert transfer.hand_over([view], [peer[0]], KEY, 20, print) == (2, 0)
+    assert len(other.ids()) == 2 and len(other.queue({})) == 4
+
+
+def test_nonsense_is_refused(tmp_path: Path, peer: tuple[str, Path]) -> None:
+    view = QueueView(peer[1])
+    for body in (b"", b"{}\nx", b"[]\nx", b'{"id": 1}\n'):
+        answer = transfer.adopt(Request({}, body, f"Bearer {KEY}"), KEY, view)
+        assert answer.status == 400
+    fill(tmp_path / "ours")
+    ours = QueueView(tmp_path / "ours")
+    record, text = ours.whole(ours.ids()[0])
+    nameless = json.dumps({**record, "sender": None}).encode() + b"\n" + text
+    assert transfer.adopt(Request({}, nameless, f"Bearer {KEY}"), KEY, view).status == 400
+    assert transfer.adopt(Request({}, b"", "Bearer "), None, view).status == 403
+    assert view.ids() == []
