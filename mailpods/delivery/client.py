@@ -14,8 +14,8 @@ from functools import cache
 from typing import Literal, NamedTuple, cast
 
 from mailpods.delivery import dane
-from mailpods.delivery.dane import Tlsa
 from mailpods.directory.records import TlsMode
+from mailpods.dns.records import Tlsa
 
 CONNECT_SECONDS = 30.0
 REPLY_SECONDS = 300.0  # RFC 5321 §4.5.3.2 asks for five minutes, ten after the final dot

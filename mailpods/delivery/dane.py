@@ -1,49 +1,14 @@
 """DANE for SMTP (RFC 7672): mail servers whose certificates are named by their own signed zones."""
 
 import datetime
-import hashlib
 import ssl
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
-TRUST_ANCHOR, END_ENTITY = 2, 3  # usages DANE-TA and DANE-EE; the others mean nothing here (§3.1.3)
-_CERTIFICATE, _PUBLIC_KEY = 0, 1
-_DIGESTS = {1: hashlib.sha256, 2: hashlib.sha512}
-
-
-@dataclass(frozen=True, slots=True)
-class Tlsa:
-    """A TLSA record (RFC 6698 §2.1)."""
-
-    usage: int
-    selector: int
-    matching: int
-    data: bytes
-
-    @property
-    def is_usable(self) -> bool:
-        """Whether a certificate can be held against it."""
-        known = self.matching in (0, *_DIGESTS) and self.selector in (_CERTIFICATE, _PUBLIC_KEY)
-        return known and self.usage in (TRUST_ANCHOR, END_ENTITY)
-
-    def names(self, certificate: bytes) -> bool:
-        """Whether it is about this certificate, in DER."""
-        try:
-            chosen = certificate if self.selector == _CERTIFICATE else _public_key(certificate)
-        except ValueError:
-            return False
-        digest = _DIGESTS.get(self.matching)
-        return self.data == (digest(chosen).digest() if digest else chosen)
-
-
-def _public_key(certificate: bytes) -> bytes:
-    key = x509.load_der_x509_certificate(certificate).public_key()
-    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+from mailpods.dns.records import CERTIFICATE, END_ENTITY, TRUST_ANCHOR, Tlsa
 
 
 def holds(records: Sequence[Tlsa], chain: Sequence[bytes], host: str) -> bool:
@@ -56,7 +21,7 @@ def holds(records: Sequence[Tlsa], chain: Sequence[bytes], host: str) -> bool:
         if record.usage == END_ENTITY and record.names(own):
             return True
         if record.usage == TRUST_ANCHOR:
-            given = [record.data] if (record.selector, record.matching) == (_CERTIFICATE, 0) else []
+            given = [record.data] if (record.selector, record.matching) == (CERTIFICATE, 0) else []
             anchors = [each for each in (*others, *given) if record.names(each)]
             if any(_is_issued(own, others, anchor, host) for anchor in anchors):
                 return True

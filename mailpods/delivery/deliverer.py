@@ -21,12 +21,12 @@ from mailpods.delivery.ahead import AT_ONCE, FRESH_SECONDS, ReadAhead
 from mailpods.delivery.client import Disconnected, Reply
 from mailpods.delivery.lane import Job, Lane
 from mailpods.delivery.limits import Limits, day_of
-from mailpods.delivery.resolver import Resolver, Undeliverable
 from mailpods.delivery.sts import Policies
 from mailpods.delivery.tls_reports import TlsReports
 from mailpods.delivery.turns import Tenant, Turns
 from mailpods.directory.reader import DirectoryReader
 from mailpods.directory.records import AccountId, Address, DomainName
+from mailpods.dns.resolver import Resolver, Undeliverable
 from mailpods.message.srs import Srs
 from mailpods.message.verp import Verp
 from mailpods.refusal import Refusal

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 
 from mailpods.delivery import metrics
 from mailpods.delivery.client import Connection, Disconnected, LoginRefused, Mail, Refusal, Reply
-from mailpods.delivery.resolver import Undeliverable
 from mailpods.delivery.tls_reports import TlsReports
 from mailpods.delivery.ways import Way
+from mailpods.dns.resolver import Undeliverable
 
 IDLE_SECONDS = 20.0  # until an unused connection to our own house, or its smarthost, is closed
 IDLE_ABROAD_SECONDS = 3.0  # … to one of the many others, whose connections are not ours to keep
@@ -223,7 +223,7 @@ class Lane:
         try:
             connection = connection or await self._connect()
         except Undeliverable as error:
-            self._end(job, job.replies(error.reply))
+            self._end(job, job.replies(Reply(error.code, error.text)))
             return None, None
         except Refusal as error:
             self._count(error, job)

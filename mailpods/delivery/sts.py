@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from mailpods.delivery.client import Disconnected
-from mailpods.delivery.resolver import Resolver
+from mailpods.dns.resolver import NoAnswer, Resolver
 from mailpods.spool.database import connect
 
 FILE = "mta-sts.db"
@@ -104,7 +103,7 @@ class Policies:
         ).fetchone()
         try:
             identity = await self._identity(domain)
-        except Disconnected:
+        except NoAnswer:
             identity = None
         # While nothing newer can be had, what was promised holds (§3.3): or else an attacker need only stay
         # in the way of the newer one.
@@ -113,7 +112,7 @@ class Policies:
         try:
             text = await self._fetch(domain)
             policy = parse(text)
-        except (Disconnected, OSError, ValueError, http.client.HTTPException) as error:
+        except (NoAnswer, OSError, ValueError, http.client.HTTPException) as error:
             self._failed(domain, _result(error))
             return parse(row[1]) if row else None
         self._database.execute(
@@ -135,7 +134,7 @@ class Policies:
         host = f"mta-sts.{domain}"
         addresses = await self._dns().addresses(host)
         if not addresses:
-            raise Disconnected(f"{host} has no address")
+            raise NoAnswer(f"{host} has no address")
         return await asyncio.to_thread(_get, host, addresses[0], self._context)
 
 

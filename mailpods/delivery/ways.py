@@ -15,12 +15,12 @@ from mailpods.delivery.client import (
     TlsMissing,
     TlsSession,
 )
-from mailpods.delivery.dane import Tlsa
-from mailpods.delivery.resolver import SMTP_PORT, MailHost, Resolver, Undeliverable
 from mailpods.delivery.sts import Policies
 from mailpods.directory.endpoints import resolve
 from mailpods.directory.reader import DirectoryReader
 from mailpods.directory.records import AccountId, DomainName, Server, Smarthost, TlsMode
+from mailpods.dns.records import MailHost, Tlsa
+from mailpods.dns.resolver import SMTP_PORT, NoAnswer, Resolver, Undeliverable
 
 NO_STARTTLS = "starttls-not-supported"
 # With which the names of sites begin, and go on where TLS is promised, or is going to be, and where DNS is
@@ -229,11 +229,16 @@ async def _best(site: Site, resolver: Resolver, us: Identity) -> Connection:
     for host in sorted(site.hosts, key=lambda host: (host.preference, random.random())):
         try:
             tlsa = await resolver.tlsa(host.name) if site.signed else None
-        except Disconnected as error:
+        except NoAnswer as error:
             sessions.append(TlsSession("tlsa", host.name, "dnssec-invalid"))
-            failed = error
+            failed = Disconnected(str(error))
             continue
-        for address in (await resolver.addresses(host.name))[:left]:
+        try:
+            addresses = await resolver.addresses(host.name)
+        except NoAnswer as error:
+            failed = Disconnected(str(error))
+            continue
+        for address in addresses[:left]:
             left -= 1
             try:
                 return await _open(_Attempt(host, address, us, site, tlsa), sessions)

@@ -1,1 +1,4 @@
-"""What DNS says; nobody else asks it."""
+"""What DNS says: mail servers of domains, their addresses and TLSA records, names of clients.
+
+Nobody else asks it.
+"""

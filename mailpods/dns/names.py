@@ -4,8 +4,7 @@ from collections.abc import Callable
 from ipaddress import ip_address
 from typing import Literal
 
-from mailpods.delivery.client import Disconnected
-from mailpods.delivery.resolver import Resolver
+from mailpods.dns.resolver import NoAnswer, Resolver
 
 Known = Literal["unasked", "yes", "no", "unsure"]  # unsure: DNS gave no answer
 
@@ -24,12 +23,12 @@ class Names:
             for name in names:
                 if any(ip_address(ip) == ip_address(found) for found in await resolver.addresses(name)):
                     return "yes", name
-        except Disconnected:
+        except NoAnswer:
             return "unsure", ""
         return ("yes" if names else "no"), ""
 
     async def texts(self, name: str) -> list[str]:
-        """Its TXT records. Raises Disconnected where DNS is silent."""
+        """Its TXT records. Raises NoAnswer where DNS is silent."""
         return await self._dns().texts(name)
 
     async def exists(self, name: str) -> Known:
@@ -38,5 +37,5 @@ class Names:
             return "yes"
         try:
             return "yes" if await self._dns().exists(name) else "no"
-        except Disconnected:
+        except NoAnswer:
             return "unsure"

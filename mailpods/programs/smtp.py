@@ -33,10 +33,10 @@ from mailpods.admin.server import AdminServer, Request, Response
 from mailpods.bulk import suppressions
 from mailpods.delivery import returns
 from mailpods.delivery.queue_metrics import Census
-from mailpods.delivery.resolver import Resolvers
 from mailpods.delivery.returns import Returned
 from mailpods.delivery.tls_reports import TlsReports
 from mailpods.directory.reader import DirectoryReader
+from mailpods.dns.resolver import Resolvers
 from mailpods.programs import worker
 from mailpods.reception.state import log
 from mailpods.rules.connection_limits import ClientCounts

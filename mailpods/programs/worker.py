@@ -17,11 +17,11 @@ import uvloop
 
 from mailpods.admin.privileges import die_with_parent
 from mailpods.delivery.deliverer import Deliverer
-from mailpods.delivery.resolver import Resolvers
 from mailpods.delivery.sts import Policies
 from mailpods.delivery.tls_reports import FLUSH_SECONDS, TlsReports
 from mailpods.directory.reader import DirectoryReader
 from mailpods.dns.names import Names
+from mailpods.dns.resolver import Resolvers
 from mailpods.identity.dovecot import DovecotAuth
 from mailpods.reception.session import Session
 from mailpods.reception.state import Hub, log

@@ -4,8 +4,8 @@ import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from mailpods.delivery.client import Disconnected
 from mailpods.directory.records import DomainName
+from mailpods.dns.resolver import NoAnswer
 from mailpods.message import arc
 from mailpods.message import header as headers
 from mailpods.reception.state import Hub, log
@@ -45,7 +45,7 @@ async def seal(hub: Hub, address: str, pieces: list[bytes], now: float) -> bytes
         header = headers.header_of(pieces)
         host = settings.server.hostname
         made = arc.seal(header, headers.body_of(pieces), host, name, key, found, now)
-    except (TimeoutError, Disconnected, ValueError) as error:
+    except (TimeoutError, NoAnswer, ValueError) as error:
         log(f"not sealed to=<{address}> {error!r}")
         return b""
     metrics.SEALED.inc(bool(made))

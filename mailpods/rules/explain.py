@@ -3,10 +3,10 @@
 from collections.abc import Callable, Mapping
 from ipaddress import ip_address
 
-from mailpods.delivery.resolver import Resolver
 from mailpods.directory.reader import DirectoryReader
 from mailpods.directory.records import AccountId, Address
 from mailpods.dns.names import Names
+from mailpods.dns.resolver import Resolver
 from mailpods.message.srs import Srs
 from mailpods.refusal import Refusal
 from mailpods.routing.router import Router

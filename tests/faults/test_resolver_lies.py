@@ -9,7 +9,8 @@ import dns.message
 import pytest
 from aiosmtpd.controller import Controller
 
-from mailpods.delivery import deliverer, lane, resolver
+from mailpods.delivery import deliverer, lane
+from mailpods.dns import resolver
 from tests.support.deliveries import Harness, harness, until
 from tests.support.dnsserver import LIES, Answer, Server, serving, zone
 from tests.support.peer import Peer, peer

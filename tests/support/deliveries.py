@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from mailpods.delivery.deliverer import Deliverer
-from mailpods.delivery.resolver import Resolvers
 from mailpods.directory.reader import DirectoryReader
 from mailpods.directory.records import (
     Account,
@@ -24,6 +23,7 @@ from mailpods.directory.records import (
     Smarthost,
 )
 from mailpods.directory.shards import SERVER_FILE, encode, encode_server, file_name
+from mailpods.dns.resolver import Resolvers
 from mailpods.spool.message import Envelope, MessageId, Recipient
 from mailpods.spool.spool import Spool
 from mailpods.spool.view import QueueView

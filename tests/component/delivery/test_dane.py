@@ -17,10 +17,11 @@ from mail_operator.engine.secrets import KeyPair, make_ca, make_certificate
 
 from mailpods.delivery import ways
 from mailpods.delivery.client import Connection, Disconnected, TlsFailed, TlsMissing, TlsSession
-from mailpods.delivery.dane import Tlsa, holds
-from mailpods.delivery.resolver import Resolver
+from mailpods.delivery.dane import holds
 from mailpods.directory.reader import DirectoryReader
 from mailpods.directory.records import Server
+from mailpods.dns.records import Tlsa
+from mailpods.dns.resolver import Resolver
 from tests.support.signed import signed_zones
 
 pytestmark = pytest.mark.skipif(

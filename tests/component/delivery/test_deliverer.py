@@ -8,7 +8,7 @@ from unittest.mock import patch
 
 from mailpods.delivery import deliverer, lane, ways
 from mailpods.delivery.client import Connection, Target
-from mailpods.delivery.resolver import MailHost
+from mailpods.dns.records import MailHost
 from tests.support.deliveries import Behaviour, Harness, run, until
 from tests.support.peer import HANG, Peer
 

@@ -17,10 +17,11 @@ from mail_operator.engine.secrets import KeyPair, make_ca, make_certificate
 
 from mailpods.delivery import client, sts, ways
 from mailpods.delivery.client import Connection, Disconnected
-from mailpods.delivery.resolver import MailHost, Resolver
 from mailpods.delivery.sts import Policies, Policy, parse
 from mailpods.directory.reader import DirectoryReader
 from mailpods.directory.records import Server
+from mailpods.dns.records import MailHost
+from mailpods.dns.resolver import Resolver
 from tests.support.world import world
 
 HTTPS, GOOD, PLAIN, OTHER = "127.0.9.41", "127.0.9.42", "127.0.9.43", "127.0.9.44"

@@ -11,10 +11,11 @@ from mailpods.delivery import lane as lanes
 from mailpods.delivery import ways
 from mailpods.delivery.client import Connection, Disconnected, Mail, Reply
 from mailpods.delivery.lane import Job, Lane
-from mailpods.delivery.resolver import MailHost, Resolver, Undeliverable
 from mailpods.delivery.ways import Way
 from mailpods.directory.reader import DirectoryReader
 from mailpods.directory.records import Server
+from mailpods.dns.records import MailHost
+from mailpods.dns.resolver import Resolver, Undeliverable
 
 READER = cast(DirectoryReader, SimpleNamespace(server=Server("mail.a.test")))
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

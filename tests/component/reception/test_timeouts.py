@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
-from mailpods.delivery.resolver import Resolvers
 from mailpods.directory.reader import DirectoryReader
 from mailpods.directory.records import (
     Account,
@@ -19,6 +18,7 @@ from mailpods.directory.records import (
 )
 from mailpods.directory.shards import SERVER_FILE, encode, encode_server, file_name
 from mailpods.dns.names import Names
+from mailpods.dns.resolver import Resolvers
 from mailpods.identity.dovecot import DovecotAuth
 from mailpods.reception.session import Session
 from mailpods.reception.state import Hub, Patience

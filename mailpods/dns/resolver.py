@@ -4,7 +4,6 @@ import asyncio
 import random
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import chain, zip_longest
 from typing import Any, NamedTuple
 
@@ -18,9 +17,8 @@ import dns.rdatatype
 import dns.resolver
 import dns.reversename
 
-from mailpods.delivery.client import Disconnected, Reply
-from mailpods.delivery.dane import Tlsa
 from mailpods.directory.reader import DirectoryReader
+from mailpods.dns.records import MailHost, Tlsa
 
 SMTP_PORT = 25
 LIFETIME_SECONDS = 10.0  # of one question, all servers and tries together
@@ -32,20 +30,16 @@ _HOST = re.compile(
 )  # anything else is no name that a server has (RFC 1123 §2.1)
 
 
+class NoAnswer(LookupError):
+    """DNS gives no answer now: nothing is known of what was asked."""
+
+
 class Undeliverable(Exception):
-    """There is no way to the domain, and waiting makes none: `reply` is permanent."""
+    """There is no way to the domain, and waiting makes none: `code` and `text` are a permanent reply."""
 
     def __init__(self, code: int, text: str) -> None:
         super().__init__(f"{code} {text}")
-        self.reply = Reply(code, text)
-
-
-@dataclass(frozen=True, slots=True)
-class MailHost:
-    """A mail server of a domain. Lower preferences are tried first."""
-
-    preference: int
-    name: str  # without the final dot; "" is the null MX (RFC 7505)
+        self.code, self.text = code, text
 
 
 class _Answer(NamedTuple):
@@ -74,7 +68,7 @@ class Resolver:
         """The domain's mail servers in the order to try them, equals shuffled (RFC 5321 §5.1).
 
         Where `own` is among them, those as good as it and worse are left out: mail would come back.
-        Raises Undeliverable, and Disconnected where DNS gives no answer now.
+        Raises Undeliverable, and NoAnswer where DNS gives no answer now.
         """
         try:
             records = await self._ask(domain, dns.rdatatype.MX)
@@ -99,13 +93,13 @@ class Resolver:
         """Whether the DNS server has validated what mail_hosts() said of it."""
         try:
             return (await self._answer(domain, dns.rdatatype.MX)).is_signed
-        except (dns.resolver.NXDOMAIN, Disconnected):
+        except (dns.resolver.NXDOMAIN, NoAnswer):
             return False
 
     async def tlsa(self, host: str) -> tuple[Tlsa, ...] | None:
         """The usable TLSA records of a mail server (RFC 7672 §2.2); None where it has none that are signed.
 
-        Raises Disconnected where DNS is silent about them: they might bind, and an attacker keep them away.
+        Raises NoAnswer where DNS is silent about them: they might bind, and an attacker keep them away.
         """
         if not await self._has_signed_address(host):
             return None  # servers of names in unsigned zones fail at such questions more often (§2.2.2)
@@ -122,14 +116,14 @@ class Resolver:
         for kind in (dns.rdatatype.A, dns.rdatatype.AAAA):
             try:
                 answer = await self._answer(host, kind)
-            except (dns.resolver.NXDOMAIN, Disconnected):
+            except (dns.resolver.NXDOMAIN, NoAnswer):
                 continue
             if answer.records:
                 return answer.is_signed
         return False
 
     async def names(self, ip: str) -> list[str]:
-        """The names that an address has, for its reverse zone. Raises Disconnected where DNS is silent."""
+        """The names that an address has, for its reverse zone. Raises NoAnswer where DNS is silent."""
         try:
             records = await self._ask(dns.reversename.from_address(ip).to_text(), dns.rdatatype.PTR)
         except (dns.resolver.NXDOMAIN, ValueError, dns.exception.SyntaxError):
@@ -137,7 +131,7 @@ class Resolver:
         return [_text(record.target) for record in records][:MAX_HOSTS]
 
     async def texts(self, name: str) -> list[str]:
-        """The TXT records of a name, each as one text. Raises Disconnected where DNS is silent."""
+        """The TXT records of a name, each as one text. Raises NoAnswer where DNS is silent."""
         try:
             records = await self._ask(name, dns.rdatatype.TXT)
         except dns.resolver.NXDOMAIN:
@@ -145,7 +139,7 @@ class Resolver:
         return [b"".join(record.strings).decode("utf-8", "replace") for record in records]
 
     async def exists(self, name: str) -> bool:
-        """Whether a name has MX records or an address. Raises Disconnected where DNS is silent."""
+        """Whether a name has MX records or an address. Raises NoAnswer where DNS is silent."""
         try:
             dns.name.from_text(name)
         except dns.exception.DNSException:
@@ -158,7 +152,7 @@ class Resolver:
         return bool(await self.addresses(name))
 
     async def addresses(self, name: str) -> list[str]:
-        """A host's addresses, of both kinds in turn. Raises Disconnected where DNS gives no answer now."""
+        """A host's addresses, of both kinds in turn. Raises NoAnswer where DNS gives no answer now."""
         if dns.inet.is_address(name):
             return [name]
         answers = await asyncio.gather(
@@ -170,19 +164,19 @@ class Resolver:
         for answer in answers:
             if isinstance(answer, list):
                 kinds.append([str(record.address) for record in answer])
-            elif not isinstance(answer, dns.resolver.NXDOMAIN | Disconnected):
+            elif not isinstance(answer, dns.resolver.NXDOMAIN | NoAnswer):
                 raise answer
         for kind in kinds:
             random.shuffle(kind)
         found = [address for address in chain.from_iterable(zip_longest(*kinds)) if address]
         if not found:
             for answer in answers:
-                if isinstance(answer, Disconnected):
+                if isinstance(answer, NoAnswer):
                     raise answer
         return found[:MAX_ADDRESSES]
 
     async def _ask(self, name: str, kind: dns.rdatatype.RdataType) -> list[Any]:
-        """The records, none where there are no such. Raises NXDOMAIN, and Disconnected for no answer."""
+        """The records, none where there are no such. Raises NXDOMAIN, and NoAnswer for no answer."""
         return (await self._answer(name, kind)).records
 
     async def _answer(self, name: str, kind: dns.rdatatype.RdataType) -> "_Answer":
@@ -192,7 +186,7 @@ class Resolver:
         except dns.resolver.NXDOMAIN:
             raise
         except (dns.exception.DNSException, OSError, ValueError) as error:
-            raise Disconnected(f"DNS gives no answer for {name} {kind.name}: {_reason(error)}") from error
+            raise NoAnswer(f"DNS gives no answer for {name} {kind.name}: {_reason(error)}") from error
         return _Answer(list(answer.rrset or ()), bool(answer.response.flags & dns.flags.AD))
 
 

@@ -7,9 +7,9 @@ import dns.message
 import dns.rcode
 import pytest
 
-from mailpods.delivery import resolver as module
-from mailpods.delivery.client import Disconnected
-from mailpods.delivery.resolver import MailHost, Resolver, Undeliverable
+from mailpods.dns import resolver as module
+from mailpods.dns.records import MailHost
+from mailpods.dns.resolver import NoAnswer, Resolver, Undeliverable
 from tests.support.dnsserver import LIES, Answer, Server, serving, zone
 
 
@@ -78,13 +78,13 @@ def test_a_domain_that_does_not_exist() -> None:
 @pytest.mark.parametrize("answer", LIES.values(), ids=LIES.keys())
 def test_no_answer_is_never_for_good(answer: Answer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "LIFETIME_SECONDS", 0.5)
-    with pytest.raises(Disconnected, match="no answer for b"):
+    with pytest.raises(NoAnswer, match="no answer for b"):
         ask(answer, "b.test")
 
 
 @pytest.mark.parametrize("name", ["a" * 64 + ".test", "..", "-.\udc80"])
 def test_what_is_no_name_does_no_harm(name: str) -> None:
-    with pytest.raises((Disconnected, Undeliverable)):
+    with pytest.raises((NoAnswer, Undeliverable)):
         ask(zone(), name)
 
 
