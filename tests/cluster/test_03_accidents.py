@@ -253,7 +253,7 @@ def test_an_upgrade_and_a_rollback_under_load_lose_nothing(
         capture_output=True,
     )
     with load(installation, "upgraded@a.test") as running:
-        operator.install(f"mail.image={other}")
+        operator.install("mail.image.tag=upgrade-test")
         rolled_out(other)
         operator.roll_back()
         rolled_out(image)

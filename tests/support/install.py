@@ -10,7 +10,7 @@ _HEAD = "# Written from charts/mailpods by `python -m tests.support.install`: ch
 
 def render() -> str:
     """The chart with its defaults, without the CRDs: config/kustomization.yaml takes those from the chart."""
-    return _HEAD + template(*sets(["crds.enabled=false"]))
+    return _HEAD + template("--skip-tests", *sets(["crds.enabled=false"]))
 
 
 def main() -> int:
