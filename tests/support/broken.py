@@ -53,7 +53,11 @@ def alias(*targets: Mapping[str, Any], **spec: Any) -> dict[str, Any]:
 BROKEN = [
     Broken(mailbox(qouta="2Gi"), "spec.qouta", "did you mean quota?"),
     Broken(mailbox(quota="2Gb"), "spec.quota", "e.g. 2Gi"),
-    Broken(mailbox(quota=5), "spec.quota", "string"),
+    Broken(mailbox(quota=-5), "spec.quota", "e.g. 2Gi"),
+    Broken(mailbox(quota=True), "spec.quota", "string"),
+    Broken(
+        server(smtp={"resources": {"limits": {"cpu": 0.5}}}), "spec.smtp.resources.limits.cpu", "fraction"
+    ),
     Broken(mailbox(services={"pop3": False}), "spec.services.pop3", 'write "off", in quotes'),
     Broken(mailbox(services={"imap": "home"}), "spec.services.imap", "'everywhere', 'lan' or 'off'"),
     Broken(
@@ -112,6 +116,21 @@ BROKEN = [
         "spec.lanNetworks[1]",
         "twice",
     ),
+    Broken(
+        policy(lanNetworks=[{"name": "x", "cidr": "192.0.2.1"}]),
+        "spec.lanNetworks[0].cidr",
+        "IPv4 or IPv6 network",
+    ),
+    Broken(server(addresses=["nonsense"]), "spec.addresses[0]", "IPv4 or IPv6 address"),
+    Broken(server(addresses=["::ffff:192.0.2.1"]), "spec.addresses[0]", "others know"),
+    Broken(server(addresses=["fe80::1%eth0"]), "spec.addresses[0]", "others know"),
+    Broken(
+        policy(inbound={"resolvers": ["192.0.2.300:5300"]}),
+        "spec.inbound.resolvers[0]",
+        "IPv4 or IPv6 address",
+    ),
+    Broken(policy(inbound={"resolvers": ["192.0.2.1:"]}), "spec.inbound.resolvers[0]", "no port"),
+    Broken(policy(inbound={"resolvers": ["192.0.2.1:65536"]}), "spec.inbound.resolvers[0]", "no port"),
     Broken(policy(outbound={"mode": "smarthost"}), "spec.outbound.smarthost", "name its host"),
     Broken(
         policy(outbound={"rules": [{"name": "x", "smarthost": {"host": "h.test"}}]}),

@@ -106,13 +106,16 @@ def _up(options: argparse.Namespace) -> int:
     runner = Runner(options.paths, data, ports, options.bind, _mail_user())
     shown = ""
     try:
+        changed = runner.step()
+        checking.require_manifests(runner.observed)
         while not stopping:
-            if runner.step():
+            if changed:
                 table = render_table(runner.statuses, runner.observed, ports)
                 if table != shown:
                     print(table, flush=True)
                     shown = table
             time.sleep(0.05)
+            changed = runner.step()
     finally:
         print("mailpods: stopping", flush=True)
         runner.stop()

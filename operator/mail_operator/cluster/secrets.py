@@ -132,11 +132,10 @@ class Secrets:
     async def _password(
         self, name: SecretName, values: dict[str, bytes] | SecretProblem, mark: str
     ) -> PasswordHash | SecretProblem:
-        if isinstance(values, SecretProblem):
-            return values
-        password = password_in("/".join(name), values)
+        password = values if isinstance(values, SecretProblem) else password_in("/".join(name), values)
         if isinstance(password, SecretProblem):
-            return password
+            before = self._found.get(name)
+            return password.keeping(before.kept if isinstance(before, SecretProblem) else before)
         if isinstance(password, PasswordHash):
             return PasswordHash(password.hash, mark)
         loop = asyncio.get_running_loop()

@@ -8,7 +8,7 @@ from typing import Any, cast
 from mail_operator.compiler import dkim, zones
 from mail_operator.compiler.logins import Claim, derive, logins
 from mail_operator.compiler.plan import Dependencies, GeneratedSecret, Status
-from mail_operator.compiler.snapshot import PasswordHash, Question, SecretName, SecretProblem, Snapshot
+from mail_operator.compiler.snapshot import Question, SecretName, SecretProblem, Snapshot
 from mail_operator.compiler.status import condition, ready, status
 from mail_operator.compiler.topology import DomainState, age_key
 from mail_operator.kinds.mailalias import MailAlias, Target
@@ -277,17 +277,16 @@ class _Builder:
         """The hash in a Secret, and what is wrong with it. `key`: beside whose records it is noted."""
         self.out.secrets_read.add(name)
         found = self.snapshot.passwords.get(name)
+        password = found.kept if isinstance(found, SecretProblem) else found
         facts = PasswordFacts(
             secret="/".join(name),
             generated=generated,
-            readable=isinstance(found, PasswordHash),
+            readable=password is not None,
             problem=(found.reason, found.message) if isinstance(found, SecretProblem) else None,
         )
-        if not isinstance(found, PasswordHash):
-            return None, first(password_rules.FAULTS, facts)
-        if found.version:
-            self.out.records(key).versions["/".join(name)] = (found.version, found.hash)
-        return found.hash, first(password_rules.FAULTS, facts)
+        if password and password.version:
+            self.out.records(key).versions["/".join(name)] = (password.version, password.hash)
+        return password.hash if password else None, first(password_rules.FAULTS, facts)
 
     def _other(self, member: MailAlias | MailingList, holders: Mapping[str, ObjectRef]) -> None:
         address = Address(self._address(member.local_part))

@@ -34,10 +34,18 @@ class PasswordHash:
 
 @dataclass(frozen=True, slots=True)
 class SecretProblem:
-    """Why a Secret that exists gives nothing; `message` is a sentence with remedy. It never holds a value."""
+    """Why a Secret that exists gives nothing; `message` is a sentence with remedy. It never holds a value.
+
+    `kept`: what it gave before, where it holds a password: the account still logs in with that.
+    """
 
     reason: str
     message: str
+    kept: PasswordHash | None = None
+
+    def keeping(self, before: PasswordHash | None) -> "SecretProblem":
+        """The same, with the password of before."""
+        return replace(self, kept=before)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import ipaddress
 import re
 import secrets
 import string
+import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -42,16 +43,44 @@ def hash_password(password: str, origin: str = "") -> str:
 
 
 def password_in(name: str, values: Mapping[str, bytes]) -> str | PasswordHash | SecretProblem:
-    """The password that a Secret holds, or the hash that it holds instead, or why neither."""
+    """The password that a Secret holds, or the hash that it holds instead, or why neither.
+
+    A password is what a user could type, and every service takes (RFC 8265 §4.1, which has it of a
+    FreeformClass string: RFC 8264 §4.3).
+    """
+    key = "hash" if values.get("hash") else "password"
     try:
-        if given := values.get("hash"):
-            return _given_hash(name, given.decode().strip())
-        password = values["password"].decode()
+        text = values[key].decode()
     except KeyError:
         return SecretProblem("KeyMissing", f"Secret {name} has no key password or hash: add one.")
     except UnicodeDecodeError:
         return SecretProblem("NotText", f"Secret {name} is not UTF-8 text: write a password.")
-    return password or SecretProblem("Empty", f"Secret {name} holds an empty password: write one.")
+    if key == "hash":
+        text = text.strip()
+    if not text:
+        return SecretProblem("Empty", f"Secret {name} holds an empty password: write one.")
+    if len(text.encode()) > MAX_PASSWORD:
+        message = f"Secret {name}: key {key} is longer than {MAX_PASSWORD} bytes: write a shorter one."
+        return SecretProblem("TooLong", message)
+    if text[:-1].isprintable() and text.endswith("\n"):
+        message = f"Secret {name}: key {key} ends with a line break: write it without one (printf, echo -n)."
+        return SecretProblem("NotTypeable", message)
+    if unfit := next((c for c in text if not _is_typeable(c)), None):
+        message = (
+            f"Secret {name}: key {key} holds U+{ord(unfit):04X}, which nobody can type: write it without."
+        )
+        return SecretProblem("NotTypeable", message)
+    return _given_hash(name, text) if key == "hash" else text
+
+
+MAX_PASSWORD = 1000  # bytes; more does not fit into the lines that log-ins of all protocols take
+_JOINERS = "\u200c\u200d"  # in some scripts part of a word
+
+
+def _is_typeable(character: str) -> bool:
+    """Neither control, format, surrogate, private nor unassigned, nor a break of line or paragraph."""
+    category = unicodedata.category(character)
+    return not (category.startswith("C") or category in ("Zl", "Zp")) or character in _JOINERS
 
 
 def _given_hash(name: str, hashed: str) -> PasswordHash | SecretProblem:
@@ -90,6 +119,14 @@ class PasswordHashes:
         """The hash of this Secret's password, if it was hashed before."""
         digest, hashed = self.known.get(name, ("", ""))
         return hashed if hmac.compare_digest(digest, self.digest(password)) else None
+
+    def last(self, name: str) -> PasswordHash | None:
+        """What this Secret gave when it was last of use."""
+        return PasswordHash(self.known[name][1]) if name in self.known else None
+
+    def given(self, name: str, hashed: str) -> None:
+        """Keep a hash that somebody else made."""
+        self.known[name] = ("", hashed)
 
     def add(self, name: str, password: str) -> str:
         """Hash the password (about 30 ms) and keep the result."""

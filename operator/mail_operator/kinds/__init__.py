@@ -17,10 +17,10 @@ from mail_operator.kinds.mailbox import Mailbox
 from mail_operator.kinds.maildomain import MailDomain
 from mail_operator.kinds.mailinglist import MailingList
 from mail_operator.kinds.mailserver import MailServer
-from mail_operator.kinds.meta import API_VERSION, ObjectRef, Part, Resource, models_in
+from mail_operator.kinds.meta import API_VERSION, QUANTITY, ObjectRef, Part, Resource, models_in
 from mail_operator.kinds.relaypolicy import RelayPolicy
 
-__all__ = ["KINDS", "Invalid", "ObjectRef", "Resource", "load", "pending_fields"]
+__all__ = ["KINDS", "Invalid", "ObjectRef", "Resource", "load", "pending_fields", "refused_changes"]
 
 KINDS: dict[str, type[Resource]] = {
     "MailServer": MailServer,
@@ -98,6 +98,21 @@ def _broken(part: BaseModel, path: str) -> Iterator[tuple[str, str]]:
                     yield from _broken(item, f"{field}[{n}]")
 
 
+def refused_changes(old: Resource, new: Resource) -> list[tuple[str, str]]:
+    """(field, sentence) for each rule about changes that an update breaks, as the API server says it."""
+    return list(_refused(old, new, ""))
+
+
+def _refused(old: BaseModel, new: BaseModel, path: str) -> Iterator[tuple[str, str]]:
+    for rule in getattr(new, "validations", ()):
+        if rule.admits and not rule.admits(old, new):
+            yield _join(path, rule.field), rule.message
+    for name, info in type(new).model_fields.items():
+        before, after = getattr(old, name), getattr(new, name)
+        if isinstance(before, BaseModel) and isinstance(after, BaseModel) and before is not after:
+            yield from _refused(before, after, _join(path, info.alias or name))
+
+
 def _repeated(items: Sequence[Any], field: str) -> Iterator[tuple[str, str]]:
     """Lists are sets of texts, or maps by name: see crd.list_type()."""
     seen = set()
@@ -162,8 +177,8 @@ def _shown(value: object) -> str:
 def _pattern_hint(field: str, pattern: str) -> str:
     if field == "passwordHash":
         return "begin it with one of Dovecot's schemes in braces, e.g. {BLF-CRYPT}$2y$…"
-    if "Ki" in pattern:
-        return "write a quantity, e.g. 2Gi or 500M"
+    if pattern == QUANTITY:
+        return "write a quantity of Kubernetes, e.g. 2Gi, 500M or 500m"
     if "@" in pattern:
         return "write an address in lower case, e.g. info@a.test"
     if field in ("localPart", "name"):

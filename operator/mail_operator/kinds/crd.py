@@ -143,6 +143,9 @@ def _field_schema(own: Schema, inner: type[BaseModel] | None) -> Schema:
     for key in own:
         if key.startswith("x-kubernetes-"):
             schema[key] = own[key]
+    if "x-kubernetes-int-or-string" in schema:  # which has no type of its own
+        schema.pop("type")
+        schema |= {"anyOf": [{"type": "integer"}, {"type": "string"}], "minimum": 0}
     return schema
 
 

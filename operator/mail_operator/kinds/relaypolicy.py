@@ -17,6 +17,7 @@ from mail_operator.kinds.meta import (
     LocalRef,
     Part,
     Quantity,
+    Resolver,
     Resource,
     Rule,
     ServerRef,
@@ -27,13 +28,6 @@ from mail_operator.kinds.meta import (
 
 MAX_MESSAGE_SIZE = 128_000_000  # bytes; R-002-20
 
-# An address, of IPv4 with a port or without.
-Resolver = Annotated[
-    str,
-    Field(
-        max_length=60, pattern=r"^([0-9]{1,3}(\.[0-9]{1,3}){3}(:[0-9]{1,5})?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*)$"
-    ),
-]
 # An address, a domain or a name, in which * and ? stand for others.
 Pattern = Annotated[str, Field(min_length=1, max_length=320, pattern=r"^\S+$")]
 RuleName = Annotated[str, Field(min_length=1, max_length=63)]
@@ -61,7 +55,7 @@ class RelayLimits(Part):
         Rule(
             "messageSize",
             "is more than 128M: write 128M or less",
-            "quantity(self.messageSize).compareTo(quantity('128M')) <= 0",
+            "quantity(string(self.messageSize)).compareTo(quantity('128M')) <= 0",
             lambda limits: quantity_bytes(limits.message_size) <= MAX_MESSAGE_SIZE,
         ),
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 from mail_operator.compiler import compile
 from mail_operator.compiler.status import ready_of
 from mail_operator.kinds import pending_fields
+from mail_operator.kinds.meta import API_VERSION
 from mail_operator.local.manifests import Manifests
 from mail_operator.local.observed import ObservedState
 from mail_operator.local.questions import CommandError
@@ -21,11 +22,27 @@ def require(paths: list[Path]) -> None:
 
 
 def look(paths: list[Path]) -> ObservedState:
-    """What the manifests say. Raises CommandError if a path does not exist."""
+    """What the manifests say, with a line for each that is skipped.
+
+    Raises CommandError if a path does not exist, or if there is no manifest at all.
+    """
     require(paths)
     observed = ObservedState(Manifests(paths), State(hash_key="00"))
     observed.refresh()
+    require_manifests(observed)
     return observed
+
+
+def require_manifests(observed: ObservedState) -> None:
+    """Name what was skipped. Raises CommandError where that was all, or nothing."""
+    for note in observed.manifests.skipped:
+        print(note, file=sys.stderr)
+    if not observed.snapshot.objects and not observed.problems:
+        where = ", ".join(map(str, observed.manifests.paths))
+        raise CommandError(
+            f"{where}: no manifest of mail is here: name a folder with *.yaml, *.yml or *.json that hold "
+            f"objects of {API_VERSION}, such as examples/quickstart"
+        )
 
 
 def check(paths: list[Path]) -> int:

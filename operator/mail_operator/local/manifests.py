@@ -12,27 +12,49 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
 import yaml
 
+from mail_operator.kinds import KINDS
+from mail_operator.kinds.meta import GROUP
+
 _SEPARATOR = re.compile(r"^---(?=\s|$)", re.MULTILINE)  # at column 0 always a document's start (YAML 1.1 §9)
 
 
-class _Loader(yaml.CSafeLoader):
-    """PyYAML's loader, except that a key given twice is an error: the second would silently win."""
+_YAML = "tag:yaml.org,2002:"
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        mapping = super().construct_mapping(node, deep)
-        if len(mapping) != len(node.value):
-            seen: set[Any] = set()
-            for key, _ in node.value:
+
+class _Loader(yaml.CSafeLoader):
+    """PyYAML's loader, with texts where kubectl's has texts: a date is one, and so is 1:30.
+
+    A key given twice is an error: the second would silently win. What a merge key brings is overridden
+    (YAML 1.1, "Merge Key Language-Independent Type").
+    """
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self._flat = set[int]()  # mappings into which the merge keys were written
+
+    def resolve(self, kind: type[yaml.Node], value: Any, implicit: Any) -> Any:
+        tag = super().resolve(kind, value, implicit)  # type: ignore[no-untyped-call]
+        is_number = tag in (f"{_YAML}int", f"{_YAML}float")
+        return f"{_YAML}str" if tag == f"{_YAML}timestamp" or (is_number and ":" in value) else tag
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        if id(node) in self._flat:
+            return
+        self._flat.add(id(node))
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != f"{_YAML}merge":
                 if key.value in seen:
                     raise yaml.constructor.ConstructorError(
                         None, None, f"{key.value!r} stands twice: remove one", key.start_mark
                     )
                 seen.add(key.value)
-        return mapping
+        super().flatten_mapping(node)
 
 
 @dataclass(frozen=True)
@@ -50,18 +72,19 @@ class Problem:
 
 @dataclass(frozen=True)
 class Document:
-    """One YAML document and where it begins (line, from 1)."""
+    """One manifest, and where the YAML document begins (line, from 1) that holds it."""
 
     file: Path
     line: int
     text: str
     content: Mapping[str, Any]
+    within: str = ""  # of a list of objects: items[0]
 
     def line_of(self, path: str) -> int:
         """The line of a field given as `spec.targets[0].address`, or of its nearest existing parent."""
         node = yaml.compose(self.text, Loader=yaml.CSafeLoader)
         line = self.line
-        for step in re.findall(r"[^.\[\]]+", path):
+        for step in re.findall(r"[^.\[\]]+", f"{self.within}.{path}"):
             found: tuple[int, yaml.Node] | None = None
             if isinstance(node, yaml.MappingNode):
                 found = next(((k.start_mark.line, v) for k, v in node.value if k.value == step), None)
@@ -79,10 +102,14 @@ class _File:
     stamp: tuple[int, int, int] | None = None
     documents: list[Document] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    skipped: list[Problem] = field(default_factory=list)
 
 
 class Manifests:
-    """The documents of some files and folders (with their subfolders: *.yaml, *.yml, *.json)."""
+    """The documents of some files and folders (with their subfolders: *.yaml, *.yml, *.json).
+
+    Of kinds that others take care of there is none: `skipped` names them.
+    """
 
     def __init__(self, paths: list[Path]) -> None:
         self.paths = paths
@@ -118,6 +145,9 @@ class Manifests:
         entry = self._files.setdefault(path, _File())
         try:
             stat = path.stat()
+            if not S_ISREG(stat.st_mode):  # a pipe would hold us up until somebody writes into it
+                entry.skipped = [Problem(path, 1, "", "is no regular file: skipped")]
+                return False
             stamp = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
             if stamp == entry.stamp:
                 return False
@@ -129,19 +159,20 @@ class Manifests:
             entry.problems, entry.stamp = problems, None
             return changed
         entry.stamp = stamp
-        known = {document.text: document for document in entry.documents}
+        known: dict[str, list[Document]] = {}
+        for document in entry.documents:
+            same = known.setdefault(document.text, [])
+            if not same or same[0].line == document.line:
+                same.append(document)
         documents: list[Document] = []
-        problems = []
+        problems, entry.skipped = [], []
         for line, part in _split(text):
             try:
-                document = known[part] if part in known else _parse(path, line, part)
+                # What did not change keeps its content, wherever it went.
+                found = [replace(each, line=line) for each in known.get(part, ())]
+                documents += found or _parse(path, line, part)
             except _Unparsable as error:
                 problems.append(error.problem)
-                continue
-            if document is not None and document.line != line:
-                document = replace(document, line=line)  # its content stays the same object
-            if document is not None:
-                documents.append(document)
         if not documents and not problems and entry.documents:
             problems.append(Problem(path, 1, "", "is empty: what it held stays until it is deleted"))
         if problems:
@@ -153,21 +184,35 @@ class Manifests:
 
     @property
     def documents(self) -> Iterator[Document]:
-        """All documents, in order of file name and line."""
-        for path in sorted(self._files):
-            yield from self._files[path].documents
+        """All documents that are ours, in order of file name and line."""
+        return (each for each in self._all if not _is_foreign(each.content))
+
+    @property
+    def _all(self) -> Iterator[Document]:
+        return (each for path in sorted(self._files) for each in self._files[path].documents)
 
     @property
     def problems(self) -> list[Problem]:
         """Files and folders that cannot be read or parsed."""
         return [*self._missing, *(p for path in sorted(self._files) for p in self._files[path].problems)]
 
+    @property
+    def skipped(self) -> list[Problem]:
+        """What is none of our concern, each with a sentence that says so."""
+        notes = [note for path in sorted(self._files) for note in self._files[path].skipped]
+        for each in self._all:
+            if _is_foreign(each.content):
+                kind = f"{each.content['kind']} ({each.content['apiVersion']})"
+                text = f"{kind} is none of mail's kinds: skipped"
+                notes.append(Problem(each.file, each.line_of("kind"), "kind", text))
+        return notes
+
 
 _EMPTY = "no manifest is left here: nothing was changed; put one back, or start without this folder"
 
 
 def _name(document: Document) -> tuple[str, str, str]:
-    meta = document.content["metadata"]
+    meta = document.content.get("metadata") or {}
     return str(document.content.get("kind")), str(meta.get("namespace")), str(meta.get("name"))
 
 
@@ -202,7 +247,7 @@ def _split(text: str) -> Iterator[tuple[int, str]]:
         line += part.count("\n")
 
 
-def _parse(path: Path, line: int, text: str) -> Document | None:
+def _parse(path: Path, line: int, text: str) -> list[Document]:
     try:
         content = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
@@ -212,8 +257,32 @@ def _parse(path: Path, line: int, text: str) -> Document | None:
         raise _Unparsable(Problem(path, at, "", f"is not YAML: {message}")) from error
     except (ValueError, RecursionError) as error:  # of an impossible date, or of depths without end
         raise _Unparsable(Problem(path, line, "", f"cannot be read: {error}")) from error
-    if content is None:
-        return None
-    if not isinstance(content, dict) or not isinstance(content.get("metadata"), dict):
-        raise _Unparsable(Problem(path, line, "", "is no manifest: give apiVersion, kind, metadata"))
-    return Document(path, line, text, content)
+    return list(_objects(Document(path, line, text, content))) if content is not None else []
+
+
+def _objects(document: Document) -> Iterator[Document]:
+    """The document, or what it lists, as `kubectl get -o yaml` writes it and `kubectl apply` takes it."""
+    content = document.content
+    if not isinstance(content, dict):
+        raise _Unparsable(Problem(document.file, document.line_of(""), "", _NO_MANIFEST))
+    if str(content.get("kind", "")).endswith("List") and isinstance(items := content.get("items"), list):
+        for n, item in enumerate(items):
+            yield from _objects(replace(document, content=item, within=f"{document.within}.items[{n}]"))
+    elif _is_foreign(content) or isinstance(content.get("metadata"), dict):
+        yield document
+    else:
+        raise _Unparsable(Problem(document.file, document.line_of(""), "", _NO_MANIFEST))
+
+
+_NO_MANIFEST = "is no manifest: give apiVersion, kind, metadata"
+
+
+def _is_foreign(content: Mapping[str, Any]) -> bool:
+    """Whether it is of another API: of its own, and of core those that are read here, are ours to judge."""
+    kind, version = content.get("kind"), content.get("apiVersion")
+    if not (isinstance(kind, str) and isinstance(version, str)) or kind in KINDS:
+        return False
+    return not version.startswith(f"{GROUP}/") and (version, kind) not in _CORE
+
+
+_CORE = (("v1", "Secret"), ("v1", "Namespace"))

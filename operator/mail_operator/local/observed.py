@@ -14,7 +14,7 @@ from mail_operator.compiler.snapshot import PasswordHash, Question, SecretName, 
 from mail_operator.engine.dns_prober import DnsProber
 from mail_operator.engine.rotation import rotated
 from mail_operator.engine.secrets import PasswordHashes, generate_password, make_dkim_keys, password_in
-from mail_operator.kinds import KINDS, Invalid, Resource, load
+from mail_operator.kinds import KINDS, Invalid, Resource, load, refused_changes
 from mail_operator.kinds.mailbox import Mailbox
 from mail_operator.kinds.maildomain import MailDomain
 from mail_operator.kinds.mailserver import MailServer
@@ -51,7 +51,7 @@ class ObservedState:
             ObjectRef(*name.split("/", 2)): Document(Path(each["file"]), 1, "", each["content"])
             for name, each in (last_good or {}).items()
         }
-        self._manifests = manifests
+        self.manifests = manifests
         self._one_server = one_server
         self._state = state
         self._hashes = PasswordHashes(bytes.fromhex(state.hash_key), state.hashes)
@@ -69,8 +69,8 @@ class ObservedState:
 
     def refresh(self) -> bool:
         """Look at the files. Returns whether the snapshot or the problems changed."""
-        changed = self._manifests.refresh() or self._hashing or self._making or self._answered.is_set()
-        changed |= self._manifests.problems != self._unread
+        changed = self.manifests.refresh() or self._hashing or self._making or self._answered.is_set()
+        changed |= self.manifests.problems != self._unread
         changed |= bool(self._remembered) and not self.snapshot.objects
         changed |= any(time.monotonic() - since >= _ENDED_SECONDS for since in self._ended.values())
         if changed:
@@ -179,7 +179,7 @@ class ObservedState:
 
     def gather(self) -> None:
         """Make the snapshot of what is there now."""
-        self._unread = self._manifests.problems
+        self._unread = self.manifests.problems
         problems = list(self._unread)
         documents = self._documents(problems)
         broken = {problem.file for problem in problems}
@@ -188,7 +188,7 @@ class ObservedState:
                 "no manifest is left: what was in force before stays; put one back, or confirm that all is "
                 "to go by removing good.json from the data folder"
             )
-            problems.append(Problem(self._manifests.paths[0], 1, "", message))
+            problems.append(Problem(self.manifests.paths[0], 1, "", message))
             broken |= {document.file for document in self._remembered.values()}
         for ref, document in self._remembered.items():
             if document.file in broken or not broken.isdisjoint(document.file.parents):
@@ -196,10 +196,10 @@ class ObservedState:
         self._places = documents
         resources = {ref: d for ref, d in documents.items() if ref.kind in KINDS}
         if not resources and self.snapshot.objects:
-            where = ", ".join(str(path) for path in self._manifests.paths)
+            where = ", ".join(str(path) for path in self.manifests.paths)
             problems.append(
                 Problem(
-                    self._manifests.paths[0],
+                    self.manifests.paths[0],
                     1,
                     "",
                     f"no manifest is left in {where}: nothing was changed; put one back, or stop this "
@@ -269,7 +269,7 @@ class ObservedState:
 
     def _documents(self, problems: list[Problem]) -> dict[ObjectRef, Document]:
         documents: dict[ObjectRef, Document] = {}
-        for document in self._manifests.documents:
+        for document in self.manifests.documents:
             meta = document.content["metadata"]
             kind, name = str(document.content.get("kind", "")), str(meta.get("name", ""))
             namespace = "" if kind == "Namespace" else str(meta.get("namespace", "default"))
@@ -278,15 +278,16 @@ class ObservedState:
                 message = f"{ref} stands already in {first.file}:{first.line}: remove one of them"
                 problems.append(Problem(document.file, document.line, "metadata.name", message))
             elif kind not in KINDS and kind not in ("Secret", "Namespace"):
-                known = ", ".join([*KINDS, "Secret", "Namespace"])
-                message = f"{kind or 'nothing'} is no kind that is known here: write one of {known}"
+                message = (
+                    f"{kind or 'nothing'} is no kind that is known here: write one of {', '.join(KINDS)}"
+                )
                 problems.append(Problem(document.file, document.line_of("kind"), "kind", message))
             else:
                 documents[ref] = document
         return documents
 
     def _load(self, ref: ObjectRef, document: Document, problems: list[Problem]) -> Resource | None:
-        known = self._loaded.get(ref)
+        known, before = self._loaded.get(ref), self._remembered.get(ref)
         source, patch = document.content, self._state.allocations.get(str(ref), {})
         if known and known[0] is source and known[1] == patch:
             return known[2]
@@ -296,11 +297,14 @@ class ObservedState:
                 spec = {**patch, **{key: value for key, value in spec.items() if value is not None}}
             meta = {**source["metadata"], "namespace": ref.namespace}
             resource = load({**source, "metadata": meta, "spec": spec})
+            if known is None and before and before is not document and self._load(ref, before, []):
+                known = self._loaded[ref]
+            if known and (refused := refused_changes(known[2], resource)):
+                raise Invalid(refused)
         except Invalid as error:
             problems += [Problem(document.file, document.line_of(f), f, m) for f, m in error.problems]
             if known:
                 return known[2]  # its last valid version stays in force
-            before = self._remembered.get(ref)
             return self._load(ref, before, []) if before and before is not document else None
         self._loaded[ref] = (source, dict(patch), resource)
         return resource
@@ -326,13 +330,16 @@ class ObservedState:
 
     def _hash(self, name: str, values: Mapping[str, bytes], until: float) -> PasswordHash | SecretProblem:
         password = password_in(name, values)
-        if not isinstance(password, str):
+        if isinstance(password, SecretProblem):
+            return password.keeping(self._hashes.last(name))
+        if isinstance(password, PasswordHash):
+            self._hashes.given(name, password.hash)
             return password
         if known := self._hashes.get(name, password):
             return PasswordHash(known)
         if time.monotonic() > until:
             self._hashing = True
-            return _HASHING
+            return _HASHING.keeping(self._hashes.last(name))
         return PasswordHash(self._hashes.add(name, password))
 
 

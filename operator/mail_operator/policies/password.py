@@ -12,7 +12,7 @@ class PasswordFacts:
 
     secret: str
     generated: bool  # made by us when it is missing
-    readable: bool
+    readable: bool  # now, or when it was last read
     problem: tuple[str, str] | None  # reason and sentence, where it exists and gives nothing
 
 
@@ -21,6 +21,8 @@ def unreadable(facts: PasswordFacts) -> Verdict | None:
     if facts.problem is None:
         return None
     reason, message = facts.problem
+    if facts.readable:
+        message += " Until then the password of before holds."
     return Verdict(reason, message, waits=True, soon=reason == "Hashing")
 
 

@@ -3,7 +3,9 @@
 import datetime
 
 import argon2
+import pytest
 from cryptography import x509
+from mail_operator.compiler.snapshot import PasswordHash, SecretProblem
 from mail_operator.engine.secrets import (
     PasswordHashes,
     generate_password,
@@ -11,6 +13,7 @@ from mail_operator.engine.secrets import (
     make_ca,
     make_certificate,
     needs_renewal,
+    password_in,
 )
 
 NOW = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
@@ -26,6 +29,39 @@ def test_a_password_is_hashed_once_and_again_only_when_it_changes() -> None:
     assert restarted.get("a/info", "other") is None
     assert restarted.get("a/other", "Correct-Horse") is None
     assert "Correct-Horse" not in str(restarted.known)
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"password": b"a\tb"}, "NotTypeable"),
+        ({"password": "a\u202eb".encode()}, "NotTypeable"),
+        ({"password": "a\ue000b".encode()}, "NotTypeable"),
+        ({"password": "a\u2028b".encode()}, "NotTypeable"),
+        ({"password": b"secret\n"}, "NotTypeable"),
+        ({"hash": b"{PLAIN}a\tb"}, "NotTypeable"),
+        ({"password": b"x" * 1001}, "TooLong"),
+        ({"hash": b"{PLAIN}" + b"x" * 994}, "TooLong"),
+        ({"password": b"\xff"}, "NotText"),
+        ({"password": b""}, "Empty"),
+        ({"hash": b"{NONE}x"}, "HashUnknown"),
+        ({}, "KeyMissing"),
+    ],
+)
+def test_a_password_that_nobody_can_use_is_refused_with_a_reason(
+    values: dict[str, bytes], reason: str
+) -> None:
+    found = password_in("a/info", values)
+    assert isinstance(found, SecretProblem) and found.reason == reason
+    assert "a/info" in found.message and "secret" not in found.message
+
+
+@pytest.mark.parametrize(
+    "password", ["x" * 1000, "two words", "päß wört", "\u0645\u06cc\u200c\u062e", "\U0001f600"]
+)
+def test_a_password_that_somebody_can_type_is_taken_as_it_is(password: str) -> None:
+    assert password_in("a/info", {"password": password.encode()}) == password
+    assert password_in("a/info", {"hash": b" {PLAIN}x\n"}) == PasswordHash("{PLAIN}x")
 
 
 def test_one_origin_gives_one_hash_and_others_their_own() -> None:

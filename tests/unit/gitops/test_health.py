@@ -9,13 +9,12 @@ from mail_operator.kinds import KINDS, Resource, load
 from mail_operator.kinds.crd import UNSEEN, crd
 from mail_operator.kinds.meta import ObjectRef
 
-from tests.support import health
+from tests.support import gotools, health
 from tests.support.broken import manifest
 from tests.support.compiling import Compiled
 
-pytestmark = pytest.mark.skipif(
-    health.find() is None, reason="no judge: install Go, then run python -m tests.support.health"
-)
+_MISSING, _WHY = gotools.missing("health")
+pytestmark = pytest.mark.skipif(_MISSING, reason=_WHY)
 
 GENERATION = 3
 AT = {"name": "main", "namespace": "default"}

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 from mail_operator.kinds import KINDS, Invalid, load, pending_fields
+from mail_operator.kinds.meta import quantity_bytes
 
 from tests.support.broken import BROKEN, mailbox
 
@@ -47,3 +48,27 @@ def test_what_comes_later_is_named_not_ignored() -> None:
 
 def test_an_unknown_version_is_refused() -> None:
     assert "mailpods.io/v1alpha1" in problems({**mailbox(), "apiVersion": "mailpods.io/v9"})["apiVersion"]
+
+
+@pytest.mark.parametrize(
+    ("given", "number"),
+    [
+        ("2Gi", 2 * 2**30),
+        ("50M", 50_000_000),
+        (1073741824, 2**30),
+        ("1.5Ki", 1536),
+        ("1e3", 1000),
+        ("12E2", 1200),
+        ("3Ei", 3 * 2**60),
+        ("9E", 9 * 10**18),
+        ("1e99", 2**63 - 1),
+        ("500m", 1),
+        ("5.", 5),
+        (".5k", 500),
+        ("0", 0),
+    ],
+)
+def test_quantities_are_those_of_kubernetes(given: str | int, number: int) -> None:
+    """By its grammar; parts of a byte count as one, and what is beyond 64 bits is their most."""
+    quota = load(mailbox(quota=given)).spec.quota  # type: ignore[attr-defined]
+    assert quota == str(given) and quantity_bytes(quota) == number

@@ -85,3 +85,59 @@ def test_a_field_is_found_on_its_line(tmp_path: Path) -> None:
     assert document.line_of("spec.quota") == 8
     assert document.line_of("spec.targets[1].address") == 11
     assert document.line_of("spec.targets[9].address") == 9  # the nearest that is there
+
+
+def test_a_list_of_objects_is_read_as_kubectl_reads_it(tmp_path: Path) -> None:
+    items = "items:\n- kind: Mailbox\n  metadata: {name: one}\n- kind: Mailbox\n  metadata:\n    name: two\n"
+    (tmp_path / "all.yaml").write_text(f"apiVersion: v1\nkind: List\nmetadata: {{}}\n{items}")
+    (tmp_path / "some.yaml").write_text(
+        f"apiVersion: v1\nkind: MailboxList\n{items.replace('one', 'ten')}- 5\n"
+    )
+    manifests = Manifests([tmp_path])
+    manifests.refresh()
+    assert names(manifests) == ["one", "two"]
+    assert list(manifests.documents)[1].line_of("metadata.name") == 9
+    assert [str(problem) for problem in manifests.problems] == [
+        f"{tmp_path / 'some.yaml'}:9: is no manifest: give apiVersion, kind, metadata"
+    ]
+    contents = [document.content for document in manifests.documents]
+    (tmp_path / "all.yaml").write_text(f"# moved\n---\napiVersion: v1\nkind: List\nmetadata: {{}}\n{items}")
+    manifests.refresh()
+    assert [document.content for document in manifests.documents] == contents
+    assert list(manifests.documents)[1].line_of("metadata.name") == 11
+
+
+def test_the_same_text_twice_stays_twice(tmp_path: Path) -> None:
+    (tmp_path / "all.yaml").write_text(TWO + TWO)
+    manifests = Manifests([tmp_path])
+    manifests.refresh()
+    (tmp_path / "all.yaml").write_text(ONE + TWO + TWO)
+    manifests.refresh()
+    assert names(manifests) == ["one", "two", "two"]
+
+
+def test_merge_keys_are_overridden_and_doubles_are_still_errors(tmp_path: Path) -> None:
+    usual = (
+        "kind: Mailbox\nmetadata: {name: one}\nbase: &base {a: 1, b: 1}\nusual: &usual {<<: *base, b: 2}\n"
+    )
+    (tmp_path / "all.yaml").write_text(
+        f"{usual}spec: {{<<: [*usual, {{d: 4}}], c: 3, d: 5}}\nagain: *usual\n"
+    )
+    (tmp_path / "twice.yaml").write_text("kind: A\nmetadata: {name: x}\nspec: {<<: {a: 1}, b: 1, b: 2}\n")
+    manifests = Manifests([tmp_path])
+    manifests.refresh()
+    (document,) = manifests.documents
+    assert document.content["spec"] == {"a": 1, "b": 2, "c": 3, "d": 5}
+    assert document.content["again"] == {"a": 1, "b": 2}
+    assert "twice.yaml:3: is not YAML: 'b' stands twice" in str(manifests.problems[0])
+
+
+def test_bare_dates_and_times_are_texts_as_for_kubectl(tmp_path: Path) -> None:
+    """go-yaml, by which kubectl reads: a date is no type of JSON, and 1:30 no number to base 60."""
+    (tmp_path / "all.yaml").write_text(
+        "kind: A\nmetadata: {name: x}\nspec: [2026-11-26, 2024-99-99, 1:30, 1:30.5, 17, 0x10, 1.5, '1']\n"
+    )
+    manifests = Manifests([tmp_path])
+    manifests.refresh()
+    (document,) = manifests.documents
+    assert document.content["spec"] == ["2026-11-26", "2024-99-99", "1:30", "1:30.5", 17, 16, 1.5, "1"]

@@ -1,0 +1,58 @@
+"""What an API server refuses, and what it takes: by its own code, held against load()."""
+
+from typing import Any
+
+import pytest
+from mail_operator.kinds import Invalid, load
+
+from tests.support import gotools
+from tests.support.broken import BROKEN, mailbox, policy, server
+from tests.support.schema import judge, refusals
+
+_MISSING, _WHY = gotools.missing("schema")
+pytestmark = pytest.mark.skipif(_MISSING, reason=_WHY)
+
+
+def test_an_api_server_takes_the_definitions() -> None:
+    assert judge([]) == ([], [])
+
+
+def test_an_api_server_refuses_what_is_broken() -> None:
+    """At the field, or at a part that it stands in."""
+    said = refusals(*(broken.document for broken in BROKEN))
+    taken = [broken.field for broken, words in zip(BROKEN, said, strict=True) if not words]
+    assert taken == []
+
+
+GOOD = [
+    *(mailbox(quota=quota) for quota in ("2Gi", 1073741824, "1e9", "1.5Ti", "3Ei", "500m", ".5G", "+1k")),
+    *(
+        server(smtp={"resources": {"requests": {"cpu": cpu, "memory": "1.5Gi"}}})
+        for cpu in ("500m", 1, "2.5")
+    ),
+    policy(inbound={"resolvers": ["192.0.2.1", "192.0.2.1:5353", "2001:db8::1"]}),
+    policy(limits={"messageSize": 128_000_000}),
+]
+
+
+def test_an_api_server_takes_what_users_give() -> None:
+    assert refusals(*GOOD) == [[]] * len(GOOD)
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        mailbox(quota=0.5),
+        policy(limits={"messageSize": 128_000_001}),
+        *(policy(lanNetworks=[{"name": "x", "cidr": c}]) for c in ("10.0.0.1/8", "10.0.0.0/08", "::1%e/8")),
+        *(policy(inbound={"resolvers": [r]}) for r in ("[::1]:53", "192.0.2.1:0", "::ffff:192.0.2.1", "1.1")),
+    ],
+    ids=str,
+)
+def test_load_and_an_api_server_agree(document: dict[str, Any]) -> None:
+    try:
+        load(document)
+        here = True
+    except Invalid:
+        here = False
+    assert (refusals(document) == [[]]) is here
