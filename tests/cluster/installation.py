@@ -11,20 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from mail_operator.compiler.workloads import (
-    BULK_PORTS,
-    PORTAL_PORTS,
-    SMTP_PORTS,
-    STANDARD_PORTS,
-    STORE_PORTS,
-)
+from mail_operator.components import COMPONENTS
+from mail_operator.components.component import Component, Port
 
 from tests.cluster.testcluster.places import OUTSIDE
 from tests.support.installation import Installation, manifest
 
 NAMESPACE = "t"
 OPERATOR = "mailpods-system"  # its namespace
-_PODS = {"smtp": SMTP_PORTS, "bulk": BULK_PORTS, "store": STORE_PORTS, "portal": PORTAL_PORTS}
 PLUGIN = Path(sys.executable).parent / "kubectl-mailpods"
 
 
@@ -103,8 +97,9 @@ class ClusterInstallation(Installation):
 
     def address(self, service: str) -> tuple[str, int]:
         """The Service's own."""
-        name = f"main-{_component(service)}"
-        return str(fetched("Service", name, self.namespace)["spec"]["clusterIP"]), STANDARD_PORTS[service]
+        component, port = _public(service)
+        found = fetched("Service", f"main-{component.name}", self.namespace)
+        return str(found["spec"]["clusterIP"]), port.public or 0
 
     def pod(self, name: str, port: int) -> tuple[str, int]:
         """The pod's own address."""
@@ -143,8 +138,8 @@ class LonelyHouse(ClusterInstallation):
 
     def address(self, service: str) -> tuple[str, int]:
         """That of its one pod: behind a Service's address clients of the node lose their own."""
-        component = _component(service)
-        return self.pod(f"main-{component}-0", _PODS[component][service])
+        component, port = _public(service)
+        return self.pod(f"main-{component.name}-0", port.number)
 
     def stop(self) -> None:
         """Delete everything."""
@@ -158,5 +153,10 @@ def make_namespace(name: str) -> None:
     kubectl("apply", "-f", "-", stdin=json.dumps(namespace))
 
 
-def _component(service: str) -> str:
-    return next(component for component, ports in _PODS.items() if service in ports)
+def _public(service: str) -> tuple[Component, Port]:
+    return next(
+        (component, port)
+        for component in COMPONENTS
+        for port in component.ports
+        if port.public and port.name == service
+    )

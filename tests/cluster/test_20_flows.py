@@ -25,9 +25,6 @@ OURS = ("mailpods", "mailpods-operator")  # app.kubernetes.io/name of the pods t
 # What no story uses, and why it is open all the same.
 UNUSED = {
     "ingress": {
-        "PROXY protocol, for those who have a proxy; told on one machine": (
-            {"TCP/3525", "TCP/3587", "TCP/3465", "TCP/3143", "TCP/3993", "TCP/3110", "TCP/3995"}
-        ),
         "ManageSieve; told on one machine": {"TCP/4190"},
     },
     "egress": {

@@ -11,7 +11,7 @@ from email.message import EmailMessage
 from typing import Any
 
 import pytest
-from mail_operator.compiler.workloads import SMTP_PORTS
+from mail_operator.components import SMTP
 
 from tests.support.installation import Installation, domain, mailbox, message, server, wait
 from tests.support.returned import dsn, feedback
@@ -255,7 +255,7 @@ def test_who_complains_gets_no_further_mailing(installation: Installation, outsi
 
 
 def events(installation: Installation, after: str = "") -> dict[str, Any]:
-    host, port = installation.pod("main-bulk-0", SMTP_PORTS["queue"])
+    host, port = installation.pod("main-bulk-0", SMTP.port("queue").number)
     with urllib.request.urlopen(f"http://{host}:{port}/events?after={after}") as answer:
         found: dict[str, Any] = json.load(answer)
     return found

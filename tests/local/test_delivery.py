@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from mail_operator.compiler.workloads import SMTP_PORTS
+from mail_operator.components import SMTP
 
 from tests.support.installation import Installation, domain, mailbox, manifest, message, server, wait
 from tests.support.world import World, world
@@ -85,7 +85,7 @@ def test_how_tls_went_is_kept_for_reports(installation: Installation, outside: W
     send(installation, "tls@sink.test")
     wait(lambda: outside.sinks[FIRST].to("tls@sink.test"), 40)
     day = time.strftime("%Y-%m-%d", time.gmtime())
-    url = "http://{}:{}".format(*installation.pod("main-smtp-0", SMTP_PORTS["queue"]))
+    url = "http://{}:{}".format(*installation.pod("main-smtp-0", SMTP.port("queue").number))
 
     def reported() -> Any:
         with urllib.request.urlopen(f"{url}/tls-reports?day={day}") as answer:

@@ -14,11 +14,12 @@ BUILT_IN = {
     "Event": ("v1", "events"),
     "Namespace": ("v1", "namespaces"),
     "StatefulSet": ("apps/v1", "statefulsets"),
+    "Deployment": ("apps/v1", "deployments"),
     "NetworkPolicy": ("networking.k8s.io/v1", "networkpolicies"),
     "PodDisruptionBudget": ("policy/v1", "poddisruptionbudgets"),
     "Certificate": ("cert-manager.io/v1", "certificates"),
 }
-CHILDREN = ("Service", "StatefulSet", "NetworkPolicy", "PodDisruptionBudget")
+CHILDREN = ("Service", "StatefulSet", "Deployment", "NetworkPolicy", "PodDisruptionBudget")
 
 
 def collection(kind: str, namespace: str = "") -> str:

@@ -11,9 +11,8 @@ from mail_operator.cluster.cached import CachedPod
 from mail_operator.cluster.client import ApiClient, ApiError
 from mail_operator.cluster.kinds import path
 from mail_operator.cluster.reflector import Key
-from mail_operator.compiler.network import SMTP_SERVICE, STORE_SERVICE
 from mail_operator.compiler.plan import Dependencies, Plan
-from mail_operator.compiler.workloads import AUTH_PORTS, SMTP_PORTS, STORE_PORTS
+from mail_operator.components.component import Component
 from mail_operator.kinds.meta import GROUP, ObjectRef
 from mailpods.directory.shards import content_hash
 
@@ -22,19 +21,15 @@ ASK_SECONDS = 0.1  # between questions to pods that are behind
 _ANSWER_SECONDS = 2.0
 _MOST_SECONDS = 5.0  # between attempts to reach pods through their Service
 
-# Component -> the mount of each admin port.
-_PORTS = {
-    "smtp": ((SMTP_PORTS["admin"], "directory"), (AUTH_PORTS["auth-admin"], "credentials")),
-    "bulk": ((SMTP_PORTS["admin"], "directory"), (AUTH_PORTS["auth-admin"], "credentials")),
-    "store": ((STORE_PORTS["admin"], "credentials"),),
-}
-_NEEDED = {"smtp", "store"}  # without which nothing works
-
 
 class Expected:
-    """The files of a Plan by server and mount, each with its hash."""
+    """The files of a Plan by server and mount, each with its hash, and which port reports which mount."""
 
     def __init__(self, plan: Plan) -> None:
+        # Component -> (admin port, mount) of each of its containers. Others are asked nothing: a portal has
+        # no files, and what a later version runs is not known.
+        self.reports = {each.name: each.reports for each in plan.components if each.reports}
+        self.vital: Mapping[str, Component] = {each.name: each for each in plan.components if each.vital}
         self._hashes = {
             (server, mount): {name: content_hash(data) for name, data in files.items()}
             for mount, mounted in (("directory", plan.directory), ("credentials", plan.credentials))
@@ -88,14 +83,14 @@ class MailPods:
         if self._session:
             await self._session.close()
 
-    def _serving(self, server: ObjectRef) -> list[tuple[Key, CachedPod]]:
+    def _serving(self, expected: Expected, server: ObjectRef) -> list[tuple[Key, CachedPod]]:
         """The pods with files that users reach: what is not ready gets nobody, and starts with the newest."""
         return [
             (key, pod)
             for key, pod in self._pods().items()
             if key[0] == server.namespace
             and pod.server == server.name
-            and pod.component in _PORTS  # a portal has none, and what a later version runs is not known
+            and pod.component in expected.reports
             and pod.ready
             and not pod.deleting
         ]
@@ -108,22 +103,22 @@ class MailPods:
         self._plans += 1
         for key, pod in self._pods().items():
             server = ObjectRef("MailServer", key[0], pod.server)
-            for port, mount in _PORTS.get(pod.component, ()):
+            for port, mount in expected.reports.get(pod.component, ()):
                 wanted, loaded = expected.of(server, mount), self._loaded.get((pod.uid, port), {})
                 if any(wanted.get(file) != digest for file, digest in loaded.items()):
                     self._loaded[pod.uid, port] = {f: d for f, d in loaded.items() if wanted.get(f) == d}
 
     def missing(self, expected: Expected, server: ObjectRef) -> Missing:
         """What hinders the objects of a server."""
-        serving = self._serving(server)
+        serving = self._serving(expected, server)
         files: set[str] = set()
         for _, pod in serving:
-            for port, mount in _PORTS[pod.component]:
+            for port, mount in expected.reports[pod.component]:
                 loaded = self._loaded.get((pod.uid, port), {})
                 files |= {f for f, digest in expected.of(server, mount).items() if loaded.get(f) != digest}
         shards = frozenset(int(p.index) for _, p in serving if p.component == "store" and p.index.isdecimal())
         unserved = ""
-        if absent := _NEEDED - {pod.component for _, pod in serving}:
+        if absent := expected.vital.keys() - {pod.component for _, pod in serving}:
             unserved = f"no {' and no '.join(sorted(absent))} pod is ready"
         elif server not in self._reached:
             unserved = "the Services do not lead to the pods yet"
@@ -131,12 +126,12 @@ class MailPods:
 
     async def ask(self, expected: Expected) -> bool:
         """Ask the pods that are behind. Returns whether something got further."""
-        arrived = await asyncio.gather(*(self._reach(server) for server in expected.servers))
+        arrived = await asyncio.gather(*(self._reach(expected, server) for server in expected.servers))
         behind = [
             (pod, port)
             for server in expected.servers
-            for _, pod in self._serving(server)
-            for port, mount in _PORTS[pod.component]
+            for _, pod in self._serving(expected, server)
+            for port, mount in expected.reports[pod.component]
             if not expected.of(server, mount).items() <= self._loaded.get((pod.uid, port), {}).items()
         ]
         plans = self._plans
@@ -151,18 +146,21 @@ class MailPods:
         self._loaded = {key: loaded for key, loaded in self._loaded.items() if key[0] in there}
         return before != self._loaded or any(arrived)
 
-    async def _reach(self, server: ObjectRef) -> bool:
+    async def _reach(self, expected: Expected, server: ObjectRef) -> bool:
         """Whether the Services lead to pods now and did not before: nodes learn of a new one with delay."""
-        serving = self._serving(server)
-        if not {pod.component for _, pod in serving} >= _NEEDED:
+        serving = self._serving(expected, server)
+        if not {pod.component for _, pod in serving} >= expected.vital.keys():
             self._reached.discard(server)
             return False
         at, waited = self._unreached.get(server, (0.0, ASK_SECONDS))
         if server in self._reached or time.monotonic() < at:
             return False
-        services = [(f"{server.name}-smtp", SMTP_SERVICE), (f"{server.name}-store", STORE_SERVICE)]
+        services = {
+            f"{server.name}-{each.name}": min(port.public for port in each.ports if port.public)
+            for each in expected.vital.values()
+        }
         found = await asyncio.gather(
-            *(self._connects(ObjectRef("Service", server.namespace, n), min(p)) for n, p in services)
+            *(self._connects(ObjectRef("Service", server.namespace, n), p) for n, p in services.items())
         )
         if all(found):
             self._reached.add(server)

@@ -70,6 +70,7 @@ class _Run:
             or snapshot.namespaces != old.snapshot.namespaces
             or snapshot.secrets != old.snapshot.secrets
             or snapshot.image != old.snapshot.image
+            or snapshot.components != old.snapshot.components
             or snapshot.wiped != old.snapshot.wiped
             or snapshot.addresses != old.snapshot.addresses
         )
@@ -420,6 +421,7 @@ class _Run:
                     *(question for domain_plan in domain_plans for question in domain_plan.questions),
                 )
             ),
+            components=self.snapshot.components,
             prunable={ref: outcome.prunable for ref, outcome in sorted(new.servers.items())},
             memory=new,
         )

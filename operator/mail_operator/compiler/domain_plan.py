@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from mail_operator.compiler import dkim, zones
 from mail_operator.compiler.logins import Claim, derive, logins
+from mail_operator.compiler.network import endpoints
 from mail_operator.compiler.plan import Dependencies, GeneratedSecret, Status
 from mail_operator.compiler.snapshot import Question, SecretName, SecretProblem, Snapshot
 from mail_operator.compiler.status import condition, ready, status
@@ -438,18 +439,3 @@ def _dependencies(server: ObjectRef, buckets: frozenset[int], shards: frozenset[
 @cache
 def _services(**services: Access) -> Mapping[Service, Access]:
     return {cast(Service, name): access for name, access in services.items() if access != "off"}
-
-
-def endpoints(hostname: str) -> dict[str, str]:
-    """Where users reach what, on one host name (R-002-19)."""
-    ports = {
-        "imap": 143,
-        "imaps": 993,
-        "pop3": 110,
-        "pop3s": 995,
-        "sieve": 4190,
-        "submission": 587,
-        "submissions": 465,
-        "smtp": 25,
-    }
-    return {name: f"{hostname}:{port}" for name, port in ports.items()}

@@ -1,233 +1,187 @@
-"""Builders of what leads to the pods: Services, and NetworkPolicies that open just their paths."""
+"""Builders of what leads to a component's pods: Services, and NetworkPolicies that open just their paths."""
 
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from ipaddress import ip_network
-from typing import Any
 
-from mail_operator.compiler.workloads import (
-    AUTH_PORTS,
-    BULK_PORTS,
-    PORTAL_PORTS,
-    PORTAL_SERVICE_PORT,
-    SMTP_PORTS,
-    STANDARD_PORTS,
-    STORE_PORTS,
-    Installation,
+from mail_operator.components import SMTP, STORE
+from mail_operator.components.component import (
+    API_SERVER,
+    DNS,
+    MAIL_SERVERS,
+    PODS,
+    WORLD,
+    Component,
+    Port,
 )
+from mail_operator.components.installation import Installation, Manifest
+from mail_operator.components.store import PASSED_ON
 from mailpods.directory.records import Server, Service
 
-Manifest = dict[str, Any]
-
-# Port that users know -> port name of the pod.
-SMTP_SERVICE = {number: name for name, number in STANDARD_PORTS.items() if name in SMTP_PORTS}
-BULK_SERVICE = {number: name for name, number in STANDARD_PORTS.items() if name in BULK_PORTS}
-STORE_SERVICE = {number: name for name, number in STANDARD_PORTS.items() if name in STORE_PORTS}
 _SMTP = 25
 _HTTPS = 443  # at which domains publish their MTA-STS policies
-_DNS_PORTS = (
-    53,
-    5353,
-)  # behind port 53 of their Service the servers of some clusters listen on the other one
+# Behind port 53 of their Service the servers of some clusters listen on the other one.
+_DNS_PORTS = (53, 5353)
 # An API server's pod proxy, over which people ask, comes from the node, or from an agent there.
 _KUBE_SYSTEM = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}}}
-PASSED_ON: tuple[Service, ...] = ("imap", "pop3", "sieve")  # from one store pod to another, with STARTTLS
 
 
-def smtp_service(at: Installation) -> Manifest:
-    """Where the world and the users hand mail in."""
-    return _public_service(at, "smtp", SMTP_SERVICE)
+def services(at: Installation, component: Component) -> Iterator[Manifest]:
+    """The Service for the world, and the one that gives each pod a name of its own."""
+    if public := [port for port in component.ports if port.public]:
+        yield _public_service(at, component, public)
+    if component.pods_service:
+        inner = [port for port in component.ports if not port.public and port.admits != (PODS,)]
+        yield _headless_service(at, component, inner)
 
 
-def bulk_service(at: Installation) -> Manifest:
-    """Where users hand mass mailings in."""
-    return _public_service(at, "bulk", BULK_SERVICE)
+def pod_host(at: Installation, component: Component, ordinal: int) -> str:
+    """The name of a pod in the cluster."""
+    name = f"{at.name}-{component.name}"
+    return f"{name}-{ordinal}.{name}-{component.pods_service}.{at.namespace}.svc"
 
 
-def portal_service(at: Installation) -> Manifest:
-    """Where an Ingress or a Gateway finds the pages for everybody."""
-    return {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": at.metadata(f"{at.name}-portal", "portal"),
-        "spec": {
-            "type": "ClusterIP",
-            "selector": at.labels("portal"),
-            "ports": [_port(PORTAL_SERVICE_PORT, "portal")],
-        },
-    }
+def pod_endpoint(at: Installation, component: Component, ordinal: int, port: str) -> str:
+    """One of the ports of a pod, as host:port."""
+    return f"{pod_host(at, component, ordinal)}:{component.port(port).number}"
 
 
-def store_service(at: Installation) -> Manifest:
-    """Where users read mail. Any store pod takes any login, so that it needs no knowledge."""
-    return _public_service(at, "store", STORE_SERVICE)
-
-
-def shards_service(at: Installation) -> Manifest:
-    """Gives every store pod a name of its own."""
-    ports = {STORE_PORTS[name]: name for name in ("lmtp", "quota")}
-    return _headless_service(at, f"{at.name}-store-shards", "store", ports)
-
-
-def pods_service(at: Installation, component: str) -> Manifest:
-    """Gives every smtp pod, or every one of the bulk pool, a name of its own."""
-    ports = {SMTP_PORTS["queue"]: "queue"}
-    return _headless_service(at, f"{at.name}-{component}-pods", component, ports)
-
-
-def peers(at: Installation, component: str, replicas: int) -> tuple[str, ...]:
+def peers(at: Installation, component: Component) -> tuple[str, ...]:
     """Where all pods of such a kind take each other's queue."""
-    host = f"{at.name}-{component}-pods.{at.namespace}.svc"
-    return tuple(f"{at.name}-{component}-{n}.{host}:{SMTP_PORTS['queue']}" for n in range(replicas))
-
-
-def shard_host(at: Installation, shard: int) -> str:
-    """The name of a store pod in the cluster."""
-    return f"{at.name}-store-{shard}.{at.name}-store-shards.{at.namespace}.svc"
+    return tuple(pod_endpoint(at, component, n, "queue") for n in range(component.replicas(at)))
 
 
 def login_endpoints(at: Installation, shard: int) -> dict[Service, str]:
     """Where a store pod takes logins that another one passes on."""
-    host = shard_host(at, shard)
-    return {name: f"{host}:{STORE_PORTS[name]}" for name in PASSED_ON}
+    return {name: pod_endpoint(at, STORE, shard, name) for name in PASSED_ON}
 
 
-def smtp_network_policy(at: Installation, record: Server) -> Manifest:
-    """SMTP from everywhere; what believes a PROXY header only from those that are known as proxies.
-
-    Out to the store, to the other smtp pods, and where mail for other servers goes.
-    """
-    proxied = {name: number for name, number in SMTP_PORTS.items() if name.endswith("-pp")}
-    public = {name: SMTP_PORTS[name] for name in SMTP_SERVICE.values()}
-    # What filters of users send comes from the store.
-    from_store = {"from": [_component(at, "store")], "ports": _policy_ports({"queue": SMTP_PORTS["queue"]})}
-    rules = [_from_anywhere(public), _from_proxies(at, proxied), *_to_themselves(at, "smtp"), from_store]
-    # To the bulk pods, also while there are none: what comes back of mailings is told to those that come.
-    told = _to_component(at, "bulk", {"queue": SMTP_PORTS["queue"]})
-    return _network_policy(at, "smtp", rules, [*_outward(at, "smtp", record), told])
+def endpoints(hostname: str) -> dict[str, str]:
+    """Where users reach what, on one host name (R-002-19)."""
+    ports = [port for component in (STORE, SMTP) for port in component.ports if port.public]
+    return {port.name: f"{hostname}:{port.public}" for port in ports}
 
 
-def bulk_network_policy(at: Installation, record: Server) -> Manifest:
-    """The same for the pods of mass mailings, on their own ports."""
-    public = {name: BULK_PORTS[name] for name in BULK_SERVICE.values()}
-    # What comes back of mailings comes from the smtp pods.
-    returned = {"from": [_component(at, "smtp")], "ports": _policy_ports({"queue": SMTP_PORTS["queue"]})}
-    rules = [_from_anywhere(public), *_to_themselves(at, "bulk"), returned]
-    return _network_policy(at, "bulk", rules, _outward(at, "bulk", record))
-
-
-def portal_network_policy(at: Installation) -> Manifest:
-    """Read by everybody; out to nowhere."""
-    rules = [
-        _from_anywhere({"portal": PORTAL_PORTS["portal"]}),
-        _from_pods({"admin": PORTAL_PORTS["admin"]}),
-    ]
-    return _network_policy(at, "portal", rules, [])
-
-
-def _to_themselves(at: Installation, component: str) -> list[Manifest]:
-    """What is asked of pods that take mail: probes, metrics, and the queue by those who may know of it."""
-    return [
-        _from_pods({"admin": SMTP_PORTS["admin"], **AUTH_PORTS}),
-        {
-            "from": [_KUBE_SYSTEM, _component(at, component)],
-            "ports": _policy_ports({"queue": SMTP_PORTS["queue"]}),
+def network_policy(at: Installation, component: Component, components: Iterable[Component]) -> Manifest:
+    """Just the paths that `components` declare, in both directions; also while some have no pods."""
+    talks = _talks(components)
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": at.metadata(f"{at.name}-{component.name}", component.name),
+        "spec": {
+            "podSelector": {"matchLabels": at.labels(component.name)},
+            "policyTypes": ["Ingress", "Egress"],
+            "ingress": list(_ingress(at, component, talks)),
+            "egress": list(_egress(at, component, talks)),
         },
-    ]
+    }
 
 
-def _outward(at: Installation, component: str, record: Server) -> list[Manifest]:
-    return [
-        *_to_dns(record),
-        _to_component(at, "store", {name: STORE_PORTS[name] for name in ("lmtp", "quota")}),
-        _to_component(at, component, {"queue": SMTP_PORTS["queue"]}),
-        *_to_the_world(record),
-    ]
+_Talks = list[tuple[str, str, Port]]  # (who, to whom, at which port)
 
 
-def store_network_policy(at: Installation, record: Server) -> Manifest:
-    """Mailboxes from everywhere by login; LMTP, which asks for none, only from this installation.
-
-    Out to the other store pods, for logins that are passed on, and to the smtp pods, with what filters send.
-    """
-    public = {name: STORE_PORTS[name] for name in STORE_SERVICE.values()}
-    proxied = {name: number for name, number in STORE_PORTS.items() if name.endswith("-pp")}
-    inner = {name: STORE_PORTS[name] for name in ("lmtp", "quota")}
-    rules = [
-        _from_anywhere(public),
-        _from_proxies(at, proxied),
-        {"from": [{"podSelector": {"matchLabels": at.labels()}}], "ports": _policy_ports(inner)},
-        _from_pods({"admin": STORE_PORTS["admin"]}),
-    ]
-    passed_on = _to_component(at, "store", {name: STORE_PORTS[name] for name in PASSED_ON})
-    sent = _to_component(at, "smtp", {"queue": SMTP_PORTS["queue"]})
-    return _network_policy(at, "store", rules, [*_to_dns(record), passed_on, sent])
+def _talks(components: Iterable[Component]) -> _Talks:
+    """All paths between components, whichever of the two declares them."""
+    known = {component.name: component for component in components}
+    found: dict[tuple[str, str, str], Port] = {}
+    for component in known.values():
+        for other, ports in component.talks_to.items():
+            for name in ports if other in known else ():
+                found[component.name, other, name] = known[other].port(name)
+        for port in component.ports:
+            for who in known.keys() & set(port.admits):
+                found[who, component.name, port.name] = port
+    return [(who, whom, port) for (who, whom, _), port in sorted(found.items())]
 
 
-def _headless_service(at: Installation, name: str, component: str, ports: Mapping[int, str]) -> Manifest:
+def _ingress(at: Installation, component: Component, talks: _Talks) -> Iterator[Manifest]:
+    if public := [port for port in component.ports if WORLD in port.admits]:
+        yield {"ports": _tcp(public)}
+    if at.proxied and (twins := [port.twin for port in component.ports if port.twin]):
+        yield {"from": list(_proxies(at)), "ports": _tcp(twins)}
+    grouped: dict[tuple[str, ...], list[Port]] = defaultdict(list)
+    for port in component.ports:
+        if WORLD not in port.admits:
+            talking = [who for who, whom, at_port in talks if (whom, at_port) == (component.name, port)]
+            grouped[*(who for who in (PODS, API_SERVER) if who in port.admits), *talking].append(port)
+    for admitted, ports in grouped.items():
+        if admitted:
+            yield {"from": [_peer(at, who) for who in admitted], "ports": _tcp(ports)}
+
+
+def _egress(at: Installation, component: Component, talks: _Talks) -> Iterator[Manifest]:
+    assert at.record is not None
+    if DNS in component.reaches:
+        yield from _to_dns(at.record)
+    grouped: dict[str, list[Port]] = defaultdict(list)
+    for who, whom, port in talks:
+        if who == component.name:
+            grouped[whom].append(port)
+    for whom, ports in grouped.items():
+        yield {"to": [_peer(at, whom)], "ports": _tcp(ports)}
+    if MAIL_SERVERS in component.reaches:
+        yield from _to_mail_servers(at.record)
+
+
+def _peer(at: Installation, who: str) -> Manifest:
+    if who == PODS:
+        return {"namespaceSelector": {}}
+    return _KUBE_SYSTEM if who == API_SERVER else {"podSelector": {"matchLabels": at.labels(who)}}
+
+
+def _proxies(at: Installation) -> Iterator[Manifest]:
+    """Who may send a PROXY header: what the MailServer names, and nobody by a label of his own choice."""
+    for cidr in at.spec.service.proxies:
+        yield {"ipBlock": {"cidr": str(cidr)}}
+    for pods in at.spec.service.proxy_pods:
+        yield pods.model_dump(by_alias=True, exclude_none=True, exclude_defaults=True)
+
+
+def _headless_service(at: Installation, component: Component, ports: list[Port]) -> Manifest:
+    name = f"{at.name}-{component.name}-{component.pods_service}"
     return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": at.metadata(name, component),
+        "metadata": at.metadata(name, component.name),
         "spec": {
             "clusterIP": "None",
             # A shard that waits for its first login must be found, too; one without directory takes a queue.
             "publishNotReadyAddresses": True,
-            "selector": at.labels(component),
-            "ports": [_port(number, port) for number, port in ports.items()],
+            "selector": at.labels(component.name),
+            "ports": [_service_port(port.number, port.name) for port in ports],
         },
     }
 
 
-def _public_service(at: Installation, component: str, ports: Mapping[int, str]) -> Manifest:
-    wanted = at.exposure
-    of_pod = {**SMTP_PORTS, **BULK_PORTS, **STORE_PORTS}
-    metadata = at.metadata(f"{at.name}-{component}", component)
-    if wanted.annotations:
-        metadata["annotations"] = dict(wanted.annotations)
+def _public_service(at: Installation, component: Component, ports: list[Port]) -> Manifest:
+    """Any pod takes any client, so that it needs no knowledge."""
+    wanted = at.spec.service
+    metadata = at.metadata(f"{at.name}-{component.name}", component.name)
     spec: Manifest = {
-        "type": wanted.type,
-        "selector": at.labels(component),
+        "type": wanted.type if component.exposed else "ClusterIP",
+        "selector": at.labels(component.name),
         "ports": [
-            _port(number, name, f"{name}-pp" if wanted.proxies and f"{name}-pp" in of_pod else name)
-            for number, name in ports.items()
+            _service_port(port.public or 0, port.name, port.twin if at.proxied else None) for port in ports
         ],
     }
-    if wanted.type != "ClusterIP":
-        # Local keeps the client's address: relay rules and LAN-only services are worth nothing without it.
-        spec["externalTrafficPolicy"] = wanted.external_traffic_policy
-    if wanted.type == "LoadBalancer" and wanted.load_balancer_class:
-        spec["loadBalancerClass"] = wanted.load_balancer_class
+    if component.exposed:
+        if wanted.annotations:
+            metadata["annotations"] = dict(wanted.annotations)
+        if wanted.type != "ClusterIP":
+            # Local keeps the client's address: relay rules and LAN-only services are worth nothing without.
+            spec["externalTrafficPolicy"] = wanted.external_traffic_policy
+        if wanted.type == "LoadBalancer" and wanted.load_balancer_class:
+            spec["loadBalancerClass"] = wanted.load_balancer_class
     return {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec}
 
 
-def _port(number: int, name: str, target: str = "") -> Manifest:
-    return {"name": name, "port": number, "targetPort": target or name, "protocol": "TCP"}
+def _service_port(number: int, name: str, twin: Port | None = None) -> Manifest:
+    return {"name": name, "port": number, "targetPort": twin.name if twin else name, "protocol": "TCP"}
 
 
-def _policy_ports(ports: Mapping[str, int]) -> list[Manifest]:
-    return [{"port": number, "protocol": "TCP"} for number in ports.values()]
-
-
-def _from_anywhere(ports: Mapping[str, int]) -> Manifest:
-    return {"ports": _policy_ports(ports)}
-
-
-def _from_proxies(at: Installation, ports: Mapping[str, int]) -> Manifest:
-    pods: Manifest = {"namespaceSelector": {}, "podSelector": {"matchLabels": {"mailpods.io/proxy": "true"}}}
-    blocks: list[Manifest] = [{"ipBlock": {"cidr": str(cidr)}} for cidr in at.exposure.proxies]
-    return {"from": [pods, *blocks], "ports": _policy_ports(ports)}
-
-
-def _from_pods(ports: Mapping[str, int]) -> Manifest:
-    return {"from": [{"namespaceSelector": {}}], "ports": _policy_ports(ports)}
-
-
-def _to_component(at: Installation, component: str, ports: Mapping[str, int]) -> Manifest:
-    return {"to": [_component(at, component)], "ports": _policy_ports(ports)}
-
-
-def _component(at: Installation, component: str) -> Manifest:
-    return {"podSelector": {"matchLabels": at.labels(component)}}
+def _tcp(ports: Iterable[Port]) -> list[Manifest]:
+    return [{"port": port.number, "protocol": "TCP"} for port in ports]
 
 
 def _to_dns(record: Server) -> Iterator[Manifest]:
@@ -240,7 +194,7 @@ def _to_dns(record: Server) -> Iterator[Manifest]:
             yield {"to": [_address(host)], "ports": ports}
 
 
-def _to_the_world(record: Server) -> Iterator[Manifest]:
+def _to_mail_servers(record: Server) -> Iterator[Manifest]:
     """The smarthosts alone, where nothing goes directly (R-003-28). Policies know addresses, and no names."""
     hosts = [record.smarthost, *(route.via for route in record.routes)]
     if record.direct or record.relayed or any(route.via is None for route in record.routes):
@@ -256,19 +210,3 @@ def _to_the_world(record: Server) -> Iterator[Manifest]:
 def _address(host: str) -> Manifest:
     """The peer with one address. Raises ValueError for a name."""
     return {"ipBlock": {"cidr": str(ip_network(host))}}
-
-
-def _network_policy(
-    at: Installation, component: str, ingress: list[Manifest], egress: list[Manifest]
-) -> Manifest:
-    return {
-        "apiVersion": "networking.k8s.io/v1",
-        "kind": "NetworkPolicy",
-        "metadata": at.metadata(f"{at.name}-{component}", component),
-        "spec": {
-            "podSelector": {"matchLabels": at.labels(component)},
-            "policyTypes": ["Ingress", "Egress"],
-            "ingress": ingress,
-            "egress": egress,
-        },
-    }

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from mail_operator.compiler.snapshot import Question
+from mail_operator.components import COMPONENTS
+from mail_operator.components.component import Component
 from mail_operator.kinds.meta import ObjectRef
 
 Manifest: TypeAlias = Mapping[str, Any]
@@ -63,6 +65,7 @@ class Plan:
     - `secrets`: what the I/O layer makes when it is missing.
     - `questions`: what the I/O layer asks of DNS.
     - `prunable`: MailServer -> what it has no longer, and may have had.
+    - `components`: the declarations of what runs, which say which admin port reports which files.
     """
 
     objects: tuple[Manifest, ...] = ()
@@ -74,4 +77,5 @@ class Plan:
     secrets: tuple[GeneratedSecret, ...] = ()
     questions: frozenset[Question] = frozenset()
     prunable: Mapping[ObjectRef, tuple[ObjectRef, ...]] = field(default_factory=dict)
+    components: tuple[Component, ...] = COMPONENTS
     memory: object = field(default=None, repr=False, compare=False)  # of compile() alone, for the next run

@@ -1,16 +1,17 @@
 """What one MailServer leads to: its settings for mail pods, its Kubernetes objects, its status."""
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
-from mail_operator.compiler import network, workloads, zones
-from mail_operator.compiler.domain_plan import BUCKETS, endpoints
+from mail_operator.compiler import network, objects, zones
+from mail_operator.compiler.domain_plan import BUCKETS
 from mail_operator.compiler.plan import Dependencies, GeneratedSecret, Manifest, Status
 from mail_operator.compiler.snapshot import Question, SecretProblem, Snapshot
 from mail_operator.compiler.status import Condition, condition, ready, status
 from mail_operator.compiler.topology import resolvers, server_of
-from mail_operator.compiler.workloads import STORE_PORTS, Installation
+from mail_operator.components import BULK, SMTP, STORE
+from mail_operator.components.installation import Installation
 from mail_operator.kinds.mailserver import MailServer
 from mail_operator.kinds.meta import ObjectRef, ServerRef, quantity_bytes
 from mail_operator.kinds.relaypolicy import RelayPolicy, RelayPolicySpec
@@ -18,7 +19,6 @@ from mail_operator.kinds.relaypolicy import Smarthost as GivenSmarthost
 from mail_operator.policies import relay as rules
 from mail_operator.policies.relay import RelayFacts
 from mail_operator.policies.verdict import Verdict, first
-from mailpods.directory.guide import Guide
 from mailpods.directory.records import (
     Address,
     DomainName,
@@ -55,27 +55,7 @@ class ServerOutcome:
 
 def installation(server: MailServer, image: str) -> Installation:
     """What the builders of objects need of a MailServer."""
-    spec, name = server.spec, server.metadata.name
-    return Installation(
-        ref=server.ref,
-        hostname=spec.hostname,
-        image=image,
-        buckets=BUCKETS,
-        smtp_replicas=spec.smtp.replicas,
-        smtp_workers=spec.smtp.workers,
-        spool_size=spec.storage.spool_size,
-        shards=spec.store.shards,
-        mail_size=spec.storage.size,
-        storage_class=spec.storage.class_name,
-        tls_secret=server.certificate_secret,
-        key_secret=f"{name}-key",
-        exposure=spec.service,
-        scheduling=spec.scheduling,
-        smtp_resources=spec.smtp.resources,
-        store_resources=spec.store.resources,
-        bulk=spec.bulk,
-        portal=spec.portal,
-    )
+    return Installation(server, image, BUCKETS)
 
 
 def build_server(
@@ -99,6 +79,7 @@ def build_server(
     }
     effective = [policy for policy in policies if verdicts[policy.ref][0] is None]
     record = server_record(at, server, effective, tenants, snapshot)
+    at = replace(at, record=record)
     if server.spec.tls.issuer_ref:  # who would not sign anything if one of the names led elsewhere
         names = list(zones.leading(names, server.spec.hostname, record.resolvers, snapshot.answers))
     certified = tuple(dict.fromkeys((*server.hosts, *names)))
@@ -108,7 +89,7 @@ def build_server(
         tls_required=record.tls_required,
         retention_seconds=server.spec.store.retention_days * _DAY,
         confirmed_shrink=server.metadata.annotations.get(CONFIRM_REMOVAL),
-        shards=tuple(network.login_endpoints(at, n) for n in range(at.shards)),
+        shards=tuple(network.login_endpoints(at, n) for n in range(server.spec.store.shards)),
         wiped=tuple(sorted(wiped)),
         smtp=record.peers,
         redirects=all(policy.spec.auto_forward for policy in effective),
@@ -118,9 +99,9 @@ def build_server(
             "directory": (SERVER_FILE, encode_server(record)),
             "credentials": (STORE_FILE, encode_store(store)),
         },
-        objects=(*certificates(at, server, certified), *server_objects(at, record)),
+        objects=(*certificates(at, server, certified), *objects.objects(at, snapshot.components)),
         secrets=tuple(generated_secrets(at, server, certified)),
-        prunable=tuple(_prunable(at, server, record)),
+        prunable=tuple(_prunable(at, server, snapshot)),
     )
     addresses = server.spec.addresses or snapshot.addresses.get(server.ref, ())
     hosts = list(zones.of_hosts(server.hosts, addresses))
@@ -143,7 +124,7 @@ def build_server(
     fault = _tls_fault(at, server, snapshot)
     out.statuses[server.ref] = _server_status(at, server, record, counts, fault, hosts, of_names)
     out.dependencies[server.ref] = Dependencies(
-        server.ref, frozenset({SERVER_FILE, STORE_FILE}), frozenset(range(at.shards))
+        server.ref, frozenset({SERVER_FILE, STORE_FILE}), frozenset(range(server.spec.store.shards))
     )
     return out
 
@@ -171,7 +152,7 @@ def _server_status(
         "mailboxes": counts[1],
         "replicas": server.spec.smtp.replicas,
         "selector": ",".join(f"{k}={v}" for k, v in at.labels("smtp").items()),
-        "endpoints": endpoints(server.spec.hostname),
+        "endpoints": network.endpoints(server.spec.hostname),
         "dns": {"records": hosts} if hosts else None,
     }
     return status(server, conditions, shown)
@@ -272,12 +253,11 @@ def server_record(
             for relayed in spec.inbound.domains
         },
         shards=tuple(
-            Shard(f"{host}:{STORE_PORTS['lmtp']}", f"{host}:{STORE_PORTS['quota']}")
-            for n in range(at.shards)
-            for host in [network.shard_host(at, n)]
+            Shard(network.pod_endpoint(at, STORE, n, "lmtp"), network.pod_endpoint(at, STORE, n, "quota"))
+            for n in range(server.spec.store.shards)
         ),
         # Of one pod, too: those that leave it behind give it their queues.
-        peers=network.peers(at, "smtp", at.smtp_replicas),
+        peers=network.peers(at, SMTP),
         bulk=_bulk(at, server),
     )
 
@@ -304,7 +284,7 @@ def _bulk(at: Installation, server: MailServer) -> Pool | None:
         campaign_per_day=limits.campaign_per_day or 0,
         warm_up_start=warm_up.start if warm_up else None,
         warm_up=tuple(warm_up.per_day) if warm_up else (),
-        peers=network.peers(at, "bulk", pool.replicas),
+        peers=network.peers(at, BULK),
         complaints=Address(pool.complaints_to.lower()) if pool.complaints_to else None,
     )
 
@@ -396,55 +376,11 @@ def certificates(at: Installation, server: MailServer, names: Sequence[str]) -> 
         }
 
 
-def server_objects(at: Installation, record: Server) -> Iterator[Manifest]:
-    """Everything but Secrets, in the order in which to apply it."""
-    yield network.smtp_service(at)
-    yield network.store_service(at)
-    yield network.shards_service(at)
-    yield network.pods_service(at, "smtp")
-    yield network.smtp_network_policy(at, record)
-    yield network.store_network_policy(at, record)
-    yield workloads.disruption_budget(at, "smtp")
-    yield workloads.disruption_budget(at, "store")
-    yield workloads.store_stateful_set(at)
-    yield workloads.smtp_stateful_set(at)
-    if at.bulk.replicas:
-        yield from bulk_objects(at, record)
-    if at.portal.replicas:
-        yield from portal_objects(at, record)
-
-
-def bulk_objects(at: Installation, record: Server) -> Iterator[Manifest]:
-    """The pods for mass mailings, and what leads to them."""
-    yield network.bulk_service(at)
-    yield network.pods_service(at, "bulk")
-    yield network.bulk_network_policy(at, record)
-    yield workloads.disruption_budget(at, "bulk")
-    yield workloads.bulk_stateful_set(at)
-
-
-def portal_objects(at: Installation, record: Server) -> Iterator[Manifest]:
-    """The pages for everybody, and what leads to them."""
-    guide = Guide(at.hostname, record.max_message_bytes, record.tls_required, record.bulk is not None)
-    yield network.portal_service(at)
-    yield network.portal_network_policy(at)
-    yield workloads.disruption_budget(at, "portal")
-    yield workloads.portal_stateful_set(at, guide)
-
-
-def _prunable(at: Installation, server: MailServer, record: Server) -> Iterator[ObjectRef]:
+def _prunable(at: Installation, server: MailServer, snapshot: Snapshot) -> Iterator[ObjectRef]:
     """What such a server does not have, and may have had."""
-    if not at.bulk.replicas:
-        yield from _refs(bulk_objects(at, record))
-    if not at.portal.replicas:
-        yield from _refs(portal_objects(at, record))
+    yield from objects.prunable(at, snapshot.components)
     if server.spec.tls.issuer_ref is None:
         yield ObjectRef("Certificate", at.namespace, at.name)
-
-
-def _refs(objects: Iterable[Manifest]) -> Iterator[ObjectRef]:
-    for each in objects:
-        yield ObjectRef(each["kind"], each["metadata"]["namespace"], each["metadata"]["name"])
 
 
 def encode_versions(versions: Mapping[str, tuple[str, str]]) -> bytes:

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
+from mail_operator.components import COMPONENTS
+from mail_operator.components.component import Component
 from mail_operator.kinds import Resource
 from mail_operator.kinds.meta import ObjectRef
 from mail_operator.policies.secret import SecretFacts
@@ -62,6 +64,7 @@ class Snapshot:
     namespaces: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # name -> labels
     age: Mapping[ObjectRef, int] = field(default_factory=dict)  # where no creation time is set: less is older
     image: str = "mailpods:0.1.0"  # of the mail pods
+    components: tuple[Component, ...] = COMPONENTS
     served: frozenset[ObjectRef] = frozenset()  # mailboxes of a blank shard that had mail before: there
     wiped: Mapping[ObjectRef, frozenset[int]] = field(default_factory=dict)  # MailServer -> domains' numbers
     addresses: Mapping[ObjectRef, tuple[str, ...]] = field(default_factory=dict)  # MailServer -> Service's

@@ -1,302 +1,102 @@
-"""Builders of the pods of one installation: StatefulSets and their disruption budgets.
+"""Builders of what runs a component's pods: a StatefulSet or a Deployment, and its disruption budget.
 
-Each function is named after what it builds. Paths and ports here are those that the programs are told in
-their arguments and environment; nothing else knows them.
+Mount paths and ports here are those that the programs are told in their arguments and environment.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
-
-from mail_operator.kinds.mailserver import BulkPool, Exposure, Portal, Resources, Scheduling
-from mail_operator.kinds.meta import ObjectRef
-from mailpods.directory.guide import VARIABLE, Guide
+from mail_operator.components.component import Component, Container, Port, Volume
+from mail_operator.components.installation import Installation, Manifest
 from mailpods.directory.shards import SERVER_FILE, STORE_FILE, file_name
-
-Manifest = dict[str, Any]
 
 USER = 5000
 LEAVING_SECONDS = 3
-AUTH_SOCKET = "/auth/run/auth-client"
-
-# Names of ports have 15 characters at most (RFC 6335 §5.1); -pp: with PROXY protocol.
-SMTP_PORTS = {
-    "smtp": 2525,
-    "submission": 2587,
-    "submissions": 2465,
-    "smtp-pp": 3525,
-    "submission-pp": 3587,
-    "submissions-pp": 3465,
-    "admin": 9100,
-    "queue": 9102,  # apart from metrics and probes: a NetworkPolicy cannot tell paths from each other
-}
-BULK_PORTS = {
-    "bulk": 4025,
-    "bulk-submit": 4587,
-    "bulk-submits": 1465,
-    "unsubscribe": 8025,
-    "admin": SMTP_PORTS["admin"],
-    "queue": SMTP_PORTS["queue"],
-}
-PORTAL_PORTS = {"portal": 8080, "admin": SMTP_PORTS["admin"]}
-PORTAL_SERVICE_PORT = 80  # behind an Ingress: never one of a node's own
-# Port name -> the port that the world knows.
-STANDARD_PORTS = {
-    "bulk": 4025,
-    "bulk-submit": 4587,
-    "bulk-submits": 1465,
-    "unsubscribe": 8025,
-    "smtp": 25,
-    "submission": 587,
-    "submissions": 465,
-    "imap": 143,
-    "imaps": 993,
-    "pop3": 110,
-    "pop3s": 995,
-    "sieve": 4190,
-}
-AUTH_PORTS = {"auth-admin": 9101}
-STORE_PORTS = {
-    "imap": 2143,
-    "imaps": 2993,
-    "pop3": 2110,
-    "pop3s": 2995,
-    "sieve": 4190,
-    "imap-pp": 3143,
-    "imaps-pp": 3993,
-    "pop3-pp": 3110,
-    "pop3s-pp": 3995,
-    "lmtp": 2024,
-    "quota": 2340,
-    "admin": 9100,
-}
+_MAIN_FILE = {"directory": SERVER_FILE, "credentials": STORE_FILE}
 
 
-@dataclass(frozen=True)
-class Installation:
-    """What the builders need to know of a MailServer. Sizes are Kubernetes quantities."""
-
-    ref: ObjectRef
-    hostname: str  # that users know
-    image: str
-    buckets: int
-    smtp_replicas: int
-    smtp_workers: int | None  # None: one for each core
-    spool_size: str
-    shards: int
-    mail_size: str
-    storage_class: str | None
-    tls_secret: str
-    key_secret: str
-    exposure: Exposure
-    scheduling: Scheduling
-    smtp_resources: Resources
-    store_resources: Resources
-    bulk: BulkPool
-    portal: Portal
-
-    @property
-    def name(self) -> str:
-        """The MailServer's name, with which the names of all its objects begin."""
-        return self.ref.name
-
-    @property
-    def namespace(self) -> str:
-        """The namespace of all its objects."""
-        return self.ref.namespace
-
-    def labels(self, component: str | None = None) -> dict[str, str]:
-        """The recommended labels of Kubernetes; with `component` they select its pods."""
-        labels = {"app.kubernetes.io/name": "mailpods", "app.kubernetes.io/instance": self.name}
-        return {**labels, "app.kubernetes.io/component": component} if component else labels
-
-    def metadata(self, name: str, component: str | None = None) -> Manifest:
-        """Metadata of an object of this installation. The owner reference is added when it is applied."""
-        labels = {**self.labels(component), "app.kubernetes.io/managed-by": "mailpods"}
-        return {"name": name, "namespace": self.namespace, "labels": labels}
-
-    def bucket_secret(self, mount: str, bucket: int) -> str:
-        """Name of the Secret of a bucket of `mount`, directory or credentials."""
-        return f"{self.name}-{mount}-{bucket:03d}"
-
-    def main_secret(self, mount: str) -> str:
-        """Name of the Secret of `server.json` or `store.json`."""
-        return f"{self.name}-{mount}"
-
-
-def smtp_stateful_set(at: Installation) -> Manifest:
-    """The pods that take and deliver mail, each with the authenticator that SMTP AUTH asks, and a spool."""
-    workers = ["--workers", str(at.smtp_workers)] if at.smtp_workers else []
-    return _mail_takers(at, "smtp", at.smtp_replicas, workers, SMTP_PORTS, at.smtp_resources)
-
-
-def bulk_stateful_set(at: Installation) -> Manifest:
-    """The pods of the same kind that take mass mailings alone, with spools of their own."""
-    options = ["--workers", str(at.bulk.workers), "--pool", "bulk"]
-    made = _mail_takers(at, "bulk", at.bulk.replicas, options, BULK_PORTS, at.bulk.resources)
-    if at.bulk.node_selector:
-        pod = made["spec"]["template"]["spec"]
-        pod["nodeSelector"] = {**pod.get("nodeSelector", {}), **at.bulk.node_selector}
-    return made
-
-
-def _mail_takers(
-    at: Installation,
-    component: str,
-    replicas: int,
-    options: list[str],
-    ports: Mapping[str, int],
-    resources: Resources,
-) -> Manifest:
-    smtp = _container(
-        at,
-        "smtp",
-        [
-            *("mailpods.programs.smtp", "--directory", "/directory", "--buckets", str(at.buckets)),
-            *("--spool", "/spool", "--auth-socket", AUTH_SOCKET, "--tls", "/tls"),
-            *options,
-        ],
-        ports,
-        {"directory": "/directory", "tls": "/tls", "spool": "/spool", "auth": "/auth", "tmp": "/tmp"},
-        memory="128Mi",
-        resources=resources,
-    )
-    # The pod that goes gives its queue to the others.
-    pod_name = {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}
-    smtp["env"] += [pod_name, _installation_key(at)]
-    auth = _container(
-        at,
-        "auth",
-        [
-            *("mailpods.store", "--role", "auth", "--credentials", "/credentials"),
-            *("--buckets", str(at.buckets), "--state", "/auth"),
-        ],
-        AUTH_PORTS,
-        {"credentials": "/credentials", "auth": "/auth", "tmp": "/tmp"},
-        memory="64Mi",
-    )
-    volumes = [
-        _bucket_volume(at, "directory"),
-        _bucket_volume(at, "credentials"),
-        {"name": "tls", "secret": {"secretName": at.tls_secret}},
-        {"name": "auth", "emptyDir": {"medium": "Memory"}},
-        {"name": "tmp", "emptyDir": {}},
-    ]
-    # Two minutes: deliveries under way end, then the queue moves; what nobody takes stays on its volume.
-    service = f"{at.name}-{component}-pods"
-    return _stateful_set(
-        at, component, service, replicas, [smtp, auth], volumes, ("spool", at.spool_size), 120
-    )
-
-
-def store_stateful_set(at: Installation) -> Manifest:
-    """The pods that keep mailboxes: one for each shard, each with its own volume."""
-    store = _container(
-        at,
-        "store",
-        [
-            *("mailpods.store", "--role", "store", "--credentials", "/credentials"),
-            *("--buckets", str(at.buckets), "--state", "/state", "--mail", "/mail", "--tls", "/tls"),
-            *("--shard", "$(SHARD)"),
-        ],
-        STORE_PORTS,
-        {"credentials": "/credentials", "tls": "/tls", "state": "/state", "mail": "/mail", "tmp": "/tmp"},
-        memory="256Mi",
-        resources=at.store_resources,
-    )
-    index = {"fieldRef": {"fieldPath": "metadata.labels['apps.kubernetes.io/pod-index']"}}
-    store["env"] += [{"name": "SHARD", "valueFrom": index}, _installation_key(at)]
-    volumes = [
-        _bucket_volume(at, "credentials"),
-        {"name": "tls", "secret": {"secretName": at.tls_secret}},
-        {"name": "state", "emptyDir": {}},
-        {"name": "tmp", "emptyDir": {}},
-    ]
-    return _stateful_set(
-        at, "store", f"{at.name}-store-shards", at.shards, [store], volumes, ("mail", at.mail_size), 60
-    )
-
-
-def portal_stateful_set(at: Installation, guide: Guide) -> Manifest:
-    """The pods with pages for everybody. They are given nothing that is a secret."""
-    portal = _container(
-        at,
-        "portal",
-        ["mailpods.portal", "--ca", "/ca/ca.crt"],
-        PORTAL_PORTS,
-        {"ca": "/ca", "tmp": "/tmp"},
-        memory="32Mi",
-        resources=at.portal.resources,
-    )
-    portal["env"].append({"name": VARIABLE, "value": guide.encode()})
-    certificate = {
-        "secretName": at.tls_secret,
-        "optional": True,
-        "items": [{"key": "ca.crt", "path": "ca.crt"}],
+def workload(at: Installation, component: Component) -> Manifest:
+    """Runs the pods."""
+    return {
+        "apiVersion": "apps/v1",
+        "kind": component.workload,
+        "metadata": at.metadata(f"{at.name}-{component.name}", component.name),
+        "spec": {
+            "replicas": component.replicas(at),
+            "selector": {"matchLabels": at.labels(component.name)},
+            "template": _template(at, component),
+            **(_stateful(at, component) if component.workload == "StatefulSet" else {}),
+        },
     }
-    volumes = [{"name": "ca", "secret": certificate}, {"name": "tmp", "emptyDir": {}}]
-    service = f"{at.name}-portal"
-    return _stateful_set(at, "portal", service, at.portal.replicas, [portal], volumes, None, 30)
 
 
-def disruption_budget(at: Installation, component: str) -> Manifest:
+def disruption_budget(at: Installation, component: Component) -> Manifest:
     """At most one pod of a component is taken away at a time, as when nodes are drained."""
     return {
         "apiVersion": "policy/v1",
         "kind": "PodDisruptionBudget",
-        "metadata": at.metadata(f"{at.name}-{component}", component),
-        "spec": {"maxUnavailable": 1, "selector": {"matchLabels": at.labels(component)}},
+        "metadata": at.metadata(f"{at.name}-{component.name}", component.name),
+        "spec": {
+            "maxUnavailable": 1,
+            "unhealthyPodEvictionPolicy": "AlwaysAllow",  # one that does not work keeps no node from its end
+            "selector": {"matchLabels": at.labels(component.name)},
+        },
     }
 
 
-def _container(
-    at: Installation,
-    name: str,
-    arguments: list[str],
-    ports: Mapping[str, int],
-    mounts: Mapping[str, str],
-    memory: str,
-    resources: Resources = Resources(),  # noqa: B008 - it is frozen
-) -> Manifest:
-    prefix = "auth-" if name == "auth" else ""  # names of ports are unique in a pod, variables in a container
-    env: list[Manifest] = [
-        {"name": "PORT_" + port.removeprefix(prefix).upper().replace("-", "_"), "value": str(number)}
-        for port, number in ports.items()
-    ]
-    read_only = {"directory", "credentials", "tls", "ca"}
-    admin = f"{prefix}admin"
+def _template(at: Installation, component: Component) -> Manifest:
     return {
-        "name": name,
-        "image": at.image,
-        "command": ["python", "-m", *arguments],
+        "metadata": {"labels": at.labels(component.name)},
+        "spec": {
+            "automountServiceAccountToken": False,
+            "enableServiceLinks": False,
+            "terminationGracePeriodSeconds": component.grace_seconds,
+            **_scheduling(at, component),
+            "securityContext": {
+                "runAsNonRoot": True,
+                "runAsUser": USER,
+                "runAsGroup": USER,
+                "fsGroup": USER,
+                "fsGroupChangePolicy": "OnRootMismatch",  # large Maildirs are not walked
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "containers": [_container(at, component, container) for container in component.containers],
+            "volumes": [_volume(at, each) for each in component.volumes if each.kind != "claim"],
+        },
+    }
+
+
+def _container(at: Installation, component: Component, container: Container) -> Manifest:
+    ports = list(container.opened(at))
+    env: list[Manifest] = [{"name": port.environment, "value": str(port.number)} for port in ports]
+    env += [{"name": name, "value": value} for name, value in container.env(at).items()]
+    env += [
+        {"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}}
+        for name, path in container.fields.items()
+    ]
+    if container.holds_key:
+        key = {"name": at.key_secret, "key": "key"}
+        env.append({"name": "INSTALLATION_KEY", "valueFrom": {"secretKeyRef": key}})
+    resources, alive = container.resources(at), {"httpGet": {"path": "/livez", "port": container.admin}}
+    return {
+        "name": container.name,
+        "image": container.image(at),
+        "command": ["python", "-m", *container.command(at)],
         "env": env,
-        "ports": [
-            {
-                "name": port,
-                "containerPort": number,
-                **(
-                    {"hostPort": STANDARD_PORTS[port]}
-                    if at.exposure.host_ports and port in STANDARD_PORTS
-                    else {}
-                ),
-            }
-            for port, number in ports.items()
-        ],
+        "ports": [_container_port(at, component, port) for port in ports],
         "volumeMounts": [
-            {"name": volume, "mountPath": path, **({"readOnly": True} if volume in read_only else {})}
-            for volume, path in mounts.items()
+            {
+                "name": each.name,
+                "mountPath": f"/{each.name}",
+                **({"readOnly": True} if each.read_only else {}),
+            }
+            for each in container.mounts
         ],
         # Nodes learn a moment late that a pod leaves: what they still send finds it at work.
         "lifecycle": {"preStop": {"exec": {"command": ["sleep", str(LEAVING_SECONDS)]}}},
-        "livenessProbe": {"httpGet": {"path": "/livez", "port": admin}, "periodSeconds": 10},
-        "readinessProbe": {"httpGet": {"path": "/readyz", "port": admin}, "periodSeconds": 5},
-        "startupProbe": {
-            "httpGet": {"path": "/livez", "port": admin},
-            "periodSeconds": 2,
-            "failureThreshold": 60,  # recovering a large spool takes its time
-        },
+        "livenessProbe": {**alive, "periodSeconds": 10, "timeoutSeconds": 5},
+        "readinessProbe": {"httpGet": {"path": "/readyz", "port": container.admin}, "periodSeconds": 5},
+        # Recovering a large spool takes its time.
+        "startupProbe": {**alive, "periodSeconds": 2, "failureThreshold": 60},
         "resources": {
-            "requests": {"cpu": "50m", "memory": memory, **resources.requests},
+            "requests": {"cpu": "50m", "memory": container.memory, **resources.requests},
             **({"limits": dict(resources.limits)} if resources.limits else {}),
         },
         "securityContext": {
@@ -307,95 +107,74 @@ def _container(
     }
 
 
-def _installation_key(at: Installation) -> Manifest:
-    """By which the pods of an installation know each other."""
-    reference = {"name": at.key_secret, "key": "key"}
-    return {"name": "INSTALLATION_KEY", "valueFrom": {"secretKeyRef": reference}}
+def _container_port(at: Installation, component: Component, port: Port) -> Manifest:
+    on_node = at.spec.service.host_ports and component.exposed and port.public
+    return {"name": port.name, "containerPort": port.number, **({"hostPort": port.public} if on_node else {})}
 
 
-def _bucket_volume(at: Installation, mount: str) -> Manifest:
-    """The Secrets of a mount as one folder. They are optional: pods start before they are written."""
+def _volume(at: Installation, volume: Volume) -> Manifest:
+    match volume.kind:
+        case "files":
+            return {"name": volume.name, "projected": {"sources": list(_file_sources(at, volume.name))}}
+        case "certificate":
+            return {"name": volume.name, "secret": {"secretName": at.tls_secret}}
+        case "authority":
+            items = [{"key": "ca.crt", "path": "ca.crt"}]
+            return {
+                "name": volume.name,
+                "secret": {"secretName": at.tls_secret, "optional": True, "items": items},
+            }
+    medium = {"medium": "Memory"} if volume.kind == "memory" else {}
+    return {"name": volume.name, "emptyDir": {**medium, "sizeLimit": volume.size}}
+
+
+def _file_sources(at: Installation, mount: str) -> list[Manifest]:
+    """The Secrets of a set of files. They are optional: pods start before they are written."""
     files = {at.bucket_secret(mount, bucket): file_name(bucket) for bucket in range(at.buckets)}
-    files[at.main_secret(mount)] = {"directory": SERVER_FILE, "credentials": STORE_FILE}[mount]
-    sources = [
+    files[at.main_secret(mount)] = _MAIN_FILE[mount]
+    return [
         {"secret": {"name": name, "optional": True, "items": [{"key": file, "path": file}]}}
         for name, file in files.items()
     ]
-    return {"name": mount, "projected": {"sources": sources}}
 
 
-def _scheduling(at: Installation, component: str) -> Manifest:
-    wanted = at.scheduling
+def _scheduling(at: Installation, component: Component) -> Manifest:
+    wanted = at.spec.scheduling
     spread = [
         {
             "maxSkew": 1,
             "topologyKey": key,
             "whenUnsatisfiable": "ScheduleAnyway",
-            "labelSelector": {"matchLabels": at.labels(component)},
+            "labelSelector": {"matchLabels": at.labels(component.name)},
         }
         for key in ("topology.kubernetes.io/zone", "kubernetes.io/hostname")
     ]
     tolerations = [t.model_dump(by_alias=True, exclude_none=True) for t in wanted.tolerations]
+    node_selector = {**wanted.node_selector, **component.node_selector(at)}
     return {
         "topologySpreadConstraints": spread,
         **({"priorityClassName": wanted.priority_class_name} if wanted.priority_class_name else {}),
-        **({"nodeSelector": dict(wanted.node_selector)} if wanted.node_selector else {}),
+        **({"nodeSelector": node_selector} if node_selector else {}),
         **({"tolerations": tolerations} if tolerations else {}),
     }
 
 
-def _stateful_set(
-    at: Installation,
-    component: str,
-    service: str,
-    replicas: int,
-    containers: list[Manifest],
-    volumes: list[Manifest],
-    claim: tuple[str, str] | None,
-    grace_seconds: int,
-) -> Manifest:
-    """`claim`: name and size of the volume that each pod has of its own."""
+def _stateful(at: Installation, component: Component) -> Manifest:
     return {
-        "apiVersion": "apps/v1",
-        "kind": "StatefulSet",
-        "metadata": at.metadata(f"{at.name}-{component}", component),
-        "spec": {
-            "replicas": replicas,
-            "serviceName": service,
-            "podManagementPolicy": "Parallel",
-            "selector": {"matchLabels": at.labels(component)},
-            "template": {
-                "metadata": {"labels": at.labels(component)},
-                "spec": {
-                    "automountServiceAccountToken": False,
-                    "enableServiceLinks": False,
-                    "terminationGracePeriodSeconds": grace_seconds,
-                    **_scheduling(at, component),
-                    "securityContext": {
-                        "runAsNonRoot": True,
-                        "runAsUser": USER,
-                        "runAsGroup": USER,
-                        "fsGroup": USER,
-                        "fsGroupChangePolicy": "OnRootMismatch",  # large Maildirs are not walked
-                        "seccompProfile": {"type": "RuntimeDefault"},
-                    },
-                    "containers": containers,
-                    "volumes": volumes,
-                },
-            },
-            **(_claims(at, *claim) if claim else {}),
-        },
-    }
-
-
-def _claims(at: Installation, name: str, size: str) -> Manifest:
-    spec: Manifest = {
-        "accessModes": ["ReadWriteOnce"],
-        "resources": {"requests": {"storage": size}},
-        **({"storageClassName": at.storage_class} if at.storage_class else {}),
-    }
-    return {
+        "serviceName": f"{at.name}-{component.name}-{component.pods_service}",
+        "podManagementPolicy": "Parallel",
         # Volumes outlive everything: deleting an installation by mistake loses no mail.
         "persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Retain", "whenScaled": "Retain"},
-        "volumeClaimTemplates": [{"metadata": {"name": name}, "spec": spec}],
+        "volumeClaimTemplates": [_claim(at, volume) for volume in component.claims],
     }
+
+
+def _claim(at: Installation, volume: Volume) -> Manifest:
+    assert volume.claimed is not None
+    storage_class = at.spec.storage.class_name
+    spec: Manifest = {
+        "accessModes": ["ReadWriteOnce"],
+        "resources": {"requests": {"storage": volume.claimed(at)}},
+        **({"storageClassName": storage_class} if storage_class else {}),
+    }
+    return {"metadata": {"name": volume.name}, "spec": spec}

@@ -168,6 +168,41 @@ class Store(Part):
     )
 
 
+class LabelExpression(Part):
+    """One requirement of a label selector."""
+
+    key: Text = Field(description="The label.")
+    operator: Literal["In", "NotIn", "Exists", "DoesNotExist"] = Field(description="How to compare.")
+    values: list[Text] = Field([], max_length=32, description="With In and NotIn: its values.")
+
+
+class LabelSelector(Part):
+    """Which objects, by their labels, as elsewhere in Kubernetes; empty: all."""
+
+    match_labels: dict[str, Text] = Field({}, max_length=16, description="Labels with just these values.")
+    match_expressions: list[LabelExpression] = Field(
+        [], max_length=16, description="What must hold for labels besides."
+    )
+
+
+class ProxyPods(Part):
+    """Pods that may tell clients' addresses, as a NetworkPolicy selects them."""
+
+    validations = (
+        Rule(
+            "podSelector",
+            "name which pods send a PROXY header: a podSelector, a namespaceSelector, or both",
+            "has(self.podSelector) || has(self.namespaceSelector)",
+            lambda pods: pods.pod_selector is not None or pods.namespace_selector is not None,
+        ),
+    )
+
+    namespace_selector: LabelSelector | None = Field(
+        None, description="Their namespaces; blank: the MailServer's own."
+    )
+    pod_selector: LabelSelector | None = Field(None, description="Of those the pods; blank: all.")
+
+
 class Exposure(Part):
     """How the world reaches the pods."""
 
@@ -185,8 +220,11 @@ class Exposure(Part):
     proxies: list[Cidr] = Field(
         [],
         max_length=64,
-        description="Load balancers that send a PROXY header. Where any is named, Services lead to the ports "
-        "that want one, and nobody else reaches those.",
+        description="Load balancers that send a PROXY header. Where any is named, here or in `proxyPods`, "
+        "there are ports that want one: Services lead to those, and nobody else reaches them.",
+    )
+    proxy_pods: list[ProxyPods] = Field(
+        [], max_length=16, description="Pods that send a PROXY header, beside the networks of `proxies`."
     )
     host_ports: bool = Field(
         False,

@@ -1,4 +1,4 @@
-"""Runs the StatefulSets of a Plan as processes, as a kubelet and kube-proxy would for one machine.
+"""Runs the workloads of a Plan as processes, as a kubelet and kube-proxy would for one machine.
 
 The manifests are executed as they are. Three things stand in for what a machine without containers lacks:
 a mount path in an argument or an environment value is replaced by the volume's folder; `PORT_<NAME>` by the
@@ -18,6 +18,7 @@ from mail_operator.local.ports import Ports, selects, service_ports
 from mail_operator.local.processes import Process, end_leftovers, record
 from mail_operator.local.volumes import Manifest, Objects, content, empty_folder, files_of, write_volume
 
+WORKLOADS = ("StatefulSet", "Deployment")
 # What a process inherits; everything else it needs stands in its manifest.
 _INHERITED = ("PATH", "LANG", "LC_ALL", "TZ", "PYTHONPATH", "VIRTUAL_ENV", "DOVECOT")
 
@@ -60,7 +61,7 @@ class Pods:
         self._user = user
         self._owner = pwd.getpwnam(user).pw_uid if user else None
         self._pods: dict[str, Pod] = {}
-        self._wanted: dict[str, tuple[Manifest, Manifest]] = {}  # pod name -> (StatefulSet, pod template)
+        self._wanted: dict[str, tuple[Manifest, Manifest]] = {}  # pod name -> (workload, pod template)
         self._objects: Objects = {}
         self._services: list[Manifest] = []
         self._recorded: list[int] = []
@@ -75,7 +76,7 @@ class Pods:
         self._wanted = {
             f"{o['metadata']['name']}-{n}": (o, _ordinal_template(o, n))
             for o in objects
-            if o["kind"] == "StatefulSet"
+            if o["kind"] in WORKLOADS
             for n in range(o["spec"].get("replicas", 1))
         }
         for name, (_, template) in self._wanted.items():
@@ -103,8 +104,8 @@ class Pods:
             ports = [p for c in template["spec"]["containers"] for p in c.get("ports", ())]
             for port in ports:
                 here = f"127.0.0.1:{self._ports.of(name, port['name'])}"
-                host = f"{name}.{owner['spec']['serviceName']}.{namespace}.svc"
-                names[f"{host}:{port['containerPort']}"] = here
+                if group := owner["spec"].get("serviceName"):  # the pods of a Deployment have no names
+                    names[f"{name}.{group}.{namespace}.svc:{port['containerPort']}"] = here
                 for service in self._services:
                     if name.endswith("-0") and selects(service, template["metadata"]["labels"]):
                         for exposed in service["spec"]["ports"]:
@@ -193,7 +194,8 @@ class Pods:
             command[0] = sys.executable
         if self._user:
             command += ["--user", self._user]
-        admin = next((p for name, p in ports.items() if name.endswith("admin")), None)
+        probe = container.get("readinessProbe", {}).get("httpGet", {}).get("port")
+        admin = ports.get(probe)
         queue = ports.get("queue")
         return Container(
             name=container["name"],

@@ -19,7 +19,7 @@ from mail_operator.kinds.meta import ObjectRef
 from mail_operator.local.files import write_atomically
 from mail_operator.local.manifests import Manifests
 from mail_operator.local.observed import ObservedState, secret_manifest
-from mail_operator.local.pods import Container, Pods
+from mail_operator.local.pods import WORKLOADS, Container, Pods
 from mail_operator.local.ports import Ports
 from mail_operator.local.state import DataFolder, DataFolderError
 from mailpods.directory.shards import content_hash
@@ -119,7 +119,7 @@ class Runner:
 
     def _require_short_paths(self, plan: Plan) -> None:
         """Dovecot's sockets lie in its pod's folder; the kernel takes 107 bytes for a path (unix(7))."""
-        names = (f"{o['metadata']['name']}-0" for o in plan.objects if o["kind"] == "StatefulSet")
+        names = (f"{o['metadata']['name']}-0" for o in plan.objects if o["kind"] in WORKLOADS)
         for name in names:
             over = len(os.fsencode(self._data.path / "run" / "pods" / name)) + len(_LONGEST_SOCKET) - 107
             if over > 0:

@@ -8,11 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mail_operator.compiler.workloads import SMTP_PORTS
+from mail_operator.components import SMTP
 from mail_operator.local.questions import CommandError
 
 _SELECTOR = "app.kubernetes.io/name=mailpods,app.kubernetes.io/component in (smtp,bulk)"
-_PORT = SMTP_PORTS["queue"]  # by number: of pods the API server knows no port names
+_PORT = SMTP.port("queue").number  # by number: of pods the API server knows no port names
 _SECONDS = 20  # for one request
 _VERBS = {"GET": ("get",), "POST": ("create", "-f", "-"), "DELETE": ("delete",)}
 _FORBIDDEN = re.compile(r'cannot (\S+) resource "([^"]+)"(?:.* in the namespace "([^"]+)")?')

@@ -11,8 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mail_operator.compiler.plan import wire
 from mail_operator.local.pods import Pods
 from mail_operator.local.ports import Ports, PortTaken
+
+from mailpods.directory.shards import content_hash
+from tests.support.compiling import SERVER, Compiled, server
+from tests.support.helm import ROOT
+from tests.support.toy import TOY
 
 # Serves its Secret, its environment and its process id over HTTP.
 PROGRAM = """
@@ -39,6 +45,7 @@ def a_plan(word: str, image: str = "one") -> list[dict[str, Any]]:
             {"name": "PORT_ADMIN", "value": "9100"},
         ],
         "ports": [{"name": "admin", "containerPort": 9100}],
+        "readinessProbe": {"httpGet": {"path": "/readyz", "port": "admin"}},
         "volumeMounts": [{"name": "config", "mountPath": "/etc/web"}],
     }
     sources = [{"secret": {"name": "words"}}, {"secret": {"name": "absent", "optional": True}}]
@@ -123,6 +130,25 @@ def test_a_changed_secret_is_seen_without_a_restart_and_a_changed_template_with_
 
     machine.pods.apply(a_plan("second", image="two"))
     machine.until(lambda: machine.ask()["pid"] != before["pid"])
+
+
+def test_a_declared_component_runs_and_says_what_it_has_loaded(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    plan = Compiled(server(), components=(TOY,)).plan
+    machine.pods.apply([wire(each) for each in plan.objects])
+    expected = {name: content_hash(data) for name, data in plan.directory[SERVER].items()}
+
+    def loaded() -> set[str]:
+        """The pods that have all files of the plan."""
+        containers = [(pod.name, c) for pod in machine.pods.running for c in pod.containers]
+        urls = {pod: f"{c.admin}/directory" for pod, c in containers if "directory" in c.mounts}
+        answers = {pod: json.load(urllib.request.urlopen(url, timeout=5)) for pod, url in urls.items()}
+        return {pod for pod, answer in answers.items() if answer["hashes"] == expected}
+
+    machine.until(lambda: loaded() == {"main-toy-0", "main-toy-1"})
+    assert machine.ports.offered().keys() == {"toy"}
 
 
 def test_a_killed_process_comes_back(machine: Machine) -> None:

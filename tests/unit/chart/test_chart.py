@@ -227,6 +227,7 @@ def test_the_operator_s_rights(full: list[Object]) -> None:
         ("", "services"): apply | {"get", "delete"},
         ("cert-manager.io", "certificates"): {"create", "patch", "delete"},
         ("apps", "statefulsets"): apply | {"delete"},
+        ("apps", "deployments"): apply | {"delete"},
         ("networking.k8s.io", "networkpolicies"): apply | {"delete"},
         ("policy", "poddisruptionbudgets"): apply | {"delete"},
         ("", "pods"): see | {"patch"},

@@ -71,7 +71,7 @@ def inward(component: str, port: int) -> list[Any]:
 
 
 def test_the_queue_is_for_the_installation_and_the_api_server() -> None:
-    (agents, pods), (stores,) = inward("smtp", 9102)
+    ((agents, pods, stores),) = inward("smtp", 9102)
     assert agents == {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}}}
     assert "namespaceSelector" not in pods
     assert pods["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "smtp"
@@ -79,8 +79,10 @@ def test_the_queue_is_for_the_installation_and_the_api_server() -> None:
     assert "namespaceSelector" not in stores
 
 
-def test_lmtp_is_for_the_installation_and_mail_for_everybody() -> None:
-    ((pods,),) = inward("store", 2024)
-    assert pods["podSelector"]["matchLabels"]["app.kubernetes.io/instance"] == "main"
+def test_lmtp_is_for_those_who_deliver_and_mail_for_everybody() -> None:
+    (pods,) = inward("store", 2024)
+    labels = [each["podSelector"]["matchLabels"] for each in pods]
+    assert {each["app.kubernetes.io/component"] for each in labels} == {"smtp", "bulk"}
+    assert {each["app.kubernetes.io/instance"] for each in labels} == {"main"}
     assert inward("smtp", 2525) == [None]
     assert inward("store", 2993) == [None]

@@ -35,7 +35,25 @@ def test_a_load_balancer_that_sends_a_proxy_header_reaches_the_ports_for_it_and_
     assert made["Service", "main-smtp"]["metadata"]["annotations"] == {"lb/proxy": "v2"}
     rules = made["NetworkPolicy", "main-smtp"]["spec"]["ingress"]
     (proxied,) = [rule for rule in rules if {"port": 3525, "protocol": "TCP"} in rule["ports"]]
-    assert {"ipBlock": {"cidr": "192.0.2.0/28"}} in proxied["from"]
+    assert proxied["from"] == [{"ipBlock": {"cidr": "192.0.2.0/28"}}]
+
+
+def test_pods_that_send_a_proxy_header_are_those_that_the_mail_server_selects() -> None:
+    selected = {
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "edge"}},
+        "podSelector": {"matchExpressions": [{"key": "app", "operator": "In", "values": ["haproxy"]}]},
+    }
+    made = objects(service={"proxyPods": [selected, {"podSelector": {}}]})
+    assert targets(made["Service", "main-smtp"])[25] == "smtp-pp"
+    rules = made["NetworkPolicy", "main-store"]["spec"]["ingress"]
+    (proxied,) = [rule for rule in rules if {"port": 3143, "protocol": "TCP"} in rule["ports"]]
+    assert proxied["from"] == [selected, {"podSelector": {}}]  # the latter: of the MailServer's namespace
+
+
+def test_nobody_tells_clients_addresses_unless_the_mail_server_names_him() -> None:
+    made = objects(bulk={"replicas": 1}, portal={"replicas": 1})
+    assert "-pp" not in str(made) and "_PP" not in str(made) and "mailpods.io/proxy" not in str(made)
+    assert "3525" not in str(made) and "3143" not in str(made)
 
 
 def test_other_types_of_service() -> None:
@@ -76,14 +94,18 @@ def test_pages_for_everybody_have_pods_that_know_no_secret() -> None:
     gone = {(ref.kind, ref.name) for ref in plan.prunable[SERVER]}
     assert {(kind, "main-portal") for kind in CHILDREN} <= gone
     made = objects(portal={"replicas": 2, "url": "https://help.a.test/"})
-    assert {kind for kind, name in made if name == "main-portal"} == set(CHILDREN)
+    kinds = {kind for kind, name in made if name == "main-portal"}
+    assert kinds == set(CHILDREN) - {"StatefulSet"}
+    gone = {(ref.kind, ref.name) for ref in Compiled(server(portal={"replicas": 2})).plan.prunable[SERVER]}
+    assert ("StatefulSet", "main-portal") in gone  # of an earlier version
+    assert not any(kind != "StatefulSet" and name == "main-portal" for kind, name in gone)
     assert made["Service", "main-portal"]["spec"]["type"] == "ClusterIP"
     assert targets(made["Service", "main-portal"]) == {80: "portal"}
     assert made["NetworkPolicy", "main-portal"]["spec"]["egress"] == []
-    stateful = made["StatefulSet", "main-portal"]["spec"]
-    assert stateful["replicas"] == 2 and "volumeClaimTemplates" not in stateful
-    (secret,) = [v["secret"] for v in stateful["template"]["spec"]["volumes"] if "secret" in v]
+    deployment = made["Deployment", "main-portal"]["spec"]
+    assert deployment["replicas"] == 2
+    (secret,) = [v["secret"] for v in deployment["template"]["spec"]["volumes"] if "secret" in v]
     assert secret["items"] == [{"key": "ca.crt", "path": "ca.crt"}]
-    assert "secretKeyRef" not in str(stateful)
-    on_nodes = objects(portal={"replicas": 1}, service={"hostPorts": True})["StatefulSet", "main-portal"]
+    assert "secretKeyRef" not in str(deployment)
+    on_nodes = objects(portal={"replicas": 1}, service={"hostPorts": True})["Deployment", "main-portal"]
     assert "hostPort" not in str(on_nodes)  # where nodes have an Ingress of theirs
