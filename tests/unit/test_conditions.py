@@ -5,9 +5,11 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from mail_operator.compiler.faults import REASON
 from mail_operator.compiler.zones import NOT_ASKED
 
 ROOT = Path(__file__).parents[2]
+CONSTANTS = {"NOT_ASKED": NOT_ASKED, "REASON": REASON}
 REASON_AT = {"Verdict": 0, "SecretProblem": 0, "condition": 2}  # which argument it is
 
 
@@ -23,8 +25,8 @@ def given(file: Path) -> Iterator[str]:
             values = [v for k, v in keys if isinstance(k, ast.Constant) and k.value == "reason"]
         for value in values:
             for part in ast.walk(value):
-                if isinstance(part, ast.Name) and part.id == "NOT_ASKED":
-                    yield NOT_ASKED
+                if isinstance(part, ast.Name) and part.id in CONSTANTS:
+                    yield CONSTANTS[part.id]
                 if isinstance(part, ast.Constant) and re.fullmatch(r"[A-Z]\w+", str(part.value)):
                     yield str(part.value)
 

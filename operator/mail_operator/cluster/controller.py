@@ -25,6 +25,7 @@ from mail_operator.compiler.server import VERSIONS
 from mail_operator.compiler.snapshot import Snapshot
 from mail_operator.compiler.status import invalid_status, not_applied, withheld
 from mail_operator.engine import memory
+from mail_operator.engine.faults import FaultLog
 from mail_operator.kinds.mailserver import MailServer
 from mail_operator.kinds.meta import API_VERSION, GROUP, ObjectRef
 
@@ -52,6 +53,7 @@ class Controller:
         self._pods = MailPods(client, lambda: self.state.pods.objects, log)
         self._statuses = Statuses(client, self.state.cached, log)
         self._finalizer = DomainFinalizer(client, log)
+        self._faults = FaultLog(log)
         self._snapshot = Snapshot()
         self.plan = Plan()
         self._expected = Expected(self.plan)
@@ -156,6 +158,7 @@ class Controller:
         # In a thread: it is pure, and ten thousand mailboxes take a second.
         plan = await asyncio.to_thread(compile, snapshot, self.plan)
         metrics.COMPILE.observe(time.monotonic() - began)
+        self._faults.tell(plan)
         wanted_before = {(s.namespace, s.name) for s in self.plan.secrets}
         # Together, or a status of this plan would be held against the files of the one before.
         self._snapshot, self.plan, self._expected = snapshot, plan, Expected(plan)

@@ -2,63 +2,38 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from functools import partial
 
-from mail_operator.compiler.domain_plan import BUCKETS, DomainPlan, Member, Records, build_domain_plan, claims
-from mail_operator.compiler.logins import Claim, unique
-from mail_operator.compiler.plan import Dependencies, GeneratedSecret, Manifest, Plan, Status
+from mail_operator.compiler.buckets import merge
+from mail_operator.compiler.containment import assemble, outcome, statuses
+from mail_operator.compiler.domain_builder import build_domain_plan
+from mail_operator.compiler.domain_plan import DomainPlan, Member
+from mail_operator.compiler.faults import internal_error
+from mail_operator.compiler.logins import claims, unique
+from mail_operator.compiler.memory import Memory
+from mail_operator.compiler.plan import GeneratedSecret, Plan, Status
 from mail_operator.compiler.reach import Reach, reach
-from mail_operator.compiler.server import (
-    ServerOutcome,
-    build_server,
-    encode_versions,
-    file_secret,
-    installation,
-    orphaned,
-)
+from mail_operator.compiler.server import build_server, orphaned
 from mail_operator.compiler.snapshot import SecretName, Snapshot
 from mail_operator.compiler.status import ready, status
-from mail_operator.compiler.topology import Topology, age_key, build_topology
+from mail_operator.compiler.topology import age_key, build_topology
 from mail_operator.kinds import Resource
 from mail_operator.kinds.mailalias import MailAlias
 from mail_operator.kinds.mailbox import Mailbox
 from mail_operator.kinds.meta import ObjectRef
 from mail_operator.policies import alias as alias_rules
 from mail_operator.policies.verdict import Verdict, first
-from mailpods.directory.records import AddressEntry, Bucket, Credentials, Domain
-from mailpods.directory.shards import encode, encode_credentials, file_name
-
-_Key = tuple[ObjectRef, int]  # server, bucket
-
-
-@dataclass
-class _Memory:
-    """What one run leaves to the next. Nothing in it is changed once the run is over."""
-
-    snapshot: Snapshot = field(default_factory=Snapshot)
-    topology: Topology = field(default_factory=Topology)
-    members: dict[ObjectRef, dict[ObjectRef, Member]] = field(default_factory=dict)  # domain -> its objects
-    claims: dict[ObjectRef, tuple[Claim, ...]] = field(default_factory=dict)
-    generated: Mapping[ObjectRef, Mapping[ObjectRef, str]] = field(default_factory=dict)
-    placed: Mapping[ObjectRef, int] = field(default_factory=dict)  # Mailbox of a blank shard -> shard
-    domain_plans: dict[ObjectRef, DomainPlan] = field(default_factory=dict)
-    parts: dict[_Key, dict[ObjectRef, Records]] = field(default_factory=dict)
-    files: dict[_Key, tuple[bytes, bytes, bytes]] = field(default_factory=dict)  # …, credentials, versions
-    manifests: dict[_Key, tuple[Manifest, Manifest]] = field(default_factory=dict)
-    reaches: dict[ObjectRef, Reach] = field(default_factory=dict)
-    statuses: dict[ObjectRef, Status] = field(default_factory=dict)
-    dependencies: dict[ObjectRef, Dependencies] = field(default_factory=dict)
-    servers: dict[ObjectRef, ServerOutcome] = field(default_factory=dict)
+from mailpods.directory.records import AddressEntry, Domain
 
 
 def compile(snapshot: Snapshot, previous: Plan | None = None) -> Plan:
     """The installation that the snapshot describes. `previous` only makes it faster, never different."""
     memory = previous.memory if previous else None
-    return _Run(snapshot, memory if isinstance(memory, _Memory) else _Memory()).plan()
+    return _Run(snapshot, memory if isinstance(memory, Memory) else Memory()).plan()
 
 
 class _Run:
-    def __init__(self, snapshot: Snapshot, old: _Memory) -> None:
+    def __init__(self, snapshot: Snapshot, old: Memory) -> None:
         self.snapshot = snapshot
         self.old = old
         before, now = old.snapshot.objects, snapshot.objects
@@ -73,9 +48,10 @@ class _Run:
             or snapshot.components != old.snapshot.components
             or snapshot.wiped != old.snapshot.wiped
             or snapshot.addresses != old.snapshot.addresses
+            or bool(old.faults)  # what had a fault is tried again each time
         )
         self.answers_changed = False
-        self.new = _Memory(
+        self.new = Memory(
             snapshot=snapshot,
             members=dict(old.members),
             claims=dict(old.claims),
@@ -92,16 +68,17 @@ class _Run:
         """The steps, each of which needs the one before."""
         new = self.new
         new.topology = (
-            build_topology(self.snapshot, self._topology_objects())
+            build_topology(self.snapshot, self._topology_objects(), self.old.topology)
             if self.topology_changed
             else self.old.topology
         )
+        new.faults |= {fault.ref: fault for fault in new.topology.faults}
         dirty = self._regroup() | self._moved_domains() | self._new_passwords() | self._new_secrets()
-        dirty |= self._new_answers()
+        dirty |= self._new_answers() | self._had_faults()
         dirty |= self._logins(dirty)
         dirty |= self._place()
         addresses = self._build_domain_plans(dirty)
-        self._merge(dirty)
+        merge(self.old, new, dirty)
         self._follow_aliases(addresses)
         self._servers(dirty)
         return self._assemble()
@@ -170,6 +147,13 @@ class _Run:
             domain for domain, domain_plan in domain_plans if not changed.isdisjoint(domain_plan.questions)
         }
 
+    def _had_faults(self) -> set[ObjectRef]:
+        refs = {fault.ref for fault in self.old.faults.values()}
+        members = (self.snapshot.objects.get(ref) for ref in refs)
+        return {ref for ref in refs if ref.kind == "MailDomain"} | {
+            _domain_of(member) for member in members if isinstance(member, Member)
+        }
+
     def _readers(self, changed: Collection[SecretName]) -> set[ObjectRef]:
         domain_plans = self.old.domain_plans.items()
         return {domain for domain, built in domain_plans if not built.secrets_read.isdisjoint(changed)}
@@ -180,7 +164,12 @@ class _Run:
         for domain in dirty:
             state = new.topology.domains.get(domain)
             new.claims.pop(domain, None)
-            if state and (found := claims(state, new.members.get(domain, {}).values(), self.snapshot)):
+            try:
+                found = claims(state, new.members.get(domain, {}).values(), self.snapshot) if state else ()
+            except Exception as error:
+                new.fault(domain, error)
+                found = self.old.claims.get(domain, ())
+            if found:
                 new.claims[domain] = found
         if new.claims == self.old.claims:
             new.generated = self.old.generated
@@ -234,22 +223,11 @@ class _Run:
                     new.reaches.pop(ref, None)
         for domain in dirty:
             old = self.old.domain_plans.get(domain)
-            state, members = new.topology.domains.get(domain), new.members.get(domain, {})
-            if state is None and not members:
-                domain_plan = DomainPlan()
-                new.domain_plans.pop(domain, None)
-            else:
-                domain_plan = build_domain_plan(
-                    domain,
-                    state,
-                    members.values(),
-                    new.generated.get(domain, {}),
-                    new.placed,
-                    self.snapshot,
-                )
-                if old:
-                    domain_plan.share(old)
-                new.domain_plans[domain] = domain_plan
+            domain_plan = self._domain_plan(domain, old)
+            new.domain_plans[domain] = domain_plan
+            new.faults |= {fault.ref: fault for fault in domain_plan.faults}
+            if new.topology.domains.get(domain) is None and not new.members.get(domain):
+                del new.domain_plans[domain]
             new.statuses.update(domain_plan.statuses)
             new.dependencies.update(domain_plan.dependencies)
             was = old.addresses if old else {}
@@ -257,58 +235,32 @@ class _Run:
             addresses |= {a for a in was.keys() | now.keys() if was.get(a) != now.get(a)}
         return addresses
 
-    def _merge(self, dirty: set[ObjectRef]) -> None:
-        """Put the records of changed domains in the place of their old ones, and encode those files."""
-        new = self.new
-        copied: dict[_Key, dict[ObjectRef, Records]] = {}
-        for domain in dirty:
-            old_state = self.old.topology.domains.get(domain)
-            old, built = self.old.domain_plans.get(domain), new.domain_plans.get(domain)
-            state = new.topology.domains.get(domain)
-            before = (
-                {(old_state.server_ref, n): r for n, r in old.buckets.items()} if old and old_state else {}
+    def _domain_plan(self, domain: ObjectRef, old: DomainPlan | None) -> DomainPlan:
+        new, before = self.new, self.old.topology.domains.get(domain)
+        state, members = new.topology.domains.get(domain), new.members.get(domain, {})
+        if state is None and not members:
+            return DomainPlan()
+        same = state and before and (state.number, state.names[:1]) == (before.number, before.names[:1])
+        try:
+            built = build_domain_plan(
+                domain,
+                state,
+                members.values(),
+                new.generated.get(domain, {}),
+                new.placed,
+                self.snapshot,
+                old if same else None,
             )
-            now = {(state.server_ref, n): r for n, r in built.buckets.items()} if built and state else {}
-            for key in before.keys() | now.keys():
-                if before.get(key) != now.get(key):  # most buckets of a domain hold what they held
-                    part = copied.setdefault(key, dict(new.parts.get(key, {})))
-                    part.pop(domain, None)
-                    if key in now:
-                        part[domain] = now[key]
-        new.parts.update(copied)
-        stale = set(copied)
-        for server in new.topology.servers:
-            stale |= {(server, n) for n in range(BUCKETS)} - self.old.files.keys()
-        for key in stale:
-            if key[0] in new.topology.servers:
-                self._encode(key)
-        for key in [key for key in new.files if key[0] not in new.topology.servers]:
-            del new.files[key], new.manifests[key]
-            new.parts.pop(key, None)
-
-    def _encode(self, key: _Key) -> None:
-        server, bucket = key
-        merged = Records()
-        for records in self.new.parts.get(key, {}).values():
-            merged.domains.update(records.domains)
-            merged.addresses.update(records.addresses)
-            merged.accounts.update(records.accounts)
-            merged.credentials.update(records.credentials)
-            merged.versions.update(records.versions)
-        directory = encode(Bucket(merged.domains, merged.addresses, merged.accounts))
-        credentials = encode_credentials(Credentials(merged.credentials))
-        versions = encode_versions(merged.versions)
-        if self.old.files.get(key) == (directory, credentials, versions):
-            return
-        self.new.files[key] = (directory, credentials, versions)
-        at = installation(self.new.topology.servers[server], self.snapshot.image)
-        file = file_name(bucket)
-        self.new.manifests[key] = (
-            file_secret(at, "directory", at.bucket_secret("directory", bucket), file, directory),
-            file_secret(
-                at, "credentials", at.bucket_secret("credentials", bucket), file, credentials, versions
-            ),
-        )
+            if old:
+                built.share(old)
+            return built
+        except Exception as error:
+            new.fault(domain, error)
+            lasting = old.lasting({domain, *members}) if old else DomainPlan()
+            for ref, member in members.items():
+                if ref not in lasting.statuses and ref not in lasting.aliases:
+                    lasting.statuses[ref] = internal_error(member, new.faults[domain], None)
+            return lasting
 
     def _follow_aliases(self, addresses: set[str]) -> None:
         """Find where aliases lead, of which something on their way changed."""
@@ -322,9 +274,12 @@ class _Run:
                 found = new.reaches.get(ref)
                 if found and not domains_changed and found.visited.isdisjoint(addresses):
                     continue
-                found = reach(address, *self._lookups(state.server_ref))
-                new.reaches[ref] = found
-                new.statuses[ref] = self._alias_status(alias, address, found, fault)
+                try:
+                    found = reach(address, *self._lookups(state.server_ref))
+                    new.statuses[ref] = self._alias_status(alias, address, found, fault)
+                    new.reaches[ref] = found
+                except Exception as error:
+                    new.fault(ref, error)
 
     def _lookups(
         self, server: ObjectRef
@@ -354,17 +309,20 @@ class _Run:
 
     def _servers(self, dirty: set[ObjectRef]) -> None:
         new = self.new
-        for server, outcome in self.old.servers.items():
+        for server, before in self.old.servers.items():
             if self.topology_changed or server not in new.topology.servers:
-                for ref in outcome.statuses:
+                for ref in before.statuses:
                     new.statuses.pop(ref, None)
                     new.dependencies.pop(ref, None)
         for policy in self.old.topology.orphaned_policies:
             new.statuses.pop(policy.ref, None)
         for policy in new.topology.orphaned_policies:
-            new.statuses[policy.ref] = orphaned(policy, self.snapshot)
+            try:
+                new.statuses[policy.ref] = orphaned(policy, self.snapshot)
+            except Exception as error:
+                new.fault(policy.ref, error)
         if not (self.topology_changed or self.answers_changed or dirty):
-            new.servers = self.old.servers
+            new.servers = dict(self.old.servers)
             return
         for ref, resource in new.topology.servers.items():
             served = [d for d, s in new.topology.domains.items() if s.server_ref == ref and not s.refusal]
@@ -381,48 +339,54 @@ class _Run:
             tenants: dict[str, list[str]] = defaultdict(list)
             for domain in served:
                 tenants[domain.namespace] += new.topology.domains[domain].names
-            counts = (len(served), mailboxes)
-            outcome = build_server(resource, policies, counts, wiped, tenants, names, self.snapshot)
-            new.servers[ref] = outcome
-            new.statuses.update(outcome.statuses)
-            new.dependencies.update(outcome.dependencies)
+            build = partial(
+                build_server,
+                resource,
+                counts=(len(served), mailboxes),
+                wiped=wiped,
+                tenants=tenants,
+                names=names,
+                snapshot=self.snapshot,
+            )
+            if found := outcome(self.old, new, ref, policies, build):
+                new.servers[ref] = found
+                there = self.snapshot.objects
+                new.statuses.update({r: s for r, s in found.statuses.items() if r in there})
+                new.dependencies.update({r: d for r, d in found.dependencies.items() if r in there})
+            for policy in policies:
+                if policy.ref not in new.statuses and ref in new.faults:
+                    new.statuses[policy.ref] = internal_error(policy, new.faults[ref], None)
 
     def _assemble(self) -> Plan:
         new = self.new
-        objects: list[Manifest] = []
-        directory: dict[ObjectRef, dict[str, bytes]] = {}
-        credentials: dict[ObjectRef, dict[str, bytes]] = {}
         for ref in sorted(new.servers):
-            outcome, at = new.servers[ref], installation(new.topology.servers[ref], self.snapshot.image)
-            files = {
-                mount: {file_name(n): new.files[ref, n][column] for n in range(BUCKETS)}
-                for column, mount in enumerate(("directory", "credentials"))
-            }
-            for column, mount in enumerate(("directory", "credentials")):
-                name, data = outcome.main[mount]
-                objects.append(file_secret(at, mount, at.main_secret(mount), name, data))
-                objects += [new.manifests[ref, n][column] for n in range(BUCKETS)]
-                files[mount][name] = data
-            objects += outcome.objects
-            directory[ref], credentials[ref] = files["directory"], files["credentials"]
+            try:
+                new.assembled[ref] = assemble(new, ref)
+            except Exception as error:
+                new.fault(ref, error)
+                if ref in self.old.assembled:
+                    new.assembled[ref] = self.old.assembled[ref]
+        for ref in new.servers.keys() - new.assembled.keys():
+            del new.servers[ref]
         domain_plans = [new.domain_plans[domain] for domain in sorted(new.domain_plans)]
         secrets: list[GeneratedSecret] = [s for ref in sorted(new.servers) for s in new.servers[ref].secrets]
         return Plan(
-            objects=tuple(objects),
-            directory=directory,
-            credentials=credentials,
-            statuses=new.statuses,
+            objects=tuple(each for objects, _, _ in new.assembled.values() for each in objects),
+            directory={ref: directory for ref, (_, directory, _) in new.assembled.items()},
+            credentials={ref: credentials for ref, (_, _, credentials) in new.assembled.items()},
+            statuses=statuses(new),
             allocations={ref: patch for f in domain_plans for ref, patch in f.allocations.items()},
             dependencies=new.dependencies,
             secrets=(*secrets, *(s for f in domain_plans for s in f.secrets)),
             questions=frozenset(
                 (
-                    *(question for outcome in new.servers.values() for question in outcome.questions),
+                    *(question for server in new.servers.values() for question in server.questions),
                     *(question for domain_plan in domain_plans for question in domain_plan.questions),
                 )
             ),
             components=self.snapshot.components,
-            prunable={ref: outcome.prunable for ref, outcome in sorted(new.servers.items())},
+            prunable={ref: server.prunable for ref, server in sorted(new.servers.items())},
+            faults=tuple(new.faults[ref] for ref in sorted(new.faults)),
             memory=new,
         )
 

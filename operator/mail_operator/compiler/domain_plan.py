@@ -1,48 +1,33 @@
 """What one domain adds to the directory: its addresses, accounts and credentials, its objects' statuses."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import Any, cast
+from typing import Any, TypeVar
 
-from mail_operator.compiler import dkim, zones
-from mail_operator.compiler.logins import Claim, derive, logins
-from mail_operator.compiler.network import endpoints
+from mail_operator.compiler.faults import Fault
 from mail_operator.compiler.plan import Dependencies, GeneratedSecret, Status
-from mail_operator.compiler.snapshot import Question, SecretName, SecretProblem, Snapshot
-from mail_operator.compiler.status import condition, ready, status
-from mail_operator.compiler.topology import DomainState, age_key
-from mail_operator.kinds.mailalias import MailAlias, Target
+from mail_operator.compiler.snapshot import Question, SecretName
+from mail_operator.kinds.mailalias import MailAlias
 from mail_operator.kinds.mailbox import Mailbox
 from mail_operator.kinds.mailinglist import MailingList
-from mail_operator.kinds.meta import ObjectRef, quantity_bytes
-from mail_operator.policies import alias as alias_rules
-from mail_operator.policies import dkim as dkim_rules
-from mail_operator.policies import mailbox as mailbox_rules
-from mail_operator.policies import password as password_rules
-from mail_operator.policies import secret as secret_rules
-from mail_operator.policies.alias import AliasFacts
-from mail_operator.policies.dkim import DkimFacts
-from mail_operator.policies.mailbox import MailboxFacts
-from mail_operator.policies.password import PasswordFacts
-from mail_operator.policies.verdict import Verdict, first
+from mail_operator.kinds.meta import ObjectRef
+from mail_operator.policies.verdict import Verdict
 from mailpods.directory.records import (
-    Access,
     Account,
     AccountId,
     Address,
     AddressEntry,
     Credential,
-    DkimKey,
     Domain,
     DomainName,
-    Service,
 )
 from mailpods.directory.shards import bucket_of, file_name
 
 BUCKETS = 16  # of a server: about 1,500 accounts each would keep every Secret below half of 1 MiB
 
 Member = Mailbox | MailAlias | MailingList
+T = TypeVar("T")
 
 
 @dataclass
@@ -70,6 +55,7 @@ class DomainPlan:
     secrets: list[GeneratedSecret] = field(default_factory=list)
     secrets_read: set[SecretName] = field(default_factory=set)
     questions: list[Question] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)  # while something was made for one of its objects
 
     def share(self, old: "DomainPlan") -> None:
         """Let what is equal to the outcome before be that very object: most of it is, after most edits."""
@@ -88,354 +74,54 @@ class DomainPlan:
         """The bucket in which what belongs to a key lies."""
         return self.buckets.setdefault(bucket_of(key, BUCKETS), Records())
 
+    def drop(self, ref: ObjectRef, address: Address, account: AccountId) -> None:
+        """Take back what was made of a member, of which not all could be made."""
+        records = self.records(address)
+        for addresses in (records.addresses, self.addresses):
+            if (entry := addresses.get(address)) and entry.source == str(ref):
+                del addresses[address]
+        if ref.kind == "Mailbox":
+            records.accounts.pop(account, None)
+            records.credentials.pop(account, None)
+        for made in (self.dependencies, self.allocations, self.aliases, self.statuses):
+            made.pop(ref, None)
 
-def claims(state: DomainState, members: Iterable[Member], snapshot: Snapshot) -> tuple[Claim, ...]:
-    """The mailboxes of a domain that need a generated login."""
-    if "generated" not in state.forms:
-        return ()
-    return tuple(
-        Claim(age_key(member, snapshot), member.ref, address, derive(address), member.spec.login_name)
-        for member in members
-        if isinstance(member, Mailbox)
-        for address in [f"{member.local_part}@{state.name}"]
-    )
-
-
-def build_domain_plan(
-    domain_ref: ObjectRef,
-    state: DomainState | None,
-    members: Iterable[Member],
-    generated: Mapping[ObjectRef, str],
-    placed: Mapping[ObjectRef, int],
-    snapshot: Snapshot,
-) -> DomainPlan:
-    """Decide about a domain's objects, the older first.
-
-    `generated`: the logins made for its mailboxes; `placed`: the shards chosen for them.
-    """
-    return _Builder(domain_ref, state, generated, placed, snapshot).build(members)
-
-
-class _Builder:
-    def __init__(
-        self,
-        domain_ref: ObjectRef,
-        state: DomainState | None,
-        generated: Mapping[ObjectRef, str],
-        placed: Mapping[ObjectRef, int],
-        snapshot: Snapshot,
-    ) -> None:
-        self.domain_ref = domain_ref
-        self.state = state
-        self.served = state is not None and state.refusal is None
-        self.generated, self.placed = generated, placed
-        self.snapshot = snapshot
-        self.out = DomainPlan()
-        self.mailboxes: dict[str, ObjectRef] = {}  # local part -> who has its account
-        self.names: dict[str, ObjectRef] = {}  # name of a Mailbox that has an account
-        self.covered: dict[str, ObjectRef] = {}  # local part -> the alias that beats its mailbox
-        self.others: dict[str, ObjectRef] = {}  # local part -> alias or list
-        self.alias_count: dict[str, int] = {}  # address -> aliases that lead to it
-
-    def build(self, members: Iterable[Member]) -> DomainPlan:
-        ordered = sorted(members, key=lambda member: age_key(member, self.snapshot))
-        alias_wins = self.state is not None and self.state.domain.spec.address_conflict == "AliasWins"
-        if alias_wins:
-            # The names of all mailboxes must be known before the aliases that cover them.
-            ordered.sort(key=lambda member: not isinstance(member, Mailbox))
-        holders = self._holders(ordered) if not alias_wins else {}
-        mailboxes = [m for m in ordered if isinstance(m, Mailbox)]
-        admitted = [m for m in mailboxes if self._admit_mailbox(m, holders)]
-        for member in ordered:
-            if not isinstance(member, Mailbox):
-                self._other(member, holders)
-        for mailbox in admitted:
-            self._serve_mailbox(mailbox)
-        if self.state is not None:
-            self._domain(self.state, len(admitted))
-        return self.out
-
-    @staticmethod
-    def _holders(ordered: list[Member]) -> dict[str, ObjectRef]:
-        """Local part -> the oldest object that asks for it, of whatever kind."""
-        holders: dict[str, ObjectRef] = {}
-        for member in ordered:
-            holders.setdefault(member.local_part, member.ref)
-        return holders
-
-    def _address(self, local_part: str) -> str:
-        return f"{local_part}@{self.state.name}" if self.state else f"{local_part}@"
-
-    def _holder(
-        self, member: Member, same_kind: Mapping[str, ObjectRef], holders: Mapping[str, ObjectRef]
-    ) -> ObjectRef | None:
-        holder = same_kind.get(member.local_part) or holders.get(member.local_part)
-        return None if holder == member.ref else holder
-
-    def _admit_mailbox(self, mailbox: Mailbox, holders: Mapping[str, ObjectRef]) -> bool:
-        spec = self.state.domain.spec if self.state else None
-        server = self.state.server if self.state else None
-        facts = MailboxFacts(
-            mailbox=mailbox,
-            domain_ref=self.domain_ref,
-            domain_exists=self.state is not None,
-            domain_served=self.served,
-            address=self._address(mailbox.local_part),
-            holder=self._holder(mailbox, self.mailboxes, holders),
-            mailboxes_before=len(self.mailboxes),
-            mailbox_limit=spec.limits.mailboxes if spec else None,
-            shards=server.spec.store.shards if server else 0,
-        )
-        refusal = first(mailbox_rules.REFUSALS, facts)
-        if refusal:
-            self.out.statuses[mailbox.ref] = status(mailbox, ready(refusal, ""), {})
+    def keep(self, ref: ObjectRef, old: "DomainPlan", address: Address, account: AccountId) -> bool:
+        """Take over what an older plan has of a member. Returns whether it has anything."""
+        self.secrets_read |= old.secrets_read
+        wanted = [secret for secret in old.secrets if secret.owner == ref and secret not in self.secrets]
+        self.secrets += wanted
+        if ref not in old.dependencies:
             return False
-        self.mailboxes[mailbox.local_part] = mailbox.ref
-        self.names[mailbox.metadata.name] = mailbox.ref
+        self.dependencies[ref] = old.dependencies[ref]
+        if ref in old.aliases:
+            self.aliases[ref] = old.aliases[ref]
+        records, before = self.records(address), old.buckets.get(bucket_of(address, BUCKETS), Records())
+        entry = old.addresses.get(address)
+        if entry and entry.source == str(ref) and address not in self.addresses:
+            records.addresses[address] = self.addresses[address] = entry
+        if ref.kind == "Mailbox" and account in before.accounts:
+            records.accounts[account] = before.accounts[account]
+            records.credentials[account] = before.credentials[account]
+            hashed = before.credentials[account].hash
+            records.versions.update({n: v for n, v in before.versions.items() if v[1] == hashed})
         return True
 
-    def _serve_mailbox(self, mailbox: Mailbox) -> None:
-        assert self.state is not None
-        spec, address = mailbox.spec, Address(self._address(mailbox.local_part))
-        account = AccountId(f"{self.state.number}/{mailbox.local_part}")
-        quota = quantity_bytes(spec.quota) if spec.quota else None
-        hashed, fault = self._password(mailbox)
-        login = self.generated.get(mailbox.ref)
-        if login and login != derive(address) and spec.login_name is None:
-            self.out.allocations[mailbox.ref] = {"loginName": login}
-        shard = spec.shard or 0
-        if spec.shard is None and mailbox.ref in self.placed:
-            shard = self.placed[mailbox.ref]
-            self.out.allocations[mailbox.ref] = {
-                **self.out.allocations.get(mailbox.ref, {}),
-                "shard": shard,
-            }
-        if login is None and "generated" in self.state.forms:
-            fault = fault or Verdict(
-                "LoginNameTaken",
-                f"Login {spec.login_name} belongs to another mailbox, which is older: remove spec.loginName.",
-            )
-        accepted = logins(self.state, mailbox.local_part, login)
-        records = self.out.records(address)
-        given = spec.services
-        services = _services(imap=given.imap, pop3=given.pop3, sieve=given.sieve, smtp=given.smtp)
-        records.credentials[account] = Credential(
-            logins=accepted,
-            hash=hashed,
-            services=services,
-            shard=shard,
-            quota=quota,
-            address=address,
+    def lasting(self, members: Collection[ObjectRef]) -> "DomainPlan":
+        """What stays in force of it where none can be made for these members."""
+
+        def of_members(made: Mapping[ObjectRef, T]) -> dict[ObjectRef, T]:
+            return {ref: each for ref, each in made.items() if ref in members}
+
+        return replace(
+            self,
+            aliases=of_members(self.aliases),
+            statuses=of_members(self.statuses),
+            dependencies=of_members(self.dependencies),
+            allocations={},  # they are written down by now
         )
-        smarthost, smarthost_fault = self._smarthost_login(mailbox, address)
-        records.accounts[account] = Account(address, shard, quota, smarthost)
-        fault = fault or smarthost_fault
-        conditions = ready(fault, "Takes mail, and its login works.")  # the same text for ten thousand
-        if covering := self.covered.get(mailbox.local_part):
-            message = f"{covering} has the address {address} and takes its mail (addressConflict AliasWins)."
-            conditions.append(condition("Shadowed", True, "AliasWins", message))
-        else:
-            entry = AddressEntry(f"Mailbox {mailbox.metadata.namespace}/{mailbox.metadata.name}", account)
-            records.addresses[address] = self.out.addresses[address] = entry
-        shown = {
-            "address": address,
-            "login": accepted[0] if accepted else None,
-            "loginName": login,
-            "server": self.state.server.spec.hostname if self.state.server else None,
-            "account": account,
-        }
-        self.out.statuses[mailbox.ref] = status(mailbox, conditions, shown)
-        self._depend(mailbox.ref, address, shards=frozenset({shard}))
-
-    def _smarthost_login(
-        self, mailbox: Mailbox, address: str
-    ) -> tuple[tuple[str, str] | None, Verdict | None]:
-        """Its own login at the smarthost, if it has one (R-004-10, R-004-11)."""
-        given = mailbox.spec.smarthost_auth
-        if given is None:
-            return None, None
-        name = (mailbox.metadata.namespace, given.password_secret_ref.name)
-        self.out.secrets_read.add(name)
-        facts = self.snapshot.secret_facts(name, ("password",))
-        if fault := secret_rules.unusable(facts):
-            return None, fault
-        assert facts.found is not None
-        password = facts.found["password"].decode("utf-8", "replace").strip()
-        return (given.username or address, password), None
-
-    def _password(self, mailbox: Mailbox) -> tuple[str | None, Verdict | None]:
-        if mailbox.spec.password_hash:
-            return mailbox.spec.password_hash, None
-        name, key = mailbox.password_secret(), self._address(mailbox.local_part)
-        if name is None:
-            name = f"{mailbox.metadata.name}-password"
-            wanted = GeneratedSecret("password", mailbox.metadata.namespace, name, mailbox.ref)
-            self.out.secrets.append(wanted)
-            return self._look_up((mailbox.metadata.namespace, name), key, generated=True)
-        return self._look_up((mailbox.metadata.namespace, name), key, generated=False)
-
-    def _look_up(self, name: SecretName, key: str, generated: bool) -> tuple[str | None, Verdict | None]:
-        """The hash in a Secret, and what is wrong with it. `key`: beside whose records it is noted."""
-        self.out.secrets_read.add(name)
-        found = self.snapshot.passwords.get(name)
-        password = found.kept if isinstance(found, SecretProblem) else found
-        facts = PasswordFacts(
-            secret="/".join(name),
-            generated=generated,
-            readable=password is not None,
-            problem=(found.reason, found.message) if isinstance(found, SecretProblem) else None,
-        )
-        if password and password.version:
-            self.out.records(key).versions["/".join(name)] = (password.version, password.hash)
-        return password.hash if password else None, first(password_rules.FAULTS, facts)
-
-    def _other(self, member: MailAlias | MailingList, holders: Mapping[str, ObjectRef]) -> None:
-        address = Address(self._address(member.local_part))
-        targets = self._targets(member) if isinstance(member, MailAlias) else []
-        found = [target for _, target in targets if target]
-        limits = self.state.domain.spec.limits if self.state else None
-        own = self.state.names if self.state else ()
-        outside = [target for target in found if target.rpartition("@")[2] not in own]
-        limit = limits.aliases_per_address if limits else 0
-        facts = AliasFacts(
-            domain_ref=self.domain_ref,
-            domain_exists=self.state is not None,
-            domain_served=self.served,
-            address=address,
-            holder=self._holder(member, self.others, holders),
-            missing=tuple(name for name, target in targets if target is None),
-            remaining=len(found) if isinstance(member, MailAlias) else 1,
-            forwarders=len(set(outside)),
-            forwarder_limit=limits.forwarders_per_address if limits else 0,
-            crowded=next(
-                (t for t in found if t not in outside and self.alias_count.get(t, 0) >= limit), None
-            ),
-            alias_limit=limit,
-        )
-        refusal = first(alias_rules.REFUSALS, facts)
-        if refusal:
-            self.out.statuses[member.ref] = status(member, ready(refusal, ""), {})
-            return
-        self.others[member.local_part] = member.ref
-        if member.local_part in self.mailboxes:
-            self.covered[member.local_part] = member.ref
-        for target in set(found) - set(outside):
-            self.alias_count[target] = self.alias_count.get(target, 0) + 1
-        source = f"{member.kind} {member.metadata.namespace}/{member.metadata.name}"
-        # A list holds its address, so that no catch-all takes the posts: they are refused until it works.
-        entry = AddressEntry(source, targets=tuple(dict.fromkeys(Address(target) for target in found)))
-        self.out.records(address).addresses[address] = self.out.addresses[address] = entry
-        self._depend(member.ref, address)
-        if isinstance(member, MailAlias):
-            self.out.aliases[member.ref] = (member, address, first(alias_rules.FAULTS, facts))
-        else:
-            verdict = Verdict(
-                "NotYet", "Mailing lists have no effect in this version; the address is reserved."
-            )
-            self.out.statuses[member.ref] = status(member, ready(verdict, ""), {"address": address})
-
-    def _targets(self, alias: MailAlias) -> list[tuple[str, str | None]]:
-        """(what is named, its address); None where a mailbox does not exist."""
-        return [self._target(target) for target in alias.spec.targets]
-
-    def _target(self, target: Target) -> tuple[str, str | None]:
-        if target.mailbox_ref is None:
-            assert target.address is not None  # load() refuses a target that is neither
-            return target.address, self._own_name(target.address)
-        name = target.mailbox_ref.name
-        if name not in self.names:
-            return name, None
-        mailbox = self.snapshot.objects[self.names[name]]
-        assert isinstance(mailbox, Mailbox)
-        return name, self._address(mailbox.local_part)
-
-    def _own_name(self, address: str) -> str:
-        """The address under the domain's own name, if it is one of those that share its users."""
-        local, _, name = address.lower().rpartition("@")
-        return self._address(local) if self.state and name in self.state.names else f"{local}@{name}"
-
-    def _domain(self, state: DomainState, mailboxes: int) -> None:
-        domain = state.domain
-        if state.refusal or state.server is None:
-            conditions = ready(state.refusal, "")
-            conditions.append(condition("Accepting", False, conditions[0]["reason"], "Takes no mail."))
-            self.out.statuses[domain.ref] = status(domain, conditions, {})
-            return
-        catch_all = Address(domain.spec.catch_all.lower()) if domain.spec.catch_all else None
-        keys, signing, unsigned = self._dkim(state)
-        hostname = state.server.spec.hostname
-        records = list(zones.of_domain(state.names, hostname, keys))
-        records += [zones.alias(name, hostname) for name in state.hostnames]
-        self.out.questions = zones.questions(records, state.resolvers)
-        bulk = domain.spec.bulk.enabled
-        for name in state.names:
-            own = name == state.name
-            users_of = None if own else DomainName(state.name)
-            record = Domain(state.number, users_of, catch_all, signing if own else (), bulk)
-            self.out.records(name).domains[DomainName(name)] = self.out.domains[name] = record
-        if domain.spec.number is None:
-            self.out.allocations[domain.ref] = {"number": state.number}
-        admin, fault = self._administrator(state)
-        conditions = ready(state.fault or fault or unsigned, f"Takes mail for {', '.join(state.names)}.")
-        conditions.append(condition("Accepting", True, "Serving", "Takes mail."))
-        conditions.append(zones.complete(records, state.resolvers, self.snapshot.answers))
-        shown = {
-            "number": state.number,
-            "mailboxes": mailboxes,
-            "admin": {"login": admin},
-            "endpoints": endpoints(hostname),
-            "dns": {"records": records},
-        }
-        self.out.statuses[domain.ref] = status(domain, conditions, shown)
-        self._depend(domain.ref, *state.names, Address(f"maint@{state.name}"))
-
-    def _dkim(
-        self, state: DomainState
-    ) -> tuple[list[tuple[DkimKey, str]], tuple[DkimKey, ...], Verdict | None]:
-        """Its keys with their records in DNS, those that sign, and what is wrong with them."""
-        if not state.domain.spec.dkim.enabled:
-            return [], (), None
-        meta = state.domain.metadata
-        name = (meta.namespace, dkim.secret_name(meta.name))
-        self.out.secrets_read.add(name)
-        found = self.snapshot.secrets.get(name)
-        keys, broken = dkim.keys_in(found) if isinstance(found, Mapping) else ([], [])
-        seen = zones.seen(keys, state.names, state.resolvers, self.snapshot.answers)
-        days = state.domain.spec.dkim.rotate_days
-        wanted = GeneratedSecret("dkim", *name, state.domain.ref, rotate_days=days, seen=seen if days else ())
-        self.out.secrets.append(wanted)
-        if isinstance(found, SecretProblem):
-            return [], (), Verdict(found.reason, found.message, waits=True)
-        if found is None:  # it is being made
-            return [], (), None
-        fault = first(dkim_rules.FAULTS, DkimFacts("/".join(name), tuple(broken), bool(keys)))
-        return keys, dkim.signing(keys, found), fault
-
-    def _administrator(self, state: DomainState) -> tuple[str, Verdict | None]:
-        """The domain's own administrator, locked until a password is set (R-000-08, R-000-09)."""
-        login = AccountId(f"{state.number}/maint")
-        hashed, fault = None, None
-        if secret := state.domain.password_secret():
-            name = (state.domain.metadata.namespace, secret)
-            hashed, fault = self._look_up(name, f"maint@{state.name}", generated=False)
-        credential = Credential((login,), hashed, {"portal": "everywhere"}, mailbox=False)
-        self.out.records(f"maint@{state.name}").credentials[login] = credential
-        return login, fault
-
-    def _depend(self, ref: ObjectRef, *keys: str, shards: frozenset[int] = frozenset()) -> None:
-        assert self.state is not None
-        buckets = frozenset(bucket_of(key, BUCKETS) for key in keys)
-        self.out.dependencies[ref] = _dependencies(self.state.server_ref, buckets, shards)
 
 
-# What follows is few, and named by all objects: ten thousand mailboxes share some dozens of each.
-
-
-@cache
-def _dependencies(server: ObjectRef, buckets: frozenset[int], shards: frozenset[int]) -> Dependencies:
+@cache  # few, and named by all objects: ten thousand mailboxes share some dozens
+def dependencies(server: ObjectRef, buckets: frozenset[int], shards: frozenset[int]) -> Dependencies:
     return Dependencies(server, frozenset(file_name(bucket) for bucket in buckets), shards)
-
-
-@cache
-def _services(**services: Access) -> Mapping[Service, Access]:
-    return {cast(Service, name): access for name, access in services.items() if access != "off"}

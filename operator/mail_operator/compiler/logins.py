@@ -5,7 +5,10 @@ import string
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from mail_operator.compiler.topology import DomainState
+from mail_operator.compiler.snapshot import Snapshot
+from mail_operator.compiler.topology import DomainState, age_key
+from mail_operator.kinds import Resource
+from mail_operator.kinds.mailbox import Mailbox
 from mail_operator.kinds.mailserver import LoginForm
 from mail_operator.kinds.meta import ObjectRef
 
@@ -52,6 +55,18 @@ class Claim:
     address: str
     derived: str
     written: str | None
+
+
+def claims(state: DomainState, members: Iterable[Resource], snapshot: Snapshot) -> tuple[Claim, ...]:
+    """The mailboxes of a domain that need a generated login."""
+    if "generated" not in state.forms:
+        return ()
+    return tuple(
+        Claim(age_key(member, snapshot), member.ref, address, derive(address), member.spec.login_name)
+        for member in members
+        if isinstance(member, Mailbox)
+        for address in [f"{member.local_part}@{state.name}"]
+    )
 
 
 def resolve(claims: Iterable[Claim]) -> Iterator[tuple[ObjectRef, str]]:

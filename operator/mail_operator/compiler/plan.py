@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
+from mail_operator.compiler.faults import Fault
 from mail_operator.compiler.snapshot import Question
 from mail_operator.components import COMPONENTS
 from mail_operator.components.component import Component
@@ -64,6 +65,7 @@ class Plan:
     - `allocations`: what to write into an object's spec, where it was blank.
     - `secrets`: what the I/O layer makes when it is missing.
     - `questions`: what the I/O layer asks of DNS.
+    - `faults`: what went wrong while something was made for an object, for the log.
     - `prunable`: MailServer -> what it has no longer, and may have had.
     - `components`: the declarations of what runs, which say which admin port reports which files.
     """
@@ -78,4 +80,5 @@ class Plan:
     questions: frozenset[Question] = frozenset()
     prunable: Mapping[ObjectRef, tuple[ObjectRef, ...]] = field(default_factory=dict)
     components: tuple[Component, ...] = COMPONENTS
+    faults: tuple[Fault, ...] = ()
     memory: object = field(default=None, repr=False, compare=False)  # of compile() alone, for the next run

@@ -36,7 +36,13 @@ def status(resource: Resource, conditions: list[Condition], shown: Mapping[str, 
         fields = ", ".join(f"{field} ({requirement})" for field, requirement in ignored)
         message = f"Set, and without effect in this version: {fields}."
         conditions = [*conditions, condition("FieldsIgnored", True, "NotYet", message)]
-    generation = resource.metadata.generation
+    return status_of(resource.metadata.generation, conditions, shown)
+
+
+def status_of(
+    generation: int | None, conditions: list[Condition], shown: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """The whole status of an object of this generation."""
     return {
         **{key: value for key, value in shown.items() if value is not None},
         **_observed(generation),

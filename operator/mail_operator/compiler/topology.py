@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from mail_operator.compiler.faults import Fault, fault_of, verdict_of
 from mail_operator.compiler.snapshot import Snapshot
 from mail_operator.kinds import Resource
 from mail_operator.kinds.maildomain import MailDomain
@@ -48,6 +49,7 @@ class Topology:
     names: Mapping[ObjectRef, Mapping[str, ObjectRef]] = field(
         default_factory=dict
     )  # server -> name -> domain
+    faults: tuple[Fault, ...] = ()  # while something was decided about one of them
 
 
 def age_key(resource: Resource, snapshot: Snapshot) -> tuple[str, int, ObjectRef]:
@@ -55,8 +57,11 @@ def age_key(resource: Resource, snapshot: Snapshot) -> tuple[str, int, ObjectRef
     return resource.metadata.creation_timestamp or "", snapshot.age.get(resource.ref, 0), resource.ref
 
 
-def build_topology(snapshot: Snapshot, resources: Iterable[Resource]) -> Topology:
-    """Decide about every server and domain among `resources`."""
+def build_topology(
+    snapshot: Snapshot, resources: Iterable[Resource], old: Topology | None = None
+) -> Topology:
+    """Decide about every server and domain among `resources`; `old` stays where nothing can be decided."""
+    old, faults = old or Topology(), list[Fault]()
     ordered = sorted(resources, key=lambda resource: age_key(resource, snapshot))
     servers = {r.ref: r for r in ordered if isinstance(r, MailServer)}
     domains: dict[ObjectRef, list[MailDomain]] = defaultdict(list)
@@ -69,11 +74,21 @@ def build_topology(snapshot: Snapshot, resources: Iterable[Resource]) -> Topolog
     states: dict[ObjectRef, DomainState] = {}
     names: dict[ObjectRef, Mapping[str, ObjectRef]] = {ref: {} for ref in servers}
     for ref, members in domains.items():
-        held = _Held(resolvers(policies[ref], ref.namespace))
+        held = _Held()
+        try:
+            held.resolvers = resolvers(policies[ref], ref.namespace)
+        except Exception as error:
+            faults.append(fault_of(ref, error))
+            held.resolvers = next((d.resolvers for d in old.domains.values() if d.server_ref == ref), ())
         held.hostnames = len(servers[ref].hosts) if ref in servers else 0
         held.reserved = {d.spec.number for d in members if d.spec.number}
         for domain in members:
-            states[domain.ref] = held.admit(domain, ref, servers.get(ref), snapshot)
+            try:
+                states[domain.ref] = held.admit(domain, ref, servers.get(ref), snapshot)
+            except Exception as error:
+                faults.append(fault := fault_of(domain.ref, error))
+                refused = DomainState(domain, ref, servers.get(ref), verdict_of(fault))
+                states[domain.ref] = held.readmit(old.domains.get(domain.ref)) or refused
         names[ref] = held.names
     return Topology(
         servers=servers,
@@ -83,6 +98,7 @@ def build_topology(snapshot: Snapshot, resources: Iterable[Resource]) -> Topolog
             p for ref, members in policies.items() if ref not in servers for p in members
         ),
         names=names,
+        faults=tuple(faults),
     )
 
 
@@ -101,8 +117,8 @@ def resolvers(policies: Iterable[RelayPolicy], namespace: str) -> tuple[str, ...
 class _Held:
     """What the domains of one server that were admitted so far hold."""
 
-    def __init__(self, resolvers: tuple[str, ...]) -> None:
-        self.resolvers = resolvers
+    def __init__(self) -> None:
+        self.resolvers: tuple[str, ...] = ()
         self.names: dict[str, ObjectRef] = {}
         self.numbers: dict[int, ObjectRef] = {}
         self.prefixes: dict[str, ObjectRef] = {}
@@ -131,30 +147,40 @@ class _Held:
         if refusal or server is None:
             return DomainState(domain, server_ref, server, refusal)
         number = spec.number or self._free_number()
-        names = tuple(name for name in wanted if name not in facts.names_taken)
-        prefix = None if facts.prefix_taken else spec.login.prefix
-        self.numbers[number] = domain.ref
-        self.names.update(dict.fromkeys(names, domain.ref))
-        if prefix:
-            self.prefixes[prefix] = domain.ref
-        self.count += 1
         hostnames: tuple[str, ...] = ()
         if not (rules.hostname_foreign(facts) or rules.hostnames_full(facts)):
             hostnames = tuple(spec.hostnames)
-        self.hostnames += len(hostnames)
-        return DomainState(
-            domain=domain,
-            server_ref=server_ref,
-            server=server,
-            refusal=None,
-            fault=first(rules.FAULTS, facts),
-            number=number,
-            names=names,
-            forms=tuple(spec.login.forms or server.spec.login_forms),
-            prefix=prefix,
-            hostnames=hostnames,
-            resolvers=self.resolvers,
+        return self._hold(
+            DomainState(
+                domain=domain,
+                server_ref=server_ref,
+                server=server,
+                refusal=None,
+                fault=first(rules.FAULTS, facts),
+                number=number,
+                names=tuple(name for name in wanted if name not in facts.names_taken),
+                forms=tuple(spec.login.forms or server.spec.login_forms),
+                prefix=None if facts.prefix_taken else spec.login.prefix,
+                hostnames=hostnames,
+                resolvers=self.resolvers,
+            )
         )
+
+    def readmit(self, old: DomainState | None) -> DomainState | None:
+        """What was decided about a domain before, unless others hold something of that by now."""
+        if old is None or old.refusal or old.number in self.numbers or old.prefix in self.prefixes:
+            return None
+        return None if any(name in self.names for name in old.names) else self._hold(old)
+
+    def _hold(self, state: DomainState) -> DomainState:
+        ref = state.domain.ref
+        self.numbers[state.number] = ref
+        self.names.update(dict.fromkeys(state.names, ref))
+        if state.prefix:
+            self.prefixes[state.prefix] = ref
+        self.count += 1
+        self.hostnames += len(state.hostnames)
+        return state
 
     def _free_number(self) -> int:
         while self.lowest_free in self.reserved or self.lowest_free in self.numbers:

@@ -3,10 +3,12 @@
 import datetime
 import json
 import os
+import sys
 import time
 import urllib.request
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from mail_operator.compiler import compile
 from mail_operator.compiler.plan import GeneratedSecret, Plan, wire
 from mail_operator.compiler.status import withheld
 from mail_operator.engine import memory
+from mail_operator.engine.faults import FaultLog
 from mail_operator.engine.secrets import KeyPair, make_ca, make_certificate, needs_renewal
 from mail_operator.kinds.meta import ObjectRef
 from mail_operator.local.files import write_atomically
@@ -49,6 +52,7 @@ class Runner:
         self._good_at: float | None = None  # when to write down what is in force
         self.pods = Pods(data.path, ports, bind, user)
         self.plan = Plan()
+        self._faults = FaultLog(partial(print, file=sys.stderr, flush=True))
         self._hashes: dict[str, dict[str, str]] = {}  # volume -> file -> hash, of the plan
         self._acknowledged: dict[str, Mapping[str, str]] = defaultdict(dict)  # container -> file -> hash
         self._seen: set[str] = set()
@@ -104,6 +108,7 @@ class Runner:
             given = self.observed.secrets.items()
             secrets = [secret_manifest(name, values) for name, values in given if name[0] in here]
             self.pods.apply([*map(wire, plan.objects), *secrets])
+        self._faults.tell(plan)
         self._stale = plan != self.plan
         self.plan = plan
         self._hashes = {
