@@ -1,4 +1,4 @@
-"""Tells the log of faults of our own, each once, and counts them: a status names an id that is found there."""
+"""Tells the log of faults of our own, each once, and counts them: a status names the id of its fault."""
 
 from collections.abc import Callable
 
