@@ -68,7 +68,7 @@ def _start_dovecot(folder: Path) -> _Dovecot:
         user=USER,
         group=USER,
         bind="127.0.0.1",
-        ports=ports,
+        ports={name: str(port) for name, port in ports.items()},
         state=state,
         mail=state / "mail",
         tls=None,

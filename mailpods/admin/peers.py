@@ -2,15 +2,14 @@
 
 import http.client
 
-from mailpods.directory.endpoints import resolve
+from mailpods.directory.endpoints import http_connection, resolve
 
 Failures = (OSError, http.client.HTTPException, ValueError)  # whatever becomes of a question
 
 
 def ask(peer: str, method: str, path: str, key: str | None, data: bytes | None, seconds: float) -> bytes:
     """What the program at `peer` (host:port) answers. Raises one of Failures, also where it refuses."""
-    host, port = resolve(peer)
-    connection = http.client.HTTPConnection(host, port, timeout=seconds)
+    connection = http_connection(resolve(peer), seconds)
     try:
         connection.request(method, path, data, {"Authorization": f"Bearer {key}"})
         answer = connection.getresponse()

@@ -3,15 +3,18 @@ loop can still be asked how it is."""
 
 import hmac
 import json
+import socket
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BufferedIOBase
-from socketserver import TCPServer
+from socketserver import BaseServer
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
+
+from mailpods.directory.endpoints import UNIX, bound_socket, listening_socket
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +68,11 @@ _AT_ONCE = 200  # connections; some of these ports are open to the world
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
-    def __init__(self, at: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+    def __init__(self, bound: socket.socket, handler: type[BaseHTTPRequestHandler]) -> None:
         self._room = threading.BoundedSemaphore(_AT_ONCE)
-        super().__init__(at, handler)
+        BaseServer.__init__(self, bound.getsockname(), handler)
+        self.socket = bound
+        self.server_activate()
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """In a thread of its own, if there is room for one more."""
@@ -83,10 +88,11 @@ class _Server(ThreadingHTTPServer):
         finally:
             self._room.release()
 
-    def server_bind(self) -> None:
-        """Without asking DNS for our own name, which may take its time."""
-        TCPServer.server_bind(self)
-        self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]
+
+def _bound(host: str, port: str | int) -> socket.socket:
+    if str(port).startswith(UNIX):
+        return listening_socket(str(port).removeprefix(UNIX))
+    return bound_socket(host, int(port))
 
 
 def _body(headers: Message, stream: BufferedIOBase, most: int) -> bytes | None:
@@ -107,13 +113,19 @@ def _body(headers: Message, stream: BufferedIOBase, most: int) -> bytes | None:
 
 
 class AdminServer:
-    """Serves `routes`, keyed by "METHOD /path". Port 0 takes a free one; `port` tells which.
+    """Serves `routes`, keyed by "METHOD /path".
 
-    `bounds`: how many bytes the body of a route may have, where that is not MAX_BODY.
+    `hosts`: addresses, separated by commas. `port`: a number, as text or not, or `unix:PATH`, whatever the
+    hosts are; 0 takes a free one, and the attribute tells which. `bounds`: how many bytes the body of a route
+    may have, where that is not MAX_BODY.
     """
 
     def __init__(
-        self, host: str, port: int, routes: Mapping[str, Route], bounds: Mapping[str, int] | None = None
+        self,
+        hosts: str,
+        port: str | int,
+        routes: Mapping[str, Route],
+        bounds: Mapping[str, int] | None = None,
     ) -> None:
         class Handler(BaseHTTPRequestHandler):
             timeout = 30
@@ -149,14 +161,18 @@ class AdminServer:
             def log_message(self, format: str, *args: Any) -> None:
                 pass  # probes every few seconds would drown the log
 
-        self._http = _Server((host, port), Handler)
-        self.port: int = self._http.server_address[1]
+        places = [""] if str(port).startswith(UNIX) else hosts.split(",")
+        self._servers = [_Server(_bound(host, port), Handler) for host in places]
+        first = self._servers[0].server_address
+        self.port: int = 0 if isinstance(first, str) else first[1]
 
     def start(self) -> None:
-        """Begin to serve, in a daemon thread."""
-        threading.Thread(target=self._http.serve_forever, name="admin", daemon=True).start()
+        """Begin to serve, in daemon threads."""
+        for server in self._servers:
+            threading.Thread(target=server.serve_forever, name="admin", daemon=True).start()
 
     def stop(self) -> None:
         """Stop serving and release the port."""
-        self._http.shutdown()
-        self._http.server_close()
+        for server in self._servers:
+            server.shutdown()
+            server.server_close()

@@ -14,6 +14,7 @@ from functools import cache
 from typing import Literal, NamedTuple, cast
 
 from mailpods.delivery import dane
+from mailpods.directory.endpoints import is_socket
 from mailpods.directory.records import TlsMode
 from mailpods.dns.records import Tlsa
 
@@ -157,13 +158,16 @@ class Connection(asyncio.Protocol):
         context = _context(target) if target.tls == "tls" else None
         try:
             async with asyncio.timeout(seconds):
-                _, connection = await loop.create_connection(
-                    lambda: cls(target),
-                    target.host,
-                    target.port,
-                    ssl=context,
-                    local_addr=(target.source, 0) if target.source else None,
-                )
+                if is_socket((target.host, target.port)):
+                    _, connection = await loop.create_unix_connection(lambda: cls(target), target.host)
+                else:
+                    _, connection = await loop.create_connection(
+                        lambda: cls(target),
+                        target.host,
+                        target.port,
+                        ssl=context,
+                        local_addr=(target.source, 0) if target.source else None,
+                    )
         except (OSError, TimeoutError) as error:
             raise Disconnected(f"{target.host}:{target.port}: {error or 'no answer'}") from error
         try:

@@ -69,12 +69,12 @@ def main() -> None:
     servers = [
         AdminServer(
             host,
-            int(os.environ["PORT_PORTAL"]),
+            os.environ["PORT_PORTAL"],
             {"GET /": pages.guide, "GET /ca.crt": pages.authority},
         ),
         AdminServer(
             host,
-            int(os.environ["PORT_ADMIN"]),
+            os.environ["PORT_ADMIN"],
             {
                 "GET /livez": lambda _: good,
                 "GET /readyz": lambda _: good,

@@ -334,7 +334,7 @@ def _click(program: Program, address: str) -> AdminServer | None:
         "GET /unsubscribe": program.suppressions.ask_first,
         "POST /unsubscribe": program.suppressions.unsubscribe,
     }
-    return AdminServer(address, int(port), routes) if port else None
+    return AdminServer(address, port, routes) if port else None
 
 
 def main() -> int:
@@ -356,7 +356,8 @@ def main() -> int:
     try:
         listeners = ports(os.environ)
         sockets = [
-            [bind(address, each, port) for each, port in listeners.items()] for _ in range(given.workers)
+            [bind(at, each, port) for at in address.split(",") for each, port in listeners.items()]
+            for _ in range(given.workers)
         ]
         folder = os.environ["PROMETHEUS_MULTIPROC_DIR"]
         if given.user:
@@ -374,10 +375,8 @@ def main() -> int:
             sockets,
         )
         bounds = {f"POST {parcels.PATH}": parcels.MAX_BODY}
-        admin = AdminServer(address, int(os.environ.get("PORT_ADMIN", "9100")), program.routes())
-        queue = AdminServer(
-            address, int(os.environ.get("PORT_QUEUE", "9102")), program.queue_routes(), bounds
-        )
+        admin = AdminServer(address, os.environ.get("PORT_ADMIN", "9100"), program.routes())
+        queue = AdminServer(address, os.environ.get("PORT_QUEUE", "9102"), program.queue_routes(), bounds)
         click = _click(program, address)
         become(given.user)
     except (OSError, ValueError, KeyError) as error:

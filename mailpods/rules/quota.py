@@ -8,7 +8,7 @@ out for itself.
 import asyncio
 from collections import defaultdict
 
-from mailpods.directory.endpoints import resolve
+from mailpods.directory.endpoints import connect, resolve
 from mailpods.directory.records import AccountId
 
 TIMEOUT = 2.0  # seconds for one question, the connection included
@@ -53,7 +53,7 @@ class QuotaStatus:
         idle = self._idle[endpoint]
         while True:
             reused = bool(idle)
-            reader, writer = idle.pop() if idle else await asyncio.open_connection(*resolve(endpoint))
+            reader, writer = idle.pop() if idle else await connect(resolve(endpoint))
             try:
                 writer.write(text)
                 answer = await reader.readuntil(b"\n\n")

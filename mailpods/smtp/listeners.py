@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mailpods.admin.log import logger
+from mailpods.directory.endpoints import bound_socket
 from mailpods.smtp import metrics
 from mailpods.smtp.proxy import BadProxyHeader, read_header
 from mailpods.smtp.tls import Certificate
@@ -56,15 +57,11 @@ def ports(environment: Mapping[str, str]) -> dict[Listener, int]:
 
 def bind(address: str, listener: Listener, port: int) -> Bound:
     """A bound socket that shares its port with those of other workers. Raises OSError."""
-    bound = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
-    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    bound.setblocking(False)
     try:
-        bound.bind((address, port))
+        bound = bound_socket(address, port, shared=True)
     except OSError as error:
-        bound.close()
-        raise OSError(error.errno, f"{listener.name}: {address}:{port}: {error.strerror}") from error
+        raise OSError(error.errno, f"{listener.name}: {error.strerror}") from error
+    bound.setblocking(False)
     return listener, bound
 
 

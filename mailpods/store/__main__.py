@@ -184,7 +184,7 @@ class Store:
 
     def _configure(self, settings: StoreSettings) -> bool:
         entry = pwd.getpwuid(os.geteuid())
-        ports = {n.removeprefix("PORT_"): int(p) for n, p in os.environ.items() if n.startswith("PORT_")}
+        ports = {n.removeprefix("PORT_"): p for n, p in os.environ.items() if n.startswith("PORT_")}
         facts = Facts(
             version=self._version,
             full_version=self._full_version,
@@ -329,7 +329,7 @@ def main() -> int:
         address = os.environ.get("BIND", "0.0.0.0")
         become(options.user)
         store = Store(options)
-        admin = AdminServer(address, int(os.environ.get("PORT_ADMIN", "9100")), store.routes())
+        admin = AdminServer(address, os.environ.get("PORT_ADMIN", "9100"), store.routes())
     except (OSError, ValueError, KeyError, subprocess.CalledProcessError) as error:
         print(f"store: {error}", file=sys.stderr)
         return 1

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from mailpods.directory.endpoints import UNIX
 from mailpods.store.accounts import Version
 from mailpods.store.outgoing import ADDRESS
 from mailpods.store.statistics import metrics
@@ -26,7 +27,7 @@ class Facts:
     user: str
     group: str
     bind: str
-    ports: Mapping[str, int]
+    ports: Mapping[str, str]  # each a number, or unix:PATH
     state: Path
     mail: Path | None  # None: an authenticator without mailboxes
     tls: Path | None
@@ -197,8 +198,12 @@ def _listeners(facts: Facts, new: bool) -> list[str]:
 
 
 def _listener(facts: Facts, name: str, tls: bool = False, proxy: bool = False) -> str:
-    """An inet_listener on PORT_<name>. Port 0 switches off one that Dovecot would open by itself."""
-    options = [f"    port = {facts.ports.get(name, 0)}"]
+    """A listener on PORT_<name>. Port 0 switches off one that Dovecot would open by itself."""
+    port = facts.ports.get(name, "0")
+    off = f"  inet_listener {name.lower().replace('_', '-')} {{\n    port = 0\n  }}"
+    if port.startswith(UNIX):
+        return f"{off}\n  unix_listener {port.removeprefix(UNIX)} {{\n    mode = 0600\n  }}"
+    options = [f"    port = {port}"]
     options += ["    ssl = yes"] if tls else []
     options += ["    haproxy = yes"] if proxy else []
     inner = "\n".join(options)
