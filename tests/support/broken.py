@@ -58,10 +58,11 @@ BROKEN = [
     Broken(
         server(smtp={"resources": {"limits": {"cpu": 0.5}}}), "spec.smtp.resources.limits.cpu", "fraction"
     ),
-    Broken(mailbox(services={"pop3": False}), "spec.services.pop3", 'write "off", in quotes'),
-    Broken(mailbox(services={"imap": "home"}), "spec.services.imap", "'everywhere', 'lan' or 'off'"),
-    Broken(
-        mailbox(services={"groupware": True, "imap": "off"}), "spec.services.groupware", "needs imap"
+    Broken(mailbox(services={"pop3": 0}), "spec.services.pop3", "'everywhere', 'lan' or 'disabled'"),
+    Broken(mailbox(services={"imap": "home"}), "spec.services.imap", "'everywhere', 'lan' or 'disabled'"),
+    *(
+        Broken(mailbox(services={"groupware": True, "imap": word}), "spec.services.groupware", "needs imap")
+        for word in ("disabled", "off")
     ),  # R-004-14
     Broken(mailbox(localPart="jürgen"), "spec.localPart", "without accents"),
     Broken(mailbox(localPart="x" * 65), "spec.localPart", "at most 64"),
@@ -85,6 +86,40 @@ BROKEN = [
     Broken(server(hostname="x" * 254), "spec.hostname", "at most 253"),
     Broken(server(hostnames=["a.test", "a.test"]), "spec.hostnames[1]", "twice"),
     Broken(server(loginForms=[]), "spec.loginForms", "at least 1"),
+    Broken(server(loginForms=["address", "address"]), "spec.loginForms[1]", "twice"),
+    *(
+        Broken({**server(), "metadata": {"name": name}}, "metadata.name", "DNS-1035")
+        for name in ("a.b", "9x", "x" * 46)
+    ),
+    Broken(
+        server(service={"ipFamilyPolicy": "SingleStack", "ipFamilies": ["IPv4", "IPv6"]}),
+        "spec.service.ipFamilies",
+        "choose PreferDualStack",
+    ),
+    Broken(server(scheduling={"tolerations": [{}]}), "spec.scheduling.tolerations[0].operator", "Exists"),
+    Broken(
+        server(scheduling={"tolerations": [{"key": "a", "operator": "Exists", "value": "b"}]}),
+        "spec.scheduling.tolerations[0].value",
+        "Equal",
+    ),
+    Broken(
+        server(scheduling={"tolerations": [{"key": "a", "effect": "NoSchedule", "tolerationSeconds": 1}]}),
+        "spec.scheduling.tolerations[0].tolerationSeconds",
+        "NoExecute",
+    ),
+    Broken(
+        server(bulk={"limits": {"warmUp": {"start": "2026-13-45"}}}), "spec.bulk.limits.warmUp.start", "month"
+    ),
+    Broken(
+        server(bulk={"limits": {"warmUp": {"start": "2026-01-01", "perDay": [-5]}}}),
+        "spec.bulk.limits.warmUp.perDay[0]",
+        "greater than or equal to 0",
+    ),
+    Broken(
+        server(bulk={"limits": {"tenantPerDay": 99999999999999}}),
+        "spec.bulk.limits.tenantPerDay",
+        "less than or equal to",
+    ),
     Broken(server(smtp={"replicas": -1}), "spec.smtp.replicas", "greater than or equal to 0"),
     Broken(server(allowedNamespaces={"from": "Selector"}), "spec.allowedNamespaces.matchLabels", "both"),
     Broken(

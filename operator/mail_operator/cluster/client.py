@@ -8,7 +8,7 @@ import asyncio
 import json
 import random
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -32,11 +32,14 @@ _METADATA = "application/json;as=PartialObjectMetadata{};g=meta.k8s.io;v=v1,appl
 
 
 class ApiError(Exception):
-    """The API server said no: `code` as in HTTP, `reason` as in the Status that came with it."""
+    """The API server said no: `code` as in HTTP, `reason` as in the Status that came with it.
 
-    def __init__(self, code: int, reason: str, message: str) -> None:
+    `fields`: those that it names as causes, as status.dns.records[3].
+    """
+
+    def __init__(self, code: int, reason: str, message: str, fields: Iterable[str] = ()) -> None:
         super().__init__(f"{code} {reason}: {message}")
-        self.code, self.reason = code, reason
+        self.code, self.reason, self.fields = code, reason, tuple(fields)
 
 
 class ApiClient:
@@ -158,7 +161,11 @@ async def _error(response: aiohttp.ClientResponse) -> ApiError:
     text = await response.text(errors="replace")
     try:
         status = json.loads(text)
-        return ApiError(response.status, str(status.get("reason", "")), str(status.get("message", "")))
+        causes = (status.get("details") or {}).get("causes") or ()
+        fields = [str(cause.get("field", "")) for cause in causes]
+        return ApiError(
+            response.status, str(status.get("reason", "")), str(status.get("message", "")), fields
+        )
     except (ValueError, AttributeError):
         return ApiError(response.status, response.reason or "", text[:300])
 

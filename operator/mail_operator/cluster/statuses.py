@@ -87,9 +87,7 @@ class Statuses:
             conditions = [_timed(c, times.get(c["type"]), now) for c in status["conditions"]]
             gone = dict.fromkeys(before.keys() - status.keys())  # null takes a field away (RFC 7386)
             try:
-                await self._client.merge(
-                    path(ref, "status"), {"status": {**gone, **status, "conditions": conditions}}
-                )
+                await self._merge(ref, {**gone, **status, "conditions": conditions})
             except ApiError as error:
                 if error.code != 404:
                     self._log(f"{ref}: status not written: {error}")
@@ -103,6 +101,22 @@ class Statuses:
             ref, cached.made_of[0], ready_of({"conditions": list(times.values())}), ready_of(status)
         )
         return True
+
+    async def _merge(self, ref: ObjectRef, status: Json) -> None:
+        """Write the status, without those of its parts that the API server refuses: conditions matter most.
+
+        Raises ApiError where nothing is left, or where the conditions themselves are refused.
+        """
+        try:
+            await self._client.merge(path(ref, "status"), {"status": status})
+        except ApiError as error:
+            refused = {name for name in status if any(_is_in(field, name) for field in error.fields)}
+            if error.code != 422 or not refused or "conditions" in refused:
+                raise
+            parts = ", ".join(f"status.{name}" for name in sorted(refused))
+            self._log(f"{ref}: {parts} not written, as the schema refuses it, the rest is: {error}")
+            left = {name: value for name, value in status.items() if name not in refused}
+            await self._client.merge(path(ref, "status"), {"status": left})
 
     async def _tell(self, ref: ObjectRef, uid: str, was: Json | None, now: Json | None) -> None:
         """An Event when Ready turns False, or True again."""
@@ -129,6 +143,11 @@ class Statuses:
             await self._client.create(collection("Event", ref.namespace), event)
         except (ApiError, aiohttp.ClientError, TimeoutError) as error:
             self._log(f"{ref}: Event not written: {error}")  # nothing depends on it
+
+
+def _is_in(field: str, name: str) -> bool:
+    """Whether a field, as status.dns.records[3], is in that part of the status."""
+    return field.removeprefix("status.").partition(".")[0].partition("[")[0] == name
 
 
 def _without_counts(status: Status) -> Json:

@@ -393,5 +393,6 @@ class _Builder:
 
 
 @cache
-def _services(**services: Access) -> Mapping[Service, Access]:
-    return {cast(Service, name): access for name, access in services.items() if access != "off"}
+def _services(**services: str) -> Mapping[Service, Access]:
+    given = {name: access for name, access in services.items() if access != "disabled"}
+    return cast(Mapping[Service, Access], given)

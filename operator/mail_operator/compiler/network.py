@@ -166,6 +166,9 @@ def _public_service(at: Installation, component: Component, ports: list[Port]) -
         ],
     }
     if component.exposed:
+        spec["ipFamilyPolicy"] = wanted.ip_family_policy
+        if wanted.ip_families:
+            spec["ipFamilies"] = list(wanted.ip_families)
         if wanted.annotations:
             metadata["annotations"] = dict(wanted.annotations)
         if wanted.type != "ClusterIP":

@@ -5,7 +5,7 @@
 
 import difflib
 import reprlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -17,10 +17,19 @@ from mail_operator.kinds.mailbox import Mailbox
 from mail_operator.kinds.maildomain import MailDomain
 from mail_operator.kinds.mailinglist import MailingList
 from mail_operator.kinds.mailserver import MailServer
-from mail_operator.kinds.meta import API_VERSION, QUANTITY, ObjectRef, Part, Resource, models_in
+from mail_operator.kinds.meta import (
+    API_VERSION,
+    QUANTITY,
+    Formerly,
+    ObjectRef,
+    Part,
+    Resource,
+    models_in,
+    repeated,
+)
 from mail_operator.kinds.relaypolicy import RelayPolicy
 
-__all__ = ["KINDS", "Invalid", "ObjectRef", "Resource", "load", "pending_fields", "refused_changes"]
+__all__ = ["KINDS", "Invalid", "ObjectRef", "Resource", "hints", "load", "pending_fields", "refused_changes"]
 
 KINDS: dict[str, type[Resource]] = {
     "MailServer": MailServer,
@@ -92,7 +101,8 @@ def _broken(part: BaseModel, path: str) -> Iterator[tuple[str, str]]:
         if isinstance(value, BaseModel):
             yield from _broken(value, field)
         elif isinstance(value, list):
-            yield from _repeated(value, field)
+            for n, key in repeated(info.json_schema_extra or {}, value):  # type: ignore[arg-type]
+                yield f"{field}[{n}]", f"{key!r} stands there twice: remove one"
             for n, item in enumerate(value):
                 if isinstance(item, BaseModel):
                     yield from _broken(item, f"{field}[{n}]")
@@ -111,16 +121,6 @@ def _refused(old: BaseModel, new: BaseModel, path: str) -> Iterator[tuple[str, s
         before, after = getattr(old, name), getattr(new, name)
         if isinstance(before, BaseModel) and isinstance(after, BaseModel) and before is not after:
             yield from _refused(before, after, _join(path, info.alias or name))
-
-
-def _repeated(items: Sequence[Any], field: str) -> Iterator[tuple[str, str]]:
-    """Lists are sets of texts, or maps by name: see crd.list_type()."""
-    seen = set()
-    for n, item in enumerate(items):
-        key = getattr(item, "name", None) if isinstance(item, BaseModel) else item
-        if key is not None and key in seen:
-            yield f"{field}[{n}]", f"{key!r} stands there twice: remove one"
-        seen.add(key)
 
 
 def _join(path: str, field: str) -> str:
@@ -199,6 +199,24 @@ def _fields_at(kind: type[BaseModel], path: tuple[Any, ...]) -> Iterator[str]:
         kind = inner
     for name, info in kind.model_fields.items():
         yield info.alias or name
+
+
+def hints(document: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """(field, sentence) of what a manifest says in words of before, which are still taken."""
+    return list(_hints(KINDS[document["kind"]], document, ""))
+
+
+def _hints(kind: type[BaseModel], given: Any, path: str) -> Iterator[tuple[str, str]]:
+    for name, info in kind.model_fields.items():
+        if not isinstance(given, Mapping) or (info.alias or name) not in given:
+            continue
+        field, value = _join(path, info.alias or name), given[info.alias or name]
+        for word in info.metadata:
+            if isinstance(word, Formerly) and word.is_meant(value):
+                unquoted = ", which YAML reads as false," if value is False else ""
+                yield field, f"{word.old}{unquoted} is taken for {word.new}: write {word.new}"
+        if inner := next(models_in(info.annotation), None):
+            yield from _hints(inner, value, field)
 
 
 def pending_fields(resource: Resource) -> list[tuple[str, str]]:

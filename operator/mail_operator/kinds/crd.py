@@ -15,7 +15,7 @@ import yaml
 from pydantic import BaseModel
 
 from mail_operator.kinds import KINDS
-from mail_operator.kinds.meta import GROUP, VERSION, Part, Resource, Rule, models_in
+from mail_operator.kinds.meta import GROUP, VERSION, Formerly, Part, Resource, Rule, models_in
 
 _ROOT = Path(__file__).parents[3]
 CRDS = _ROOT / "crds"
@@ -105,7 +105,10 @@ def part_schema(part: type[BaseModel]) -> Schema:
         field = info.alias or name
         own = pydantic["properties"][field]
         inner = next(models_in(info.annotation), None)
-        schema = _field_schema(own, inner)
+        extra = info.json_schema_extra
+        schema = _field_schema(own, inner, extra if isinstance(extra, dict) else {})
+        if words := [word.old for word in info.metadata if isinstance(word, Formerly)]:
+            schema["enum"] = [*schema["enum"], *words]
         schema["description"] = info.description
         if info.is_required():
             pass
@@ -128,11 +131,12 @@ def _written(default: Schema) -> Schema:
     return {key: value for key, value in shorter.items() if value not in ({}, [])}
 
 
-def _field_schema(own: Schema, inner: type[BaseModel] | None) -> Schema:
+def _field_schema(own: Schema, inner: type[BaseModel] | None, extra: Mapping[str, Any] = {}) -> Schema:
+    """`extra`: what the field itself adds to its type."""
     own = next((s for s in own.get("anyOf", ()) if s.get("type") != "null"), own)
     if own.get("type") == "array":
         items = part_schema(inner) if inner else _field_schema(own["items"], None)
-        return {"type": "array", **_bounds(own), "items": items, **_list_type(inner)}
+        return {"type": "array", **_bounds(own), "items": items, **_kubernetes(extra)}
     if inner:
         return part_schema(inner)
     schema = {key: own[key] for key in _KEPT if key in own}
@@ -140,9 +144,9 @@ def _field_schema(own: Schema, inner: type[BaseModel] | None) -> Schema:
         schema["enum"] = [own["const"]]
     if isinstance(values := own.get("additionalProperties"), dict):
         schema["additionalProperties"] = _field_schema(values, None)
-    for key in own:
-        if key.startswith("x-kubernetes-"):
-            schema[key] = own[key]
+    schema |= _kubernetes(own)
+    if schema.get("type") == "integer":
+        schema["format"] = "int32" if schema.get("maximum", 2**31) < 2**31 else "int64"
     if "x-kubernetes-int-or-string" in schema:  # which has no type of its own
         schema.pop("type")
         schema |= {"anyOf": [{"type": "integer"}, {"type": "string"}], "minimum": 0}
@@ -153,14 +157,8 @@ def _bounds(own: Schema) -> Schema:
     return {key: own[key] for key in ("minItems", "maxItems") if key in own}
 
 
-def _list_type(item: type[BaseModel] | None) -> Schema:
-    """Texts are sets, what has a name (a condition: a type) is a map by it, other lists are of one piece."""
-    if item is None:
-        return {"x-kubernetes-list-type": "set"}
-    for key in ("name", "type"):
-        if key in item.model_fields and item.model_fields[key].is_required():
-            return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [key]}
-    return {"x-kubernetes-list-type": "atomic"}
+def _kubernetes(own: Mapping[str, Any]) -> Schema:
+    return {key: value for key, value in own.items() if key.startswith("x-kubernetes-")}
 
 
 def _validation(rule: Rule) -> Schema:

@@ -9,6 +9,7 @@ from mail_operator.kinds.meta import (
     NAME_IS_LOCAL_PART,
     READY,
     REASON,
+    SEQUENCE,
     Column,
     EmailAddress,
     LocalPart,
@@ -42,7 +43,9 @@ class MailAliasSpec(Part):
 
     domain_ref: LocalRef = Field(description="The MailDomain, in the same namespace.")
     local_part: LocalPart | None = Field(None, description="What stands before the @; blank: metadata.name.")
-    targets: list[Target] = Field(min_length=1, max_length=1000, description="Where mail goes.")
+    targets: list[Target] = Field(
+        min_length=1, max_length=1000, description="Where mail goes.", json_schema_extra=SEQUENCE
+    )
 
 
 class MailAliasStatus(Status):

@@ -2,7 +2,7 @@
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
 from mail_operator.kinds.meta import (
     AGE,
@@ -10,8 +10,11 @@ from mail_operator.kinds.meta import (
     PASSWORD_HASH,
     READY,
     REASON,
+    SEQUENCE,
+    SET,
     Column,
     Date,
+    Formerly,
     Host,
     LocalPart,
     LocalRef,
@@ -25,26 +28,20 @@ from mail_operator.kinds.meta import (
     later,
 )
 
-
-def _yaml_off(value: object) -> object:
-    # YAML 1.1, which kubectl reads too, takes a bare `off` for false.
-    if value is False:
-        raise ValueError('YAML reads a bare off as false: write "off", in quotes')
-    return value
-
-
-Access = Annotated[Literal["everywhere", "lan", "off"], BeforeValidator(_yaml_off)]
+# YAML 1.1, which kubectl reads too, takes a bare off for false, and API servers refuse that: the word is
+# disabled, and off is still understood.
+Access = Annotated[Literal["everywhere", "lan", "disabled"], Formerly("off", "disabled")]
 
 
 class Services(Part):
-    """Where each service may be used from: everywhere, from the LAN, or not at all ("off", in quotes)."""
+    """Where each service may be used from: everywhere, from the LAN, or not at all (disabled)."""
 
     validations = (
         Rule(
             "groupware",
-            "needs imap: switch imap on, or groupware off",
-            "!self.groupware || self.imap != 'off'",
-            lambda services: not services.groupware or services.imap != "off",
+            "needs imap: allow imap, or switch groupware off",
+            "!self.groupware || !(self.imap in ['disabled', 'off'])",
+            lambda services: not services.groupware or services.imap != "disabled",
         ),
     )
 
@@ -78,13 +75,19 @@ class Autoresponder(Part):
 class Spam(Part):
     """Filtering of spam and viruses."""
 
-    preset: Literal["easy", "off"] = Field("easy", description="Ready-made settings.")
+    preset: Annotated[Literal["easy", "disabled"], Formerly("off", "disabled")] = Field(
+        "easy", description="Ready-made settings."
+    )
     threshold: float | None = Field(None, ge=0, le=1000, description="Score from which mail is spam.")
     action: Literal["junk", "reject"] | None = Field(
         None, description="What is done with spam: filed into Junk, or refused; blank: the preset's."
     )
-    allow: list[Text] = Field([], max_length=200, description="Senders or domains that are never spam.")
-    deny: list[Text] = Field([], max_length=200, description="Senders or domains that always are.")
+    allow: list[Text] = Field(
+        [], max_length=200, description="Senders or domains that are never spam.", json_schema_extra=SET
+    )
+    deny: list[Text] = Field(
+        [], max_length=200, description="Senders or domains that always are.", json_schema_extra=SET
+    )
 
 
 class Fetch(Part):
@@ -151,7 +154,10 @@ class MailboxSpec(Part):
         None, description="A Sieve script.", json_schema_extra=later("R-002-14")
     )
     fetch: list[Fetch] = Field(
-        [], max_length=20, description="Accounts to fetch from.", json_schema_extra=later("R-002-25")
+        [],
+        max_length=20,
+        description="Accounts to fetch from.",
+        json_schema_extra=SEQUENCE | later("R-002-25"),
     )
     smarthost_auth: SmarthostAuth | None = Field(
         None, description="Own login at the smarthost; counts where the RelayPolicy has perAccountAuth."

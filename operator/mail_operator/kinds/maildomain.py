@@ -7,9 +7,13 @@ from pydantic import Field
 from mail_operator.kinds.mailserver import LoginForm
 from mail_operator.kinds.meta import (
     AGE,
+    MOST,
+    RANKING,
     READY,
     REASON,
+    SET,
     Column,
+    Count,
     DnsStatus,
     Domain,
     EmailAddress,
@@ -44,7 +48,11 @@ class Login(Part):
     )
 
     forms: list[LoginForm] | None = Field(
-        None, min_length=1, max_length=4, description="Accepted login forms; blank: the server's."
+        None,
+        min_length=1,
+        max_length=4,
+        description="Accepted login forms; blank: the server's.",
+        json_schema_extra=RANKING,
     )
     prefix: str | None = Field(
         None,
@@ -67,7 +75,7 @@ class DomainLimits(Part):
 
     forwarders_per_address: int = Field(20, ge=0, le=1000, description="External targets of one address.")
     aliases_per_address: int = Field(50, ge=0, le=1000, description="Aliases that lead to one mailbox.")
-    mailboxes: int | None = Field(None, ge=0, description="Most mailboxes; blank: unlimited.")
+    mailboxes: int | None = Field(None, ge=0, le=MOST, description="Most mailboxes; blank: unlimited.")
 
 
 class Bulk(Part):
@@ -108,7 +116,10 @@ class MailDomainSpec(Part):
 
     domain_name: Domain = Field(description="The domain, in lower case, as A-labels.")
     additional_names: list[Domain] = Field(
-        [], max_length=100, description="Further domains with the same users: info@ is one person in all."
+        [],
+        max_length=100,
+        description="Further domains with the same users: info@ is one person in all.",
+        json_schema_extra=SET,
     )
     server_ref: ServerRef = Field(description="The MailServer that serves the domain.")
     number: int | None = Field(
@@ -139,6 +150,7 @@ class MailDomainSpec(Part):
         max_length=10,
         description="Further names of the server, below the domain's own, e.g. imap.a.test: for status.dns "
         "and for the server's certificate; one of an issuer gets those that DNS leads to the server.",
+        json_schema_extra=SET,
     )
 
 
@@ -151,8 +163,8 @@ class DomainAdminStatus(Part):
 class MailDomainStatus(Status):
     """What became of a domain."""
 
-    number: int | None = Field(None, ge=1, description="First part of its logins.")
-    mailboxes: int | None = Field(None, ge=0, description="How many mailboxes it has.")
+    number: Count | None = Field(None, description="First part of its logins.")
+    mailboxes: Count | None = Field(None, description="How many mailboxes it has.")
     admin: DomainAdminStatus | None = Field(None, description="Its administrator.")
     endpoints: Endpoints | None = Field(None, description="host:port of each service.")
     dns: DnsStatus | None = Field(

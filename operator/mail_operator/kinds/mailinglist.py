@@ -9,6 +9,7 @@ from mail_operator.kinds.meta import (
     NAME_IS_LOCAL_PART,
     READY,
     REASON,
+    SET,
     Column,
     EmailAddress,
     LocalPart,
@@ -27,7 +28,9 @@ class MailingListSpec(Part):
     domain_ref: LocalRef = Field(description="The MailDomain, in the same namespace.")
     local_part: LocalPart | None = Field(None, description="What stands before the @; blank: metadata.name.")
     members: list[EmailAddress] = Field(
-        max_length=10000, description="Who receives the posts.", json_schema_extra=later("R-002-11")
+        max_length=10000,
+        description="Who receives the posts.",
+        json_schema_extra=SET | later("R-002-11"),
     )
     pool: Literal["bulk", "regular"] = Field(
         "bulk", description="Which pods send the posts.", json_schema_extra=later("R-002-12")

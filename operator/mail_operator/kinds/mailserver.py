@@ -1,16 +1,22 @@
 """MailServer: one installation of mail, by the platform team."""
 
-from typing import ClassVar, Literal
+import re
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from mail_operator.kinds.meta import (
     AGE,
+    MOST,
+    RANKING,
     READY,
     REASON,
+    SEQUENCE,
+    SET,
     Address,
     Cidr,
     Column,
+    Count,
     Date,
     DnsStatus,
     EmailAddress,
@@ -25,6 +31,8 @@ from mail_operator.kinds.meta import (
     Scale,
     Status,
     Text,
+    grows_only,
+    immutable,
     later,
 )
 
@@ -74,6 +82,12 @@ class Tls(Part):
 class Storage(Part):
     """The volumes."""
 
+    validations = (
+        grows_only("size"),
+        grows_only("spoolSize"),
+        immutable("className"),
+    )
+
     size: Quantity = Field("10Gi", description="Size of each store shard's volume.")
     spool_size: Quantity = Field("2Gi", description="Size of each smtp pod's spool.")
     class_name: Name | None = Field(None, description="StorageClass; blank: the cluster's default.")
@@ -100,23 +114,30 @@ class WarmUp(Part):
     """How many messages a new address may send: receivers distrust those that begin at full speed."""
 
     start: Date = Field(description="Its first day (YYYY-MM-DD), by UTC.")
-    per_day: list[int] = Field(
+    per_day: list[Annotated[int, Field(ge=0, le=MOST)]] = Field(
         [50, 100, 500, 1000, 5000, 10000, 20000, 40000],
         min_length=1,
         max_length=100,
         description="Most messages to other servers on the first day, the second …; then there is no limit.",
+        json_schema_extra=SEQUENCE,
     )
 
 
 class BulkLimits(Part):
     """What the pool sends to other servers, in recipients. What is over a limit waits."""
 
-    tenant_per_hour: int | None = Field(None, ge=1, description="Most of one domain within an hour, evenly.")
-    tenant_per_day: int | None = Field(None, ge=1, description="Most of one domain on a day, by UTC.")
-    campaign_per_hour: int | None = Field(
-        None, ge=1, description="Most of one campaign (header X-Campaign) within an hour, evenly."
+    tenant_per_hour: int | None = Field(
+        None, ge=1, le=MOST, description="Most of one domain within an hour, evenly."
     )
-    campaign_per_day: int | None = Field(None, ge=1, description="Most of one campaign on a day, by UTC.")
+    tenant_per_day: int | None = Field(
+        None, ge=1, le=MOST, description="Most of one domain on a day, by UTC."
+    )
+    campaign_per_hour: int | None = Field(
+        None, ge=1, le=MOST, description="Most of one campaign (header X-Campaign) within an hour, evenly."
+    )
+    campaign_per_day: int | None = Field(
+        None, ge=1, le=MOST, description="Most of one campaign on a day, by UTC."
+    )
     warm_up: WarmUp | None = Field(None, description="For a new source address; blank: it is known already.")
 
 
@@ -171,9 +192,20 @@ class Store(Part):
 class LabelExpression(Part):
     """One requirement of a label selector."""
 
+    validations = (
+        Rule(
+            "values",
+            "go with In and NotIn, and those with some: write or remove them",
+            "(self.operator in ['In', 'NotIn']) == (has(self.values) && size(self.values) > 0)",
+            lambda expression: (expression.operator in ("In", "NotIn")) == bool(expression.values),
+        ),
+    )
+
     key: Text = Field(description="The label.")
     operator: Literal["In", "NotIn", "Exists", "DoesNotExist"] = Field(description="How to compare.")
-    values: list[Text] = Field([], max_length=32, description="With In and NotIn: its values.")
+    values: list[Text] = Field(
+        [], max_length=32, description="With In and NotIn: its values.", json_schema_extra=SET
+    )
 
 
 class LabelSelector(Part):
@@ -181,7 +213,7 @@ class LabelSelector(Part):
 
     match_labels: dict[str, Text] = Field({}, max_length=16, description="Labels with just these values.")
     match_expressions: list[LabelExpression] = Field(
-        [], max_length=16, description="What must hold for labels besides."
+        [], max_length=16, description="What must hold for labels besides.", json_schema_extra=SEQUENCE
     )
 
 
@@ -206,8 +238,27 @@ class ProxyPods(Part):
 class Exposure(Part):
     """How the world reaches the pods."""
 
+    validations = (
+        Rule(
+            "ipFamilies",
+            "names two with ipFamilyPolicy SingleStack: remove one, or choose PreferDualStack",
+            "self.ipFamilyPolicy != 'SingleStack' || !has(self.ipFamilies) || size(self.ipFamilies) < 2",
+            lambda exposure: exposure.ip_family_policy != "SingleStack" or len(exposure.ip_families) < 2,
+        ),
+    )
+
     type: Literal["LoadBalancer", "NodePort", "ClusterIP"] = Field(
         "LoadBalancer", description="Type of the two Services, smtp and store."
+    )
+    ip_family_policy: Literal["SingleStack", "PreferDualStack", "RequireDualStack"] = Field(
+        "PreferDualStack",
+        description="Whether the Services have an address of IPv4 and one of IPv6, as in a Service's spec.",
+    )
+    ip_families: list[Literal["IPv4", "IPv6"]] = Field(
+        [],
+        max_length=2,
+        description="Which of them, the first one first; blank: the cluster's.",
+        json_schema_extra=RANKING,
     )
     external_traffic_policy: Literal["Local", "Cluster"] = Field(
         "Local",
@@ -222,9 +273,13 @@ class Exposure(Part):
         max_length=64,
         description="Load balancers that send a PROXY header. Where any is named, here or in `proxyPods`, "
         "there are ports that want one: Services lead to those, and nobody else reaches them.",
+        json_schema_extra=SET,
     )
     proxy_pods: list[ProxyPods] = Field(
-        [], max_length=16, description="Pods that send a PROXY header, beside the networks of `proxies`."
+        [],
+        max_length=16,
+        description="Pods that send a PROXY header, beside the networks of `proxies`.",
+        json_schema_extra=SEQUENCE,
     )
     host_ports: bool = Field(
         False,
@@ -236,11 +291,35 @@ class Exposure(Part):
 class Toleration(Part):
     """A taint of nodes that is no obstacle, as in a pod's spec."""
 
+    validations = (
+        Rule(
+            "operator",
+            "must be Exists where key is blank: write it, or a key",
+            "has(self.key) || self.operator == 'Exists'",
+            lambda toleration: toleration.key is not None or toleration.operator == "Exists",
+        ),
+        Rule(
+            "value",
+            "goes with operator Equal: remove one of them",
+            "!has(self.value) || self.operator == 'Equal'",
+            lambda toleration: toleration.value is None or toleration.operator == "Equal",
+        ),
+        Rule(
+            "tolerationSeconds",
+            "goes with effect NoExecute: write that, or remove it",
+            "!has(self.tolerationSeconds) || (has(self.effect) && self.effect == 'NoExecute')",
+            lambda toleration: toleration.toleration_seconds is None or toleration.effect == "NoExecute",
+        ),
+    )
+
     key: Text | None = Field(None, description="The taint's key; blank with operator Exists: all.")
     operator: Literal["Exists", "Equal"] = Field("Equal", description="How to compare.")
     value: Text | None = Field(None, description="The taint's value.")
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = Field(
         None, description="The taint's effect; blank: each."
+    )
+    toleration_seconds: int | None = Field(
+        None, ge=0, le=MOST, description="How long pods stay on a node that gets the taint; blank: for good."
     )
 
 
@@ -249,13 +328,15 @@ class Scheduling(Part):
 
     priority_class_name: Name | None = Field(None, description="PriorityClass: who goes when room is scarce.")
     node_selector: dict[str, Text] = Field({}, max_length=16, description="Labels that nodes must have.")
-    tolerations: list[Toleration] = Field([], max_length=16, description="Taints that are no obstacle.")
+    tolerations: list[Toleration] = Field(
+        [], max_length=16, description="Taints that are no obstacle.", json_schema_extra=SEQUENCE
+    )
 
 
 class ServerLimits(Part):
     """What an installation may hold."""
 
-    domains: int | None = Field(None, ge=1, description="Most domains; blank: unlimited.")
+    domains: int | None = Field(None, ge=1, le=MOST, description="Most domains; blank: unlimited.")
 
 
 class Groupware(Part):
@@ -268,12 +349,15 @@ class MailServerSpec(Part):
     """What the platform team decides for the whole installation."""
 
     hostname: Host = Field(description="Name in greetings, certificates and client settings.")
-    hostnames: list[Host] = Field([], max_length=50, description="Further names in the certificate.")
+    hostnames: list[Host] = Field(
+        [], max_length=50, description="Further names in the certificate.", json_schema_extra=SET
+    )
     addresses: list[Address] = Field(
         [],
         max_length=16,
         description="Addresses at which the world reaches the server, for status.dns; blank: those that a "
         "load balancer gives its Service.",
+        json_schema_extra=SET,
     )
     allowed_namespaces: AllowedNamespaces = Field(
         AllowedNamespaces(), description="Namespaces whose domains this server takes."
@@ -291,6 +375,7 @@ class MailServerSpec(Part):
         min_length=1,
         max_length=4,
         description="Logins, unless a domain differs.",
+        json_schema_extra=RANKING,
     )
     limits: ServerLimits = Field(ServerLimits(), description="What the installation may hold.")
     groupware: Groupware = Field(Groupware(), description="The groupware connector.")
@@ -299,14 +384,18 @@ class MailServerSpec(Part):
 class MailServerStatus(Status):
     """What became of an installation."""
 
-    domains: int | None = Field(None, ge=0, description="How many domains it serves.")
-    mailboxes: int | None = Field(None, ge=0, description="How many mailboxes it serves.")
-    replicas: int | None = Field(None, ge=0, description="How many smtp pods it has.")
+    domains: Count | None = Field(None, description="How many domains it serves.")
+    mailboxes: Count | None = Field(None, description="How many mailboxes it serves.")
+    replicas: Count | None = Field(None, description="How many smtp pods it has.")
     selector: Text | None = Field(None, description="Labels of the smtp pods, for autoscalers.")
     endpoints: Endpoints | None = Field(None, description="host:port of each service.")
     dns: DnsStatus | None = Field(
         None, description="Addresses of its names, once it has some; DNSComplete says whether DNS knows them."
     )
+
+
+LONGEST_NAME = 45
+_NAME = rf"^[a-z]([-a-z0-9]{{0,{LONGEST_NAME - 2}}}[a-z0-9])?$"
 
 
 class MailServer(Resource):
@@ -323,6 +412,17 @@ class MailServer(Resource):
         AGE,
     )
     status_model: ClassVar[type[Status]] = MailServerStatus
+    validations = (
+        # Services and labels carry at most 63 characters, StatefulSets 52 (a hash stands behind them), and
+        # their names end with a component's.
+        Rule(
+            "metadata.name",
+            f"is none that Services and StatefulSets can begin with: write at most {LONGEST_NAME} lower-case "
+            "letters, digits and hyphens, a letter first (DNS-1035)",
+            f"self.metadata.name.matches('{_NAME}')",
+            lambda server: re.fullmatch(_NAME, server.metadata.name) is not None,
+        ),
+    )
     scale = Scale(".spec.smtp.replicas", ".status.replicas", ".status.selector")
 
     kind: Literal["MailServer"]

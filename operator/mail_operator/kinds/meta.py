@@ -2,16 +2,18 @@
 
 import ipaddress
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import field
 from datetime import date, datetime
 from decimal import ROUND_CEILING, Decimal
 from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler
 from pydantic.alias_generators import to_camel, to_snake
 from pydantic.dataclasses import dataclass
+from pydantic_core import CoreSchema
+from pydantic_core.core_schema import no_info_before_validator_function
 
 GROUP = "mailpods.io"
 VERSION = "v1alpha1"
@@ -57,6 +59,17 @@ def immutable(field: str, *, blank_may_be_filled: bool = False) -> Rule:
     return Rule(field, "cannot be changed: create a new object", cel, admits=admits)
 
 
+def grows_only(field: str) -> Rule:
+    """A quantity that may become more, as a volume may."""
+
+    def admits(old: Any, new: Any) -> bool:
+        before, after = getattr(old, to_snake(field)), getattr(new, to_snake(field))
+        return quantity_bytes(after) >= quantity_bytes(before)
+
+    cel = f"quantity(string(self.{field})).compareTo(quantity(string(oldSelf.{field}))) >= 0"
+    return Rule(field, "cannot shrink, for volumes cannot: write what it was, or more", cel, admits=admits)
+
+
 class Part(BaseModel):
     """A part of a manifest: camelCase in YAML, unknown fields refused, never changed."""
 
@@ -66,6 +79,47 @@ class Part(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, alias_generator=to_camel, populate_by_name=True, strict=True
     )
+
+
+# What kind of list a field holds, which decides how those of several managers are merged (Kubernetes: "Merge
+# strategy"); every list says it. Rules are maps by name although they have an order, as init containers have.
+_TYPE = "x-kubernetes-list-type"
+SET: dict[str, Any] = {_TYPE: "set"}
+BY_NAME: dict[str, Any] = {_TYPE: "map", "x-kubernetes-list-map-keys": ["name"]}
+BY_TYPE: dict[str, Any] = {_TYPE: "map", "x-kubernetes-list-map-keys": ["type"]}
+SEQUENCE: dict[str, Any] = {_TYPE: "atomic"}  # of one piece, its order matters
+_ONCE = {"rule": "self.all(x, self.exists_one(y, x == y))", "message": "holds something twice: remove one"}
+RANKING: dict[str, Any] = {**SEQUENCE, "x-kubernetes-validations": [_ONCE]}  # the same, each but once
+
+
+def repeated(kind: Mapping[str, Any], items: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+    """(index, key) of the items that such a list must not hold again."""
+    if kind == SEQUENCE:
+        return
+    (by,) = kind.get("x-kubernetes-list-map-keys", [None])
+    seen = set()
+    for n, item in enumerate(items):
+        key = getattr(item, by) if by else item
+        if key in seen:
+            yield n, key
+        seen.add(key)
+
+
+class Formerly(NamedTuple):
+    """Marks a field of words: `old` is still taken for `new`, and so is what YAML makes of a bare `off`."""
+
+    old: str
+    new: str
+
+    def is_meant(self, value: object) -> bool:
+        """Whether a value is the old word."""
+        return value == self.old or (value is False and self.old == "off")
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        def read(value: object) -> object:
+            return self.new if self.is_meant(value) else value
+
+        return no_info_before_validator_function(read, handler(source))
 
 
 def later(requirement: str) -> dict[str, Any]:
@@ -80,6 +134,7 @@ _UNITS = {"": Decimal(1), "n": Decimal("1e-9"), "u": Decimal("1e-6"), "m": Decim
 _UNITS |= {prefix: Decimal(1000) ** n for prefix, n in _PREFIXES.items()}
 _UNITS |= {f"{prefix.upper()}i": Decimal(1024) ** n for prefix, n in _PREFIXES.items()}
 INT64 = 2**63 - 1
+MOST = 1_000_000_000  # of what somebody sets as a number
 
 
 def quantity_bytes(text: str) -> int:
@@ -178,7 +233,13 @@ HttpsUrl = Annotated[
 Text = Annotated[str, Field(max_length=1000)]
 Endpoints = Annotated[dict[str, Text], Field(max_length=32)]
 LongText = Annotated[str, Field(max_length=32768)]
-Date = Annotated[str, Field(max_length=10, pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"), AfterValidator(_date)]
+Date = Annotated[
+    str,
+    Field(max_length=10, pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$", json_schema_extra={"format": "date"}),
+    AfterValidator(_date),
+]
+Generation = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
 
 
 def _name_is_local_part(resource: Any) -> bool:
@@ -220,22 +281,32 @@ class ServerRef(Part):
     namespace: Name | None = Field(None, description="Its namespace; this object's own if blank.")
 
 
-class Condition(Part):
-    """One aspect of an object's state (Kubernetes API conventions)."""
+_WORD = r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?"
+_PREFIX = r"([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?"
+ConditionType = Annotated[str, Field(max_length=316, pattern=f"^{_PREFIX}{_WORD}$")]
+Reason = Annotated[
+    str, Field(min_length=1, max_length=1024, pattern=r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$")
+]
 
-    type: Text = Field(description="What it is about: Ready, Stalled, Accepting …")
+
+class Condition(Part):
+    """One aspect of an object's state (metav1.Condition of the Kubernetes API)."""
+
+    type: ConditionType = Field(description="What it is about: Ready, Stalled, Accepting …")
     status: Literal["True", "False", "Unknown"] = Field(description="Whether it is so.")
-    reason: Text = Field(description="Why, as one word for programs.")
+    reason: Reason = Field(description="Why, as one word for programs.")
     message: LongText = Field(description="Why, and what to do, as a sentence.")
-    observed_generation: int | None = Field(None, ge=0, description="metadata.generation it speaks of.")
-    last_transition_time: datetime | None = Field(None, description="When `status` last changed.")
+    observed_generation: Generation | None = Field(None, description="metadata.generation it speaks of.")
+    last_transition_time: datetime = Field(description="When `status` last changed.")
 
 
 class Status(Part):
     """What the operator found."""
 
-    observed_generation: int | None = Field(None, ge=0, description="metadata.generation it speaks of.")
-    conditions: list[Condition] = Field([], max_length=20, description="State, by aspect.")
+    observed_generation: Generation | None = Field(None, description="metadata.generation it speaks of.")
+    conditions: list[Condition] = Field(
+        [], max_length=20, description="State, by aspect.", json_schema_extra=BY_TYPE
+    )
 
 
 class DnsRecord(Part):
@@ -249,7 +320,10 @@ class DnsRecord(Part):
 class DnsStatus(Part):
     """What zones should hold."""
 
-    records: list[DnsRecord] = Field([], max_length=1000, description="The records.")
+    # A domain has up to 11 for each of its 101 names while keys are rotated, a policy one for each of 1,000.
+    records: list[DnsRecord] = Field(
+        [], max_length=2000, description="The records.", json_schema_extra=SEQUENCE
+    )
 
 
 class Column(NamedTuple):

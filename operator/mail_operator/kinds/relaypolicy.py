@@ -6,8 +6,12 @@ from pydantic import Field
 
 from mail_operator.kinds.meta import (
     AGE,
+    BY_NAME,
+    MOST,
+    RANKING,
     READY,
     REASON,
+    SET,
     Cidr,
     Column,
     DnsStatus,
@@ -117,8 +121,10 @@ class ShapingRule(Part):
     name: RuleName = Field(description="A name for people.")
     mx: Pattern = Field(description="Names of mail servers, e.g. *.google.com; * and ? stand for others.")
     connections: int | None = Field(None, ge=1, le=1000, description="Connections at a time.")
-    messages_per_connection: int | None = Field(None, ge=1, description="Messages over one connection.")
-    per_minute: int | None = Field(None, ge=1, description="Messages within a minute.")
+    messages_per_connection: int | None = Field(
+        None, ge=1, le=MOST, description="Messages over one connection."
+    )
+    per_minute: int | None = Field(None, ge=1, le=MOST, description="Messages within a minute.")
 
 
 class Outbound(Part):
@@ -135,15 +141,24 @@ class Outbound(Part):
 
     mode: Literal["direct", "smarthost"] = Field("direct", description="How mail leaves.")
     smarthost: Smarthost | None = Field(None, description="Where it goes in mode smarthost.")
-    trusted: list[Network] = Field([], max_length=1000, description="Networks that relay without a login.")
+    trusted: list[Network] = Field(
+        [],
+        max_length=1000,
+        description="Networks that relay without a login.",
+        json_schema_extra=BY_NAME,
+    )
     rules: list[DeliveryRule] = Field(
-        [], max_length=1000, description="Exceptions; the first one that matches holds."
+        [],
+        max_length=1000,
+        description="Exceptions; the first one that matches holds.",
+        json_schema_extra=BY_NAME,
     )
     shaping: list[ShapingRule] = Field(
         [],
         max_length=1000,
         description="The first rule that matches one of a domain's mail servers holds. For the large "
         "providers there are some already, which come last.",
+        json_schema_extra=BY_NAME,
     )
 
 
@@ -158,9 +173,14 @@ class RelayDomain(Part):
 class Inbound(Part):
     """Mail taken for other servers."""
 
-    domains: list[RelayDomain] = Field([], max_length=1000, description="Their domains.")
+    domains: list[RelayDomain] = Field(
+        [], max_length=1000, description="Their domains.", json_schema_extra=BY_NAME
+    )
     resolvers: list[Resolver] = Field(
-        [], max_length=3, description="DNS servers, in order, e.g. 192.0.2.53; blank: the system's."
+        [],
+        max_length=3,
+        description="DNS servers, in order, e.g. 192.0.2.53; blank: the system's.",
+        json_schema_extra=RANKING,
     )
 
 
@@ -209,9 +229,14 @@ class Lists(Part):
     """Allow first, then deny; the first match wins. What is allowed may still not relay."""
 
     allow: list[AllowRule] = Field(
-        [], max_length=1000, description="Admitted, past the other rules about unidentified clients."
+        [],
+        max_length=1000,
+        description="Admitted, past the other rules about unidentified clients.",
+        json_schema_extra=BY_NAME,
     )
-    deny: list[DenyRule] = Field([], max_length=1000, description="Refused, or thrown away.")
+    deny: list[DenyRule] = Field(
+        [], max_length=1000, description="Refused, or thrown away.", json_schema_extra=BY_NAME
+    )
 
 
 class SenderPolicy(Part):
@@ -230,7 +255,7 @@ class ConnectionPolicy(Part):
     reject_early_talkers: bool = Field(
         False, description="Refuse clients that speak before the greeting, which comes after two seconds."
     )
-    max_concurrent: int | None = Field(None, ge=1, description="Most connections of one client.")
+    max_concurrent: int | None = Field(None, ge=1, le=100000, description="Most connections of one client.")
     rate_per_minute: int | None = Field(
         None, ge=1, le=60000, description="Most new connections of one client within a minute, of each pod."
     )
@@ -255,13 +280,18 @@ class RelayPolicySpec(Part):
     """The rules. Those of several policies for one server are added up, the older first."""
 
     server_ref: ServerRef = Field(description="The MailServer that they hold for.")
-    lan_networks: list[Network] = Field([], max_length=1000, description="What `lan` means.")
+    lan_networks: list[Network] = Field(
+        [], max_length=1000, description="What `lan` means.", json_schema_extra=BY_NAME
+    )
     auth: Auth = Field(Auth(), description="Who must log in.")
     limits: RelayLimits = Field(RelayLimits(), description="Bounds of a message.")
     tls: RelayTls = Field(RelayTls(), description="Encryption.")
     profile: Profile = Field(Profile(), description="How the server presents itself.")
     external_postmasters: list[EmailAddress] = Field(
-        [], max_length=20, description="Who receives mail to postmaster and mailer-daemon."
+        [],
+        max_length=20,
+        description="Who receives mail to postmaster and mailer-daemon.",
+        json_schema_extra=SET,
     )
     auto_forward: bool = Field(
         True,

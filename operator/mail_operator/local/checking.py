@@ -34,8 +34,8 @@ def look(paths: list[Path]) -> ObservedState:
 
 
 def require_manifests(observed: ObservedState) -> None:
-    """Name what was skipped. Raises CommandError where that was all, or nothing."""
-    for note in observed.manifests.skipped:
+    """Name what was skipped, and words that changed. Raises CommandError where there is nothing else."""
+    for note in (*observed.manifests.skipped, *observed.hints()):
         print(note, file=sys.stderr)
     if not observed.snapshot.objects and not observed.problems:
         where = ", ".join(map(str, observed.manifests.paths))

@@ -14,7 +14,7 @@ from mail_operator.compiler.snapshot import PasswordHash, Question, SecretName, 
 from mail_operator.engine.dns_prober import DnsProber
 from mail_operator.engine.rotation import rotated
 from mail_operator.engine.secrets import PasswordHashes, generate_password, make_dkim_keys, password_in
-from mail_operator.kinds import KINDS, Invalid, Resource, load, refused_changes
+from mail_operator.kinds import KINDS, Invalid, Resource, hints, load, refused_changes
 from mail_operator.kinds.mailbox import Mailbox
 from mail_operator.kinds.maildomain import MailDomain
 from mail_operator.kinds.mailserver import MailServer
@@ -167,6 +167,12 @@ class ObservedState:
         """What is wrong with an object, or with one of its fields, where that stands."""
         document = self._places[ref]
         return Problem(document.file, document.line_of(field), field, message)
+
+    def hints(self) -> Iterator[Problem]:
+        """What is said in words of before."""
+        for ref, document in self._places.items():
+            if ref.kind in KINDS:
+                yield from (self.problem(ref, *hint) for hint in hints(document.content))
 
     def password_hint(self, ref: ObjectRef) -> str:
         """Which Secret holds the password of a mailbox; a generated one is shown, as nobody knows it."""

@@ -86,3 +86,19 @@ def test_lmtp_is_for_those_who_deliver_and_mail_for_everybody() -> None:
     assert {each["app.kubernetes.io/instance"] for each in labels} == {"main"}
     assert inward("smtp", 2525) == [None]
     assert inward("store", 2993) == [None]
+
+
+@pytest.mark.parametrize(
+    ("given", "policy", "families"),
+    [
+        ({}, "PreferDualStack", None),
+        ({"ipFamilyPolicy": "SingleStack", "ipFamilies": ["IPv6"]}, "SingleStack", ["IPv6"]),
+    ],
+)
+def test_the_public_services_take_both_families_unless_told_otherwise(
+    given: dict[str, Any], policy: str, families: list[str] | None
+) -> None:
+    found = Compiled(server(service=given), domain())
+    specs = {o["metadata"]["name"]: o["spec"] for o in found.plan.objects if o["kind"] == "Service"}
+    for name in ("main-smtp", "main-store"):
+        assert (specs[name]["ipFamilyPolicy"], specs[name].get("ipFamilies")) == (policy, families)

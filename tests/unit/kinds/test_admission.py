@@ -3,11 +3,11 @@
 from typing import Any
 
 import pytest
-from mail_operator.kinds import Invalid, load
+from mail_operator.kinds import Invalid, load, refused_changes
 
 from tests.support import gotools
-from tests.support.broken import BROKEN, mailbox, policy, server
-from tests.support.schema import judge, refusals
+from tests.support.broken import BROKEN, domain, mailbox, policy, server
+from tests.support.schema import judge, refusals, refused_update
 
 _MISSING, _WHY = gotools.missing("schema")
 pytestmark = pytest.mark.skipif(_MISSING, reason=_WHY)
@@ -32,6 +32,19 @@ GOOD = [
     ),
     policy(inbound={"resolvers": ["192.0.2.1", "192.0.2.1:5353", "2001:db8::1"]}),
     policy(limits={"messageSize": 128_000_000}),
+    mailbox(services={"pop3": "disabled", "imap": "off"}, spam={"preset": "off"}),
+    server(bulk={"limits": {"warmUp": {"start": "2026-02-28", "perDay": [50, 50, 100, 50]}}}),
+    server(addresses=["192.0.2.1", "2001:db8::1"], loginForms=["address", "numbered"]),
+    server(service={"ipFamilies": ["IPv6", "IPv4"]}),
+    server(
+        scheduling={
+            "tolerations": [
+                {"operator": "Exists"},
+                {"key": "a", "value": "b", "effect": "NoExecute", "tolerationSeconds": 300},
+            ]
+        }
+    ),
+    {**server(), "metadata": {"name": "x" * 45}},
 ]
 
 
@@ -56,3 +69,34 @@ def test_load_and_an_api_server_agree(document: dict[str, Any]) -> None:
     except Invalid:
         here = False
     assert (refusals(document) == [[]]) is here
+
+
+STORAGE = {"size": "10Gi", "spoolSize": 2147483648, "className": "fast"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "field"),
+    [
+        (server(storage=STORAGE), server(storage=STORAGE | {"size": "20Gi", "spoolSize": "2Gi"}), None),
+        (server(storage=STORAGE), server(storage=STORAGE | {"size": "9Gi"}), "spec.storage.size"),
+        (server(storage={"size": "20Gi"}), server(), "spec.storage.size"),
+        (server(storage=STORAGE), server(storage=STORAGE | {"spoolSize": "1Gi"}), "spec.storage.spoolSize"),
+        (server(storage=STORAGE), server(storage=STORAGE | {"className": "slow"}), "spec.storage.className"),
+        (server(), server(storage={"className": "slow"}), "spec.storage.className"),
+        (mailbox(localPart="a"), mailbox(localPart="b"), "spec.localPart"),
+        (mailbox(localPart="a"), mailbox(), "spec.localPart"),
+        (mailbox(), mailbox(domainRef={"name": "b"}), "spec.domainRef"),
+        (mailbox(), mailbox(shard=1, loginName="abcdef"), None),
+        (mailbox(shard=1), mailbox(shard=2), "spec.shard"),
+        (domain(), domain(number=7), None),
+        (domain(number=7), domain(number=8), "spec.number"),
+        (domain(number=7), domain(), "spec.number"),
+    ],
+    ids=str,
+)
+def test_changes_are_refused_here_and_there(
+    old: dict[str, Any], new: dict[str, Any], field: str | None
+) -> None:
+    here = [name for name, _ in refused_changes(load(old), load(new))]
+    assert here == ([field] if field else [])
+    assert [refusal.partition(":")[0] for refusal in refused_update(old, new)] == here

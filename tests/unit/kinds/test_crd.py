@@ -55,6 +55,31 @@ def test_every_list_and_text_of_the_spec_is_bounded(kind: type[Resource]) -> Non
     assert unbounded == []
 
 
+@_EVERY_KIND
+def test_every_number_has_a_format_and_bounds(kind: type[Resource]) -> None:
+    """Those of the status are the operator's own."""
+    loose = [
+        path
+        for path, part in _parts(_schema(kind), "")
+        if part.get("type") == "integer"
+        and (
+            "format" not in part
+            or "minimum" not in part
+            or ("maximum" not in part and not path.startswith(".status"))
+        )
+    ]
+    assert loose == []
+
+
+@_EVERY_KIND
+def test_every_list_says_what_kind_of_list_it_is(kind: type[Resource]) -> None:
+    lists = {path: part for path, part in _parts(_schema(kind), "") if part.get("type") == "array"}
+    assert [path for path, part in lists.items() if "x-kubernetes-list-type" not in part] == []
+    ordered = (".perDay", ".resolvers", ".loginForms", ".login.forms", ".records", ".ipFamilies")
+    kinds = {part["x-kubernetes-list-type"] for path, part in lists.items() if path.endswith(ordered)}
+    assert kinds <= {"atomic"}
+
+
 @pytest.mark.parametrize("document", [mailbox(), domain(), server(), policy()], ids=lambda d: d["kind"])
 def test_the_defaults_keep_the_rules(document: dict[str, Any]) -> None:
     """load() applies the rules to what was set: nothing is refused when the defaults are written out."""

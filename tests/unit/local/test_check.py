@@ -71,7 +71,11 @@ def test_good_manifests_have_no_findings(tmp_path: Path, capsys: pytest.CaptureF
     [
         (INFO + "  qouta: 2Gi\n", 6, ["spec.qouta", "no such field", "did you mean quota?"]),
         (INFO + "  quota: [1]\n", 6, ["spec.quota", "string"]),
-        (INFO + "  services:\n    imap: home\n", 7, ["spec.services.imap", "'everywhere', 'lan' or 'off'"]),
+        (
+            INFO + "  services:\n    imap: home\n",
+            7,
+            ["spec.services.imap", "'everywhere', 'lan' or 'disabled'"],
+        ),
         (INFO + "  localPart: jürgen\n", 6, ["spec.localPart", "without accents"]),
         (INFO + f"  localPart: {'x' * 65}\n", 6, ["spec.localPart", "at most 64"]),
         (INFO + "  localPart: info\n", 1, ["AddressTaken", "info@a.test", "choose another localPart"]),
@@ -182,6 +186,18 @@ def test_kinds_of_others_are_skipped_with_a_line(tmp_path: Path, capsys: pytest.
     assert out == "" and "3 objects, 0 findings" in err
     assert f"{tmp_path / 'all.yaml'}:2: kind: Kustomization (kustomize.config.k8s.io/v1beta1) is none" in err
     assert f"{tmp_path / 'all.yaml'}:6: kind: Deployment (apps/v1) is none of mail's kinds: skipped" in err
+
+
+@pytest.mark.parametrize(
+    ("word", "said"), [("off", "off, which YAML reads as false, is taken"), ("'off'", "off is taken")]
+)
+def test_a_word_of_before_is_taken_with_a_hint(
+    word: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "all.yaml").write_text(f"{GOOD}---\n{INFO}  services: {{pop3: {word}}}\n")
+    assert cli.main(["check", str(tmp_path)]) == 0
+    out, err = capsys.readouterr()
+    assert out == "" and f":21: spec.services.pop3: {said} for disabled: write disabled" in err
 
 
 def test_a_pipe_in_a_folder_is_skipped_with_a_line(

@@ -130,7 +130,7 @@ func define(scheme *runtime.Scheme, path string, running *version.Version) (stri
 	}
 	// An API server takes of new definitions only what the release before it knew, for one may go back to that.
 	known := environment.MustBaseEnvSet(version.MajorMinor(1, running.Minor()-1), true)
-	errs = append(errs, compile(structural, true, known, field.NewPath(""))...)
+	errs = append(errs, compile(structural, true, known, nil)...)
 	rules := cel.NewValidator(structural, true, limits.PerCallLimit)
 	return internal.Spec.Names.Kind, kind{structural, validator, rules}, errs, nil
 }
