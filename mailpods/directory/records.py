@@ -124,6 +124,7 @@ class Server:
     """What holds for the whole installation: identity, who may relay, limits. Networks are CIDRs."""
 
     hostname: str
+    certified: str | None = None  # the name that its certificate must hold; None: whatever it holds
     banner: str | None = None  # text after the host name in the 220 greeting
     help_url: str | None = None  # named in `550 relay not permitted`
     lan: tuple[str, ...] = ()  # networks of R-004-16's `lan`

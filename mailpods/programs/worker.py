@@ -72,7 +72,7 @@ async def _run(
         loop.add_signal_handler(name, stop.set)
     clients.take_row(number)
     reader = DirectoryReader(options.directory, options.buckets)
-    certificate = Certificate(options.tls, log)
+    certificate = Certificate(options.tls, log, lambda: reader.server.certified if reader.server else None)
     reader.refresh()
     certificate.refresh()
     gc.freeze()  # the directory has no cycles, and is looked through no more

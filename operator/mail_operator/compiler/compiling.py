@@ -45,6 +45,7 @@ class _Run:
             or snapshot.namespaces != old.snapshot.namespaces
             or snapshot.secrets != old.snapshot.secrets
             or snapshot.image != old.snapshot.image
+            or snapshot.now != old.snapshot.now
             or snapshot.components != old.snapshot.components
             or snapshot.wiped != old.snapshot.wiped
             or snapshot.addresses != old.snapshot.addresses

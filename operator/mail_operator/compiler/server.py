@@ -16,7 +16,9 @@ from mail_operator.kinds.mailserver import MailServer
 from mail_operator.kinds.meta import ObjectRef, ServerRef, quantity_bytes
 from mail_operator.kinds.relaypolicy import RelayPolicy, RelayPolicySpec
 from mail_operator.kinds.relaypolicy import Smarthost as GivenSmarthost
+from mail_operator.policies import certificate as certificate_rules
 from mail_operator.policies import relay as rules
+from mail_operator.policies.certificate import CertificateFacts
 from mail_operator.policies.relay import RelayFacts
 from mail_operator.policies.verdict import Verdict, first
 from mailpods.directory.records import (
@@ -159,26 +161,22 @@ def _server_status(
 
 
 def _tls_fault(at: Installation, server: MailServer, snapshot: Snapshot) -> Verdict | None:
-    """The certificate that somebody else makes must be there; the pods start as soon as it is."""
+    """What is wrong with a certificate that somebody else makes."""
     tls = server.spec.tls
     if tls.secret_name is None and tls.issuer_ref is None:
         return None
     found = snapshot.secrets.get((at.namespace, at.tls_secret))
-    name = f"{at.namespace}/{at.tls_secret}"
-    if isinstance(found, SecretProblem):
-        return Verdict(found.reason, found.message, waits=True)
-    missing = [key for key in ("tls.crt", "tls.key") if key not in (found or {})]
-    if tls.issuer_ref and (found is None or missing):
-        message = (
-            f"cert-manager has not written Secret {name} yet: "
-            f"`kubectl describe certificate {at.name} -n {at.namespace}` says why."
-        )
-        return Verdict("CertificatePending", message, waits=True)
-    if found is None or missing:
-        lacks = f"has no key {missing[0]}" if found else "does not exist"
-        message = f"Secret {name} {lacks}: give it tls.crt and tls.key, or leave spec.tls.secretName blank."
-        return Verdict("SecretMissing", message, waits=True)
-    return None
+    problem = found if isinstance(found, SecretProblem) else None
+    facts = CertificateFacts(
+        secret=f"{at.namespace}/{at.tls_secret}",
+        found=None if isinstance(found, SecretProblem) else found,
+        host=server.spec.hostname,
+        issued=tls.issuer_ref is not None,
+        describes=f"kubectl describe certificate {at.name} -n {at.namespace}",
+        unreadable=(problem.reason, problem.message) if problem else None,
+        now=snapshot.now,
+    )
+    return first(certificate_rules.FAULTS, facts)
 
 
 def orphaned(policy: RelayPolicy, snapshot: Snapshot) -> Status:
@@ -223,6 +221,7 @@ def server_record(
     concurrent = [n for spec in specs if (n := spec.connection_policy.max_concurrent)]
     return Server(
         hostname=next((h for spec in specs if (h := spec.profile.hostname)), server.spec.hostname),
+        certified=server.spec.hostname,
         banner=next((b for spec in specs if (b := spec.profile.banner)), None),
         help_url=next((u for spec in specs if (u := spec.profile.help_url)), _help_url(server)),
         lan=tuple(dict.fromkeys(lan)),

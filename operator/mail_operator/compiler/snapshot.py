@@ -1,5 +1,6 @@
 """What compile() looks at: everything that somebody gathered, frozen at one moment."""
 
+import datetime
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
@@ -69,6 +70,7 @@ class Snapshot:
     wiped: Mapping[ObjectRef, frozenset[int]] = field(default_factory=dict)  # MailServer -> domains' numbers
     addresses: Mapping[ObjectRef, tuple[str, ...]] = field(default_factory=dict)  # MailServer -> Service's
     answers: Answers = field(default_factory=dict)
+    now: datetime.datetime | None = None  # to the hour: what ends is noticed then; None: nothing ends
 
     def secret_facts(self, name: SecretName, keys: Sequence[str]) -> SecretFacts:
         """What the rules about a Secret look at that must have these keys."""

@@ -22,6 +22,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from mail_operator.compiler.snapshot import PasswordHash, SecretProblem
 from mail_operator.kinds.meta import PASSWORD_HASH
+from mailpods.directory.certificate import held
 
 # OWASP's second ARGON2ID profile: about 30 ms and 19 MiB a check, so that ten logins at once neither keep
 # Dovecot's one verifying process busy for seconds nor fill its memory.
@@ -240,9 +241,10 @@ def _general_name(name: str) -> x509.GeneralName:
 
 
 def needs_renewal(certificate: bytes, names: Iterable[str], now: datetime.datetime) -> bool:
-    """Whether the (first) certificate ends within RENEW_DAYS or lacks one of the names."""
-    leaf = x509.load_pem_x509_certificate(certificate)
-    alternative = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    held = {str(name.value) for name in alternative}
+    """Whether the (first) certificate ends within RENEW_DAYS, lacks one of the names, or is none."""
+    try:
+        leaf = x509.load_pem_x509_certificate(certificate)
+    except ValueError:
+        return True
     ends = leaf.not_valid_after_utc - now
-    return ends < datetime.timedelta(days=RENEW_DAYS) or not held.issuperset(names)
+    return ends < datetime.timedelta(days=RENEW_DAYS) or not held(leaf).issuperset(names)

@@ -1,13 +1,18 @@
 """Where a MailServer's certificate comes from: cert-manager, a Secret, or else an own authority."""
 
+import datetime
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from mail_operator.compiler import compile
 from mail_operator.compiler.snapshot import Question
 
-from tests.support.compiling import SERVER, Compiled, domain, server
+from tests.support.compiling import SERVER, Compiled, domain, server, snapshot
+from tests.support.pairs import NOW, bad, good
 
-GIVEN = {"tls.crt": b"x", "tls.key": b"y"}
+GIVEN = good("mail.a.test")
+BAD = bad("mail.a.test")
 
 
 def made(found: Compiled) -> list[tuple[str, tuple[str, ...]]]:
@@ -101,3 +106,23 @@ def test_a_certificate_has_room_for_a_hundred_names(room: int, state: str) -> No
     status, reason, _ = found.ready(last)
     assert (status, reason) == (state, "Serving" if state == "True" else "HostnamesFull")
     assert len(made(found)[0][1]) == (100 if state == "True" else 99)
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_a_pair_that_clients_would_not_take_is_told(what: str) -> None:
+    reason, pair = BAD[what]
+    one = server(tls={"secretName": "mail-cert"})
+    found = Compiled(one, domain(), secrets={("default", "mail-cert"): pair}, now=NOW)
+    status, why, message = found.ready(one)
+    assert (status, why) == ("False", reason) and "Secret default/mail-cert" in message
+    assert found.condition(one, "Accepting") and found.ready(domain())[0] == "True"
+
+
+def test_a_certificate_ends_without_any_edit() -> None:
+    one = server(tls={"secretName": "mail-cert"})
+    given = {("default", "mail-cert"): GIVEN}
+    before = snapshot(one, secrets=given, now=NOW)
+    plan = compile(before)
+    assert plan.statuses[one.ref]["conditions"][0]["status"] == "True"
+    later = compile(replace(before, now=NOW + datetime.timedelta(days=90)), plan)
+    assert later.statuses[one.ref]["conditions"][0]["reason"] == "CertificateExpired"

@@ -16,6 +16,8 @@ from mail_operator.engine.secrets import (
     password_in,
 )
 
+from tests.support.pairs import common_name_only
+
 NOW = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
 
 
@@ -86,3 +88,8 @@ def test_a_certificate_verifies_against_its_ca_until_it_should_be_renewed() -> N
     assert not needs_renewal(pair.certificate, ["mx.a.test"], NOW)
     assert needs_renewal(pair.certificate, ["mx.a.test", "imap.a.test"], NOW)
     assert needs_renewal(pair.certificate, ["mx.a.test"], NOW + datetime.timedelta(days=61))
+
+
+@pytest.mark.parametrize("certificate", [b"hello", common_name_only("mx.a.test")["tls.crt"]])
+def test_a_certificate_without_names_or_none_at_all_is_made_anew(certificate: bytes) -> None:
+    assert needs_renewal(certificate, ["mx.a.test"], NOW)
