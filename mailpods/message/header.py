@@ -1,106 +1,80 @@
-"""What the server reads in and writes into a message's header: trace fields, and what submission adds."""
+"""Where the header of a message ends, settled once when it is taken in, and what stands in it.
+
+Readers differ about a line that is no field: to one the header ends there, another looks further, and a rule
+about From that one of them obeys is passed by. After settle() there is nothing left to differ about: fields,
+an empty line, and the body.
+"""
 
 import re
-from email.utils import formatdate, getaddresses
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
-_TRACE = re.compile(rb"^received:", re.IGNORECASE | re.MULTILINE)
-_MESSAGE_ID = re.compile(rb"^message-id:", re.IGNORECASE | re.MULTILINE)
-_DATE = re.compile(rb"^date:", re.IGNORECASE | re.MULTILINE)
-_FROM = re.compile(rb"^from[ \t]*:((?:[^\r\n]|\r\n[ \t])*)", re.IGNORECASE | re.MULTILINE)
-_CAMPAIGN = re.compile(rb"^x-campaign[ \t]*:([^\r\n]*)", re.IGNORECASE | re.MULTILINE)
-_ONE_CLICK = re.compile(rb"^x-unsubscribe[ \t]*:[ \t]*one-click[ \t]*\r?$", re.IGNORECASE | re.MULTILINE)
-_UNSUBSCRIBE = re.compile(rb"^list-unsubscribe[ \t]*:", re.IGNORECASE | re.MULTILINE)
-_SAFE = re.compile(r"[^\x21-\x7e]|[()<>\\]")
-HEADER_LIMIT = 1 << 18  # bytes of a header that are looked through
+# RFC 5322 §2.2, with white space before the colon (§4.5). Possessive: nothing is ever tried twice.
+_FIELDS = re.compile(rb"(?:[!-9;-~]++[ \t]*+:[^\r\n]*+\r\n(?:[ \t][^\r\n]*+\r\n)*+)*+")
+_MBOX = re.compile(rb">?From [^\r\n]*\r\n")
+_VALUE = rb"[ \t]*+:([^\r\n]*+(?:\r\n[ \t][^\r\n]*+)*+)\r\n"
+HEADER_LIMIT = 1 << 20  # bytes
 
 
-def header_of(pieces: list[bytes]) -> bytes:
-    """The header of a message that came in pieces, up to HEADER_LIMIT; all of it if no empty line ends it."""
-    head = pieces[0] if pieces else b""
-    index = 1
-    while (end := head.find(b"\r\n\r\n")) < 0 and len(head) < HEADER_LIMIT and index < len(pieces):
-        head += pieces[index]
-        index += 1
-    if head.startswith(b"\r\n"):
-        return b""
-    return head[: end + 2] if end >= 0 else head[:HEADER_LIMIT]
+class HeaderTooLarge(ValueError):
+    """A header of more than HEADER_LIMIT."""
 
 
-def body_of(pieces: list[bytes]) -> list[bytes]:
-    """The rest of a message that came in pieces: what stands behind the empty line that ends the header."""
-    head = b""
-    for number, piece in enumerate(pieces):
-        head = head[-3:] + piece
-        if number == 0 and piece.startswith(b"\r\n"):
-            return [piece[2:], *pieces[1:]]
-        if (end := head.find(b"\r\n\r\n")) >= 0:
-            return [head[end + 4 :], *pieces[number + 1 :]]
-    return []
+def settle(pieces: Sequence[bytes]) -> tuple[bytes, list[bytes]]:
+    """The header of a message that came in pieces, and its body, which an empty line is to part.
+
+    Each line of the header ends in CRLF and is a field or continues one. What is no field ends the header; a
+    line `From ` or `>From ` of an mbox in front is dropped. Of a proper message no byte is changed: header,
+    CRLF and body are what came. Raises HeaderTooLarge.
+    """
+    head, following = b"", 0
+    while True:
+        start = match.end() if (match := _MBOX.match(head)) else 0
+        end = _FIELDS.match(head, start).end()  # type: ignore[union-attr]  # it matches nothing, too
+        if head.find(b"\r\n", end) >= 0 or following == len(pieces):
+            break
+        if end > HEADER_LIMIT:
+            raise HeaderTooLarge
+        wanted = 2 * len(head)  # at least twice as much each time, so that nothing is looked at often
+        more = []
+        while following < len(pieces) and wanted >= 0:
+            more.append(pieces[following])
+            wanted -= len(pieces[following])
+            following += 1
+        head += b"".join(more)
+    if end > HEADER_LIMIT:
+        raise HeaderTooLarge
+    rest = head[end:]
+    if rest and following == len(pieces) and b"\r\n" not in rest:  # a last line without its end
+        last = head[start:] + b"\r\n"
+        if _FIELDS.fullmatch(last):
+            return last, []
+    body = rest.removeprefix(b"\r\n")
+    return head[start:end], [*([body] if body else []), *pieces[following:]]
 
 
-def domain_of_sender(header: bytes) -> str | None:
-    """The domain of the address in From, in lower case; None if there is none, or more than one of them."""
-    found = _FROM.findall(header)
-    if len(found) != 1:
-        return None
-    addresses = getaddresses([found[0].decode("utf-8", "replace").replace("\r\n", " ")])
-    domains = {address.rpartition("@")[2].lower() for _, address in addresses}
-    return domains.pop() if len(domains) == 1 else None
+@lru_cache(256)
+def _field(name: str) -> re.Pattern[bytes]:
+    return re.compile(rb"^" + re.escape(name.encode()) + _VALUE, re.IGNORECASE | re.MULTILINE)
 
 
-def campaign(header: bytes) -> str:
-    """The campaign that a mass mailing says it belongs to, "" if none."""
-    found = _CAMPAIGN.search(header)
-    return _SAFE.sub("?", found[1].decode("utf-8", "replace").strip())[:64] if found else ""
+def values(header: bytes, name: str) -> list[bytes]:
+    """What stands behind the colon in each field of this name, folded as it is, in order."""
+    return _field(name).findall(header)
 
 
-def wants_one_click(header: bytes) -> bool:
-    """Whether a mass mailing asks to have fields for unsubscribing added, and brings none."""
-    return bool(_ONE_CLICK.search(header)) and not _UNSUBSCRIBE.search(header)
+def has(header: bytes, name: str) -> bool:
+    """Whether there is a field of this name."""
+    return _field(name).search(header) is not None
+
+
+def without(header: bytes, names: Iterable[str]) -> bytes:
+    """The header without the fields of these names."""
+    for name in names:
+        header = _field(name).sub(b"", header)
+    return header
 
 
 def hops(header: bytes) -> int:
     """How many servers the message has passed: its Received fields."""
-    return len(_TRACE.findall(header))
-
-
-def protocol(esmtp: bool, tls: bool, authenticated: bool, utf8: bool) -> str:
-    """The name of the protocol in the trace field (RFC 3848, RFC 6531 §4.3)."""
-    if not esmtp:
-        return "SMTP"
-    return f"{'UTF8' if utf8 else 'E'}SMTP{'S' if tls else ''}{'A' if authenticated else ''}"
-
-
-def received(helo: str, ip: str, host: str, protocol: str, to: str | None, now: float) -> bytes:
-    """The trace field of RFC 5321 §4.4. `to` is named only when it is the sole recipient, so that no copy
-    tells of another. `now` is in seconds since the epoch."""
-    literal = f"IPv6:{ip}" if ":" in ip else ip
-    greeting = _SAFE.sub("?", helo)[:255] or f"[{literal}]"
-    recipient = f"\r\n\tfor <{to}>" if to and to.isascii() else ""
-    return (
-        f"Received: from {greeting} ([{literal}])\r\n"
-        f"\tby {host} with {protocol}{recipient};\r\n"
-        f"\t{rfc5322_date(now)}\r\n"
-    ).encode()
-
-
-def completed(header: bytes, message_id: str, now: float) -> bytes:
-    """The fields that a submitted message lacks (RFC 6409 §8.2 and §8.3); never changes one that is there."""
-    missing = b""
-    if not _DATE.search(header):
-        missing += f"Date: {rfc5322_date(now)}\r\n".encode()
-    if not _MESSAGE_ID.search(header):
-        missing += f"Message-ID: <{message_id}>\r\n".encode()
-    return missing
-
-
-_date: tuple[int, str] = (0, "")
-
-
-def rfc5322_date(now: float) -> str:
-    """A date-time of RFC 5322 §3.3 in UTC; made once a second, as many messages share it."""
-    global _date
-    second = int(now)
-    if _date[0] != second:
-        _date = (second, formatdate(second).replace("-0000", "+0000"))
-    return _date[1]
+    return len(values(header, "received"))

@@ -24,12 +24,13 @@ from mailpods.dns.names import Names
 from mailpods.dns.resolver import Resolvers
 from mailpods.identity.dovecot import DovecotAuth
 from mailpods.reception.session import Session
-from mailpods.reception.state import Hub, log
-from mailpods.rules.connection_limits import ClientCounts
+from mailpods.reception.state import ReceptionState, log
+from mailpods.rules.connection_limits import ConnectionLimits
 from mailpods.smtp.listeners import Acceptor, Bound
 from mailpods.smtp.tls import Certificate
 from mailpods.spool.spool import Spool
 from mailpods.spool.suppression import Suppressions
+from mailpods.supervision.tasks import VitalTasks
 
 POLL_SECONDS = 0.1  # between looks at directory and certificate
 REPORT_SECONDS = 1.0  # between signs of life
@@ -49,10 +50,11 @@ class Options:
     tls: Path
     workers: int
     pool: str  # smtp, or bulk
+    key: str | None  # the installation's; None on a machine that has none
 
 
 def run(
-    number: int, options: Options, bound: list[Bound], clients: ClientCounts, report: socket.socket
+    number: int, options: Options, bound: list[Bound], clients: ConnectionLimits, report: socket.socket
 ) -> None:
     """The life of worker `number`; returns when it was told to stop (SIGTERM) and has drained."""
     die_with_parent()
@@ -64,7 +66,7 @@ def run(
 
 
 async def _run(
-    number: int, options: Options, bound: list[Bound], clients: ClientCounts, report: socket.socket
+    number: int, options: Options, bound: list[Bound], clients: ConnectionLimits, report: socket.socket
 ) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
@@ -85,41 +87,53 @@ async def _run(
     dns = Resolvers(reader)
     suppressions = Suppressions(options.spool) if options.pool == "bulk" else None
     auth = DovecotAuth(options.auth_socket, log)
-    hub = Hub(reader, spool, auth, certificate, clients, Names(dns), suppressions=suppressions)
+    state = ReceptionState(
+        reader,
+        spool,
+        auth,
+        certificate,
+        clients,
+        Names(dns),
+        suppressions=suppressions,
+        key=options.key,
+    )
     reports = TlsReports(options.spool)
     policies = Policies(options.spool, dns, failed=reports.no_policy)
     left = _left_behind(options.spool, options.workers) if number == 0 else []
     deliverers = [
-        Deliverer(reader, each, dns, log, suppressions, policies, reports, hub.key) for each in (spool, *left)
+        Deliverer(reader, each, dns, log, suppressions, policies, reports, options.key)
+        for each in (spool, *left)
     ]
     for deliverer in deliverers:
         deliverer.start()
     acceptor = Acceptor(
         bound,
-        lambda listener, ip, tls: Session(hub, listener, ip, tls),
+        lambda listener, ip, tls: Session(state, listener, ip, tls),
         certificate,
-        hub.patience.handshake,
+        state.timeouts.handshake,
     )
-    tasks = [
-        loop.create_task(hub.watch()),
-        loop.create_task(_poll(reader, certificate)),
-        loop.create_task(_report(reader, deliverers, report)),
-        loop.create_task(_keep(reports)),
-    ]
+    tasks = VitalTasks(log)
+    tasks.start("the watch over sessions", state.sessions.watch())
+    tasks.start("reading the directory", _poll(reader, certificate))
+    tasks.start("reporting to the parent", _report(reader, deliverers, report))
+    tasks.start("keeping TLS reports", _keep(reports))
+    failing = loop.create_task(tasks.ended.wait())
+    failing.add_done_callback(lambda _: stop.set())
     while reader.server is None and not stop.is_set():
         await asyncio.sleep(POLL_SECONDS)  # nothing can be said to a client before
     if not stop.is_set():
         await acceptor.start()
     await stop.wait()
     acceptor.stop()
-    await hub.drain()
+    await state.drain()
     await asyncio.gather(*(deliverer.stop(DELIVERY_DRAIN) for deliverer in deliverers))
-    for task in tasks:
-        task.cancel()
+    tasks.cancel()
     with suppress(sqlite3.Error):
         await reports.flush()
     for opened in (spool, *left):
         await loop.run_in_executor(None, opened.close)
+    if tasks.ended.is_set():
+        raise SystemExit(1)  # the parent starts another one
 
 
 def _left_behind(spool: Path, workers: int) -> list[Spool]:

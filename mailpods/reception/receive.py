@@ -1,156 +1,218 @@
-"""Hands a complete message to the spool, with its trace field, and tells the client how that went."""
+"""The one pipeline that a complete message passes on its way into the spool. Who asks for it replies."""
 
+import asyncio
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from uuid import uuid4
 
 from mailpods.directory.records import DomainName
-from mailpods.message import dkim
-from mailpods.message import header as headers
-from mailpods.message.verp import token
-from mailpods.reception import seal
-from mailpods.reception.state import log
+from mailpods.dns.resolver import NoAnswer
+from mailpods.message import dkim, header, submission, trace
+from mailpods.reception import metrics
+from mailpods.reception.recipients import Discarded, Taken
+from mailpods.reception.seal import seal
+from mailpods.reception.state import ReceptionState, log
 from mailpods.refusal import Refusal
-from mailpods.routing.router import Routed
 from mailpods.rules import chains
-from mailpods.rules.chains import Facts
-from mailpods.smtp import metrics
-from mailpods.smtp.content import Text
-from mailpods.spool.message import Envelope, Recipient
+from mailpods.rules.context import PolicyContext
+from mailpods.smtp.machine import Mail
+from mailpods.spool.message import Envelope, MessageId, Recipient
 from mailpods.spool.spool import SpoolBusy, SpoolClosed, SpoolFull
-
-if TYPE_CHECKING:
-    from mailpods.reception.session import Session
 
 FULL = Refusal(452, "4.3.1", "No space left, try again", "spool-full")
 BUSY = Refusal(452, "4.3.2", "Too much mail at once, try again", "spool-busy")
 CLOSED = Refusal(451, "4.3.0", "Cannot store mail now, try again", "spool-closed")
+LONG_HEADER = Refusal(552, "5.3.4", f"Header larger than {header.HEADER_LIMIT} bytes", "header-size")
 # Bytes: signing and joining the pieces of a larger message is left to a thread. No larger one is sealed: each
 # signature of a stranger's would have all of it read once more.
 LARGE = 4 << 20
 
 
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A message that is on disk, synced; or that went nowhere, without an id, as all its recipients say."""
+
+    id: MessageId | None
+
+
 @dataclass(slots=True)
-class Submitted:
-    """A message as it came."""
+class IncomingMessage:
+    """A message as it came, and what the steps make of it. `size` is in bytes, as it came; `now` in seconds
+    since the epoch. The message is `front`, header, CRLF and body."""
 
-    session: "Session"
-    sender: str
-    recipients: tuple[Recipient, ...]
-    utf8: bool
-    eight_bit: bool
-    text: Text
+    context: PolicyContext
+    mail: Mail
+    recipients: tuple[Taken, ...]
+    discarded: tuple[Discarded, ...]
+    esmtp: bool
+    size: int
+    body: list[bytes]  # at first all of its pieces
+    now: float = field(default_factory=time.time)
+    header: bytes = b""
+    front: bytes = b""  # fields of ours
 
-    def refusal(self, facts: Facts) -> Refusal | None:
-        """What the rules behind DATA say."""
-        facts.hops = headers.hops(headers.header_of(self.text.pieces))
-        return chains.first(chains.DATA, facts)
+    @property
+    def protocol(self) -> str:
+        """That it came by, as trace fields say it."""
+        context = self.context
+        return trace.protocol(self.esmtp, context.tls, context.account is not None, self.mail.utf8)
 
-    def complete(self, protocol: str, now: float, seal: bytes) -> bytes:
-        """All of it, as it is stored and delivered. `seal`: goes in front of one that is passed on."""
-        return b"".join([seal, self._added(protocol, now), *self.text.pieces])
+    @property
+    def submitted(self) -> bool:
+        """Whether it is of our own people, and ours to complete."""
+        return self.context.may_relay and (self.context.submission or self.context.account is not None)
 
-    async def seal(self, now: float) -> bytes:
-        """What is to be said of a stranger's message that leads to another server (ARC)."""
-        if self.session.facts.may_relay or self.text.size > LARGE:
-            return b""
-        hub = self.session.hub
-        for recipient in self.recipients:
-            outcome = hub.router.route(recipient.address, may_relay=False)
-            domain = hub.reader.domain(DomainName(recipient.address.rpartition("@")[2].lower()))
-            if domain and isinstance(outcome, Routed) and outcome.remote:
-                return await seal.seal(hub, recipient.address, list(self.text.pieces), now)
-        return b""
-
-    def _added(self, protocol: str, now: float) -> bytes:
-        """The fields that go in front of the message."""
-        facts = self.session.facts
-        host = facts.settings.server.hostname
-        to = self.recipients[0].address if len(self.recipients) == 1 else None
-        added = headers.received(facts.helo, facts.ip, host, protocol, to, now)
-        if not facts.may_relay:
-            return added
-        header = headers.header_of(self.text.pieces)
-        completed = b""
-        if facts.submission or facts.account:
-            completed = headers.completed(header, f"{uuid4().hex}@{host}", now) + self._one_click(header)
-        return added + self._signature(completed + header, now) + completed
-
-    def _one_click(self, header: bytes) -> bytes:
-        """By which recipients of a mass mailing leave (RFC 8058), where it asks for that and has one."""
-        server, key = self.session.facts.settings.server, self.session.hub.key
-        if not (self.session.facts.bulk and server.bulk and server.bulk.unsubscribe and key):
-            return b""
-        if len(self.recipients) != 1 or not headers.wants_one_click(header):
-            return b""
-        mark = token(key, self.sender.rpartition("@")[2], self.recipients[0].address)
-        return (
-            f"List-Unsubscribe: <{server.bulk.unsubscribe}/unsubscribe?t={mark}>\r\n"
-            "List-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n"
-        ).encode()
-
-    def _signature(self, header: bytes, now: float) -> bytes:
-        """DKIM, by the domain of From, where that is the sender's own or the client is trusted."""
-        session = self.session
-        if (name := headers.domain_of_sender(header)) is None:
-            return b""
-        domain = session.hub.reader.domain(DomainName(name))
-        account = session.facts.account
-        if domain is None or (account and account.partition("/")[0] != str(domain.number)):
-            return b""
-        owner = session.hub.reader.domain(domain.users_of) if domain.users_of else domain
-        if owner is None or not owner.dkim:
-            return b""
-        try:
-            signed = dkim.sign(header, headers.body_of(self.text.pieces), name, owner.dkim, now)
-        except ValueError as error:
-            log(f"not signed domain={name} {error}")
-            return b""
-        metrics.SIGNED.inc()
-        return signed
+    def whole(self) -> bytes:
+        """All of it, as it is stored and delivered."""
+        return b"".join([self.front, self.header, b"\r\n", *self.body])
 
 
-async def submit(message: Submitted) -> None:
-    """Have the message stored, synced, and only then say 250. Every other outcome is a refusal."""
-    session, facts, loop = message.session, message.session.facts, message.session.loop
-    now, began = time.time(), loop.time()
-    protocol = headers.protocol(session.esmtp, facts.tls, facts.account is not None, message.utf8)
-    size, seal = message.text.size, await message.seal(now)
-    if size > LARGE:
-        body = await loop.run_in_executor(None, message.complete, protocol, now, seal)
+Step = Callable[[IncomingMessage, ReceptionState], Awaitable[Stored | Refusal | None]]
+
+
+async def receive(message: IncomingMessage, state: ReceptionState) -> Stored | Refusal:
+    """Have the message stored, synced. The first step that has an answer ends it."""
+    for step in STEPS:
+        if answer := await step(message, state):
+            break
     else:
-        body = message.complete(protocol, now, seal)
-    campaign = headers.campaign(headers.header_of(message.text.pieces)) if facts.bulk else ""
-    envelope = Envelope(
-        sender=message.sender,
-        recipients=message.recipients,
-        received_at=now,
-        client_ip=facts.ip,
-        helo=facts.helo,
-        protocol=protocol,
-        account=facts.account,
-        smtputf8=message.utf8,
-        body_8bit=message.eight_bit,
-        campaign=campaign,
-    )
-    message.text.pieces.clear()
+        raise AssertionError("the last step stores")
+    if isinstance(answer, Stored):
+        for each in message.discarded:
+            metrics.DISCARDED.inc()
+            who = f"client={message.context.ip} from=<{message.mail.sender}> to=<{each.address}>"
+            log(f"discarded {who} rule={each.rule!r} size={message.size}")
+    return answer
+
+
+async def split(message: IncomingMessage, state: ReceptionState) -> Refusal | None:
+    """Settle where the header ends: all that follows goes by that."""
     try:
-        id = await session.hub.spool.accept(envelope, body)
-    except SpoolFull:
-        session.refuse(FULL)
-    except SpoolBusy:
-        session.refuse(BUSY)
-    except SpoolClosed:
-        session.refuse(CLOSED)
-    else:
-        metrics.ACCEPTED.inc()
-        metrics.ACCEPTED_BYTES.inc(size)
-        metrics.COMMIT.observe(loop.time() - began)
-        account = f" account={facts.account}" if facts.account else ""
-        log(
-            f"accepted id={id} client={facts.ip}{account} protocol={protocol} from=<{message.sender}>"
-            f" recipients={len(message.recipients)} size={size}"
+        message.header, message.body = header.settle(message.body)
+    except header.HeaderTooLarge:
+        return LONG_HEADER
+    return None
+
+
+async def judge(message: IncomingMessage, state: ReceptionState) -> Refusal | None:
+    """The rules about whole messages."""
+    message.context.size = message.size
+    message.context.hops = header.hops(message.header)
+    return chains.first(chains.MESSAGE, message.context)
+
+
+async def throw_away(message: IncomingMessage, state: ReceptionState) -> Stored | None:
+    """Where rules discard it for every recipient there is nothing to store."""
+    return None if message.recipients else Stored(None)
+
+
+async def complete(message: IncomingMessage, state: ReceptionState) -> None:
+    """What a submission lacks is added (RFC 6409 §8)."""
+    if not message.submitted:
+        return
+    server, key = message.context.settings.server, state.key
+    added = submission.missing(message.header, f"{uuid4().hex}@{server.hostname}", message.now)
+    url = server.bulk.unsubscribe if message.context.bulk and server.bulk else None
+    if url and key and len(message.recipients) == 1:
+        added += submission.one_click(
+            message.header, url, key, message.mail.sender, message.recipients[0].address
         )
-        session.reply(f"250 2.0.0 Ok: queued as {id}\r\n".encode())
-    session.release()
+    message.front = added
+
+
+async def sign(message: IncomingMessage, state: ReceptionState) -> None:
+    """DKIM, by the domain of From, where that is the sender's own or the client is trusted."""
+    if not message.context.may_relay:
+        return
+    signed = message.front + message.header
+    if (name := submission.domain_of_sender(signed)) is None:
+        return
+    domain, account = state.reader.domain(DomainName(name)), message.context.account
+    if domain is None or (account and account.partition("/")[0] != str(domain.number)):
+        return
+    owner = state.reader.domain(domain.users_of) if domain.users_of else domain
+    if owner is None or not owner.dkim:
+        return
+    work = (signed, message.body, name, owner.dkim, message.now)
+    try:
+        if message.size > LARGE:
+            made = await asyncio.to_thread(dkim.sign, *work)
+        else:
+            made = dkim.sign(*work)
+    except ValueError as error:
+        log(f"not signed domain={name} {error}")
+        return
+    metrics.SIGNED.inc()
+    message.front = made + message.front
+
+
+async def add_trace(message: IncomingMessage, state: ReceptionState) -> None:
+    """Say by which way it came (RFC 5321 §4.4)."""
+    context = message.context
+    host = context.settings.server.hostname
+    to = message.recipients[0].address if len(message.recipients) == 1 else None
+    received = trace.received(context.helo, context.ip, host, message.protocol, to, message.now)
+    message.front = received + message.front
+
+
+async def seal_forward(message: IncomingMessage, state: ReceptionState) -> None:
+    """ARC for a stranger's message that an address of ours leads to another server."""
+    if message.context.may_relay or message.size > LARGE:
+        return
+    for recipient in message.recipients:
+        if not recipient.route.remote:
+            continue
+        name = DomainName(recipient.address.rpartition("@")[2])
+        if (domain := state.reader.domain(name)) is None:
+            continue
+        owner = state.reader.domain(domain.users_of) if domain.users_of else domain
+        key = next((key for key in owner.dkim if key.algorithm == "rsa"), None) if owner else None
+        if key is None:
+            return
+        host, texts = message.context.settings.server.hostname, state.names.texts
+        try:
+            made = await seal(message.header, message.body, host, name, key, texts, message.now)
+        except (TimeoutError, NoAnswer, ValueError) as error:
+            log(f"not sealed to=<{recipient.address}> {error!r}")
+            return
+        metrics.SEALED.inc(bool(made))
+        message.front = made + message.front
+        return
+
+
+async def store(message: IncomingMessage, state: ReceptionState) -> Stored | Refusal:
+    """On disk, synced."""
+    context, began = message.context, state.loop.time()
+    whole = await asyncio.to_thread(message.whole) if message.size > LARGE else message.whole()
+    envelope = Envelope(
+        sender=message.mail.sender,
+        recipients=tuple(Recipient(each.address) for each in message.recipients),
+        received_at=message.now,
+        client_ip=context.ip,
+        helo=context.helo,
+        protocol=message.protocol,
+        account=context.account,
+        smtputf8=message.mail.utf8,
+        body_8bit=message.mail.eight_bit,
+        campaign=submission.campaign(message.header) if context.bulk else "",
+    )
+    message.body.clear()
+    try:
+        id = await state.spool.accept(envelope, whole)
+    except SpoolFull:
+        return FULL
+    except SpoolBusy:
+        return BUSY
+    except SpoolClosed:
+        return CLOSED
+    metrics.ACCEPTED.inc()
+    metrics.ACCEPTED_BYTES.inc(message.size)
+    metrics.COMMIT.observe(state.loop.time() - began)
+    account = f" account={context.account}" if context.account else ""
+    who = f"client={context.ip}{account} protocol={envelope.protocol} from=<{envelope.sender}>"
+    log(f"accepted id={id} {who} recipients={len(message.recipients)} size={message.size}")
+    return Stored(id)
+
+
+STEPS: tuple[Step, ...] = (split, judge, throw_away, complete, sign, add_trace, seal_forward, store)

@@ -1,55 +1,31 @@
-"""What the sessions of one worker share, and what it may cost: connections, bytes in memory, time."""
+"""What the sessions of one worker share."""
 
 import asyncio
-import os
 import resource
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import traceback
+from uuid import uuid4
 
 from mailpods.admin.log import logger
 from mailpods.directory.reader import DirectoryReader
 from mailpods.dns.names import Names
 from mailpods.identity.dovecot import DovecotAuth
 from mailpods.message.srs import Srs
+from mailpods.reception import metrics
+from mailpods.reception.open_sessions import OpenSessions
+from mailpods.reception.timeouts import Timeouts
 from mailpods.routing.router import Router
-from mailpods.rules.connection_limits import ClientCounts
+from mailpods.rules.connection_limits import ConnectionLimits
 from mailpods.rules.quota import QuotaStatus
 from mailpods.rules.settings import Settings
-from mailpods.smtp import metrics
 from mailpods.smtp.tls import Certificate
 from mailpods.spool.spool import Spool
 from mailpods.spool.suppression import Suppressions
 
-if TYPE_CHECKING:
-    from mailpods.reception.session import Session
-
 log = logger("smtp")
 
 
-def srs() -> Srs | None:
-    """By the installation's key, which is in the environment; None on a machine that has none."""
-    key = os.environ.get("INSTALLATION_KEY")
-    return Srs(key) if key else None
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long a client may take, in seconds (RFC 5321 §4.5.3.2 asks for five minutes)."""
-
-    command: float = 300
-    data: float = 300  # between two pieces of a message
-    refused: float = 10  # the same, once it is clear that the message is refused
-    handshake: float = 20  # TLS
-    greeting: float = 2  # that clients wait for it where those that speak first are refused
-    drain: float = 20  # for transactions under way when the program is told to stop
-
-    def message(self, limit: int) -> float:
-        """For a whole message of `limit` bytes at most: a slow line may be slow, but not for ever."""
-        return 600 + limit / 32_000
-
-
-class Hub:
-    """One worker's shared state."""
+class ReceptionState:
+    """One worker's."""
 
     def __init__(
         self,
@@ -57,32 +33,31 @@ class Hub:
         spool: Spool,
         auth: DovecotAuth,
         certificate: Certificate,
-        clients: ClientCounts,
+        connection_limits: ConnectionLimits,
         names: Names,
-        patience: Patience | None = None,
+        timeouts: Timeouts | None = None,
         suppressions: Suppressions | None = None,
+        key: str | None = None,
     ) -> None:
-        """`suppressions`: of the bulk pool, which alone has them."""
+        """`suppressions`: of the bulk pool, which alone has them. `key`: the installation's."""
         self.loop = asyncio.get_running_loop()
         self.reader = reader
-        self.key = os.environ.get("INSTALLATION_KEY")
-        self.srs = srs()
-        self.router = Router(reader, self.srs)
+        self.key = key
+        self.router = Router(reader, Srs(key) if key else None)
         self.spool = spool
         self.auth = auth
         self.quota = QuotaStatus()
         self.certificate = certificate
-        self.clients = clients
+        self.connection_limits = connection_limits
         self.names = names
         self.suppressions = suppressions
-        self.patience = patience or Patience()
-        self.sessions: dict[Session, None] = {}  # in the order of their arrival
+        self.timeouts = timeouts or Timeouts()
+        files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        self.sessions = OpenSessions(max(files - 200, 100), self.fault)
         self.receiving = 0  # bytes of messages that are not in the spool yet
+        self.max_receiving = 256 << 20
         self.draining = False
         self._settings: Settings | None = None
-        files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        self.max_sessions = max(files - 200, 100)
-        self.max_receiving = 256 << 20
 
     @property
     def settings(self) -> Settings | None:
@@ -94,38 +69,15 @@ class Hub:
             self._settings = Settings(server)
         return self._settings
 
-    def add(self, session: "Session") -> bool:
-        """Take a session in. When there are too many, the stranger who has been silent longest has to go;
-        returns False if nobody could be sent away."""
-        if len(self.sessions) >= self.max_sessions:
-            silent = [s for s in self.sessions if s.is_idle_stranger]
-            if not silent:
-                return False
-            min(silent, key=lambda s: s.active).turn_away()
-        self.sessions[session] = None
-        return True
-
-    def remove(self, session: "Session") -> None:
-        """The session is over."""
-        self.sessions.pop(session, None)
-
-    async def watch(self) -> None:
-        """Once a second, look whose time is up. Runs until cancelled."""
-        while True:
-            await asyncio.sleep(1)
-            metrics.OPEN.set(len(self.sessions))
-            now = self.loop.time()
-            for session in list(self.sessions):
-                session.look_at_the_clock(now)
+    def fault(self, error: Exception, about: str = "") -> str:
+        """Log and count something of ours that failed. Returns the id under which the log has it."""
+        id = uuid4().hex[:12]
+        metrics.FAULTS.inc()
+        where = "".join(traceback.format_exception(error)).strip()
+        log(f"fault id={id} {about} {where!r}")
+        return id
 
     async def drain(self) -> None:
-        """Let transactions finish, for a while, and take no new ones; then close what is left."""
+        """Take no new transactions, and let those under way finish."""
         self.draining = True
-        end = self.loop.time() + self.patience.drain
-        while self.sessions and self.loop.time() < end:
-            for session in list(self.sessions):
-                if session.is_idle:
-                    session.say_goodbye()
-            await asyncio.sleep(0.02)
-        for session in list(self.sessions):
-            session.say_goodbye()
+        await self.sessions.drain(self.timeouts.drain)

@@ -8,7 +8,7 @@ import zlib
 SLOTS = 1 << 18  # clients that share a slot by chance share its count; two bytes each, touched ones only
 
 
-class ClientCounts:
+class ConnectionLimits:
     """Made before the workers are forked."""
 
     def __init__(self, workers: int) -> None:

@@ -3,44 +3,44 @@
 import asyncio
 
 from mailpods.dns.names import Names
-from mailpods.rules.chains import Facts
+from mailpods.rules.context import PolicyContext
 
 
-def is_complete(facts: Facts) -> bool:
+def is_complete(context: PolicyContext) -> bool:
     """Whether nothing must be asked of DNS before the rules judge."""
-    return not any(_missing(facts))
+    return not any(_missing(context))
 
 
-def _missing(facts: Facts) -> tuple[bool, bool, bool]:
+def _missing(context: PolicyContext) -> tuple[bool, bool, bool]:
     """Whether to ask about the client's address, the name in its EHLO, the sender's domain."""
-    screening, settings = facts.settings.server.screening, facts.settings
-    stranger = not facts.may_relay
+    screening, settings = context.settings.server.screening, context.settings
+    stranger = not context.may_relay
     names_client = settings.lists_host_names or (stranger and screening.client_named)
     return (
-        names_client and facts.client_known == "unasked",
-        stranger and screening.helo_known and bool(facts.helo) and facts.helo_known == "unasked",
-        stranger and screening.sender_known and bool(facts.sender) and facts.sender_known == "unasked",
+        names_client and context.client_known == "unasked",
+        stranger and screening.helo_known and bool(context.helo) and context.helo_known == "unasked",
+        stranger and screening.sender_known and bool(context.sender) and context.sender_known == "unasked",
     )
 
 
-async def look_up(facts: Facts, names: Names) -> None:
+async def look_up(context: PolicyContext, names: Names) -> None:
     """Ask DNS what is missing, all at once. What it does not say in time is `unsure`."""
-    client, helo, sender = _missing(facts)
+    client, helo, sender = _missing(context)
 
     async def of_client() -> None:
-        facts.client_known, facts.client_name = await names.client(facts.ip)
+        context.client_known, context.client_name = await names.client(context.ip)
 
     async def of_helo() -> None:
-        facts.helo_known = await names.exists(facts.helo)
+        context.helo_known = await names.exists(context.helo)
 
     async def of_sender() -> None:
-        facts.sender_known = await names.exists(facts.sender.rpartition("@")[2])
+        context.sender_known = await names.exists(context.sender.rpartition("@")[2])
 
     wanted = ((client, of_client), (helo, of_helo), (sender, of_sender))
     await asyncio.gather(*(ask() for is_wanted, ask in wanted if is_wanted))
 
 
-def consult_lists(facts: Facts) -> None:
+def consult_lists(context: PolicyContext) -> None:
     """Note which rule decides about this recipient."""
-    lists = facts.settings.lists
-    facts.listed = lists.decides(facts) if lists else None
+    lists = context.settings.lists
+    context.listed = lists.decides(context) if lists else None

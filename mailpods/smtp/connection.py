@@ -7,7 +7,7 @@ no coroutine per command or line; pipelined commands are answered in one write. 
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from typing import Any, ClassVar, Protocol, cast
+from typing import Any, Protocol, cast
 
 from aiosmtpd.smtp import SMTP
 
@@ -29,10 +29,10 @@ class Connection(SMTP):
     """The mechanics; what commands mean is the session's business.
 
     aiosmtpd's constructor is not called: what it computes for each connection is the same for all.
-    """
 
-    _handle_hooks: ClassVar[dict[str, Any]] = {}  # type: ignore[misc]
-    _auth_required = False  # ours to judge, by the policy chain
+    Whatever raises in the session's code, or in what it awaits, ends here: the client is told (fault()), and
+    nobody else notices.
+    """
 
     transport: asyncio.Transport | None
 
@@ -74,6 +74,11 @@ class Connection(SMTP):
         """The client broke the protocol."""
         raise NotImplementedError
 
+    def fault(self, error: Exception) -> bytes:
+        """Something of ours failed while this client was served: log and count it, forget the transaction.
+        Returns the reply. Must not raise."""
+        raise NotImplementedError
+
     # --- for the session to use
 
     def reply(self, line: bytes) -> None:
@@ -89,7 +94,7 @@ class Connection(SMTP):
         self._expected = consumer
 
     def suspend(self, work: Coroutine[Any, Any, None]) -> None:
-        """Handle nothing further until `work` is done. `work` must not raise."""
+        """Handle nothing further until `work` is done."""
         self._suspended = True
         self._task = self.loop.create_task(self._resumed_by(work))
 
@@ -137,8 +142,11 @@ class Connection(SMTP):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's are of no class of asyncio's
-        self.opened()
-        self._flush()
+        try:
+            self.opened()
+            self._flush()
+        except Exception as error:
+            self._broken(error)
 
     def data_received(self, data: bytes) -> None:
         if self._inbox:
@@ -148,7 +156,10 @@ class Connection(SMTP):
             if len(data) > BUFFER_LIMIT:
                 self._pause()
         elif not self._closing:
-            self._handle(data)
+            try:
+                self._handle(data)
+            except Exception as error:  # outside of a command: nobody knows what the next octet would mean
+                self._broken(error)
 
     def eof_received(self) -> bool:
         """A client may close its side and still read: it gets the answers to what it sent."""
@@ -202,7 +213,20 @@ class Connection(SMTP):
         self._discard = False
         self._flush()
 
+    def _broken(self, error: Exception) -> None:
+        """Answer, and close."""
+        self._suspended = False
+        self.reply(b"421" + self.fault(error)[3:])
+        self.hang_up()
+
     def _line(self, line: bytes) -> None:
+        try:
+            self._judge(line)
+        except Exception as error:  # of one command: the next one may be better
+            self._content = self._expected = None
+            self.reply(self.fault(error))
+
+    def _judge(self, line: bytes) -> None:
         if self._overlong:
             self._overlong = False
             self.misuse(b"500 5.5.2 Line too long\r\n", "command-length")
@@ -230,7 +254,10 @@ class Connection(SMTP):
             self.command(verb, argument)
 
     async def _resumed_by(self, work: Coroutine[Any, Any, None]) -> None:
-        await work
+        try:
+            await work
+        except Exception as error:
+            self.reply(self.fault(error))
         self._resume()
 
     def _resume(self) -> None:
@@ -240,7 +267,10 @@ class Connection(SMTP):
             self._flush()
             return
         self._unpause()
-        self._handle(data)
+        try:
+            self._handle(data)
+        except Exception as error:
+            self._broken(error)
         if self._half_closed and not self._suspended:
             self.hang_up()
 

@@ -16,7 +16,7 @@ _END = b"\r\n.\r\n"
 _DOT = _END[:3]
 
 
-class Text:
+class MessageContent:
     """Collects text that arrives in pieces of any length, and checks it piece by piece.
 
     `limit` is in bytes; of a message that cannot be taken nothing is kept, only counted.
@@ -72,8 +72,8 @@ class Text:
 class Data:
     """The text behind DATA (RFC 5321 §4.1.1.4), with the transparent dots of §4.5.2 removed."""
 
-    def __init__(self, limit: int) -> None:
-        self.text = Text(limit)
+    def __init__(self, text: MessageContent) -> None:
+        self.text = text
         self._pending = b"\r\n"  # as if a line had just ended: the text may begin with its end, or a dot
         self._skip = 2  # … which belongs to no message
 
@@ -103,7 +103,7 @@ class Data:
 class Chunk:
     """The octets of one BDAT command (RFC 3030 §2); the text goes on over several of them."""
 
-    def __init__(self, text: Text, octets: int) -> None:
+    def __init__(self, text: MessageContent, octets: int) -> None:
         self.text = text
         self._missing = octets
 

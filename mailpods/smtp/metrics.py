@@ -1,6 +1,6 @@
-"""What the smtp program counts. The text of each metric is its documentation."""
+"""What is counted of clients. The text of each metric is its documentation."""
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import Counter, Gauge
 
 CONNECTIONS = Counter("mail_smtp_connections", "Connections taken, by listener.", ["listener"])
 OPEN = Gauge("mail_smtp_connections_open", "Connections that are open now.", multiprocess_mode="livesum")
@@ -9,18 +9,6 @@ REJECTS = Counter(
     "Refusals given to clients: commands, recipients, logins, messages and connections, by reason.",
     ["reason"],
 )
-DISCARDED = Counter(
-    "mail_smtp_discarded", "Recipients that were taken and thrown away, as a rule of the lists says."
-)
-ACCEPTED = Counter("mail_smtp_accepted", "Messages that got their 250: they are on disk, synced.")
-SIGNED = Counter("mail_smtp_signed", "Messages that were signed with their domain's DKIM keys.")
-SEALED = Counter("mail_smtp_sealed", "Messages of strangers that were sealed by ARC to be passed on.")
-ACCEPTED_BYTES = Counter("mail_smtp_accepted_bytes", "Size of the messages that got their 250, as they came.")
 LOGINS = Counter("mail_smtp_logins", "Attempts to log in, by result: ok, wrong, unavailable.", ["result"])
 for _result in ("ok", "wrong", "unavailable"):
     LOGINS.labels(_result)  # there from the start, or the first failure would be no rise
-COMMIT = Histogram(
-    "mail_smtp_commit_seconds",
-    "Time from the end of a message's text to its 250: what the spool takes to have it on disk.",
-    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10),
-)

@@ -21,17 +21,18 @@ from mailpods.dns.names import Names
 from mailpods.dns.resolver import Resolvers
 from mailpods.identity.dovecot import DovecotAuth
 from mailpods.reception.session import Session
-from mailpods.reception.state import Hub, Patience
-from mailpods.rules.connection_limits import ClientCounts
+from mailpods.reception.state import ReceptionState
+from mailpods.reception.timeouts import Timeouts
+from mailpods.rules.connection_limits import ConnectionLimits
 from mailpods.smtp.listeners import Listener
 from mailpods.smtp.tls import Certificate
 from mailpods.spool.spool import Spool
 
-IMPATIENT = Patience(command=1.5, data=1.5, refused=1, handshake=1)
+HURRIED = Timeouts(command=1.5, data=1.5, refused=1, handshake=1)
 
 
 @asynccontextmanager
-async def serving(folder: Path, patience: Patience) -> AsyncIterator[int]:
+async def serving(folder: Path, timeouts: Timeouts) -> AsyncIterator[int]:
     """The sessions of one worker on a free port."""
     address, account = Address("info@a.test"), AccountId("7/info")
     bucket = Bucket(
@@ -48,14 +49,16 @@ async def serving(folder: Path, patience: Patience) -> AsyncIterator[int]:
     reader = DirectoryReader(folder / "directory", 1)
     reader.refresh()
     spool = Spool.open(folder / "spool")
-    clients = ClientCounts(1)
+    clients = ConnectionLimits(1)
     clients.take_row(0)
     names = Names(Resolvers(reader))
     certificate = Certificate(folder, print)
-    hub = Hub(reader, spool, DovecotAuth("/nonexistent", print), certificate, clients, names, patience)
+    state = ReceptionState(
+        reader, spool, DovecotAuth("/nonexistent", print), certificate, clients, names, timeouts
+    )
     listener = Listener("smtp")
-    server = await hub.loop.create_server(lambda: Session(hub, listener), "127.0.0.1", 0)
-    watch = asyncio.create_task(hub.watch())
+    server = await state.loop.create_server(lambda: Session(state, listener), "127.0.0.1", 0)
+    watch = asyncio.create_task(state.sessions.watch())
     yield server.sockets[0].getsockname()[1]
     watch.cancel()
     server.close()
@@ -91,7 +94,7 @@ ENVELOPE = (b"EHLO x.example", b"MAIL FROM:<x@b.test>", b"RCPT TO:<info@a.test>"
 
 def test_slow_clients_have_to_go(tmp_path: Path) -> None:
     async def run() -> tuple[bytes, ...]:
-        async with serving(tmp_path, IMPATIENT) as port:
+        async with serving(tmp_path, HURRIED) as port:
             return await asyncio.gather(
                 said_at_the_end(port),  # never says anything
                 said_at_the_end(port, b"EHLO x.example", dribble=b"N"),  # a command that never ends
@@ -107,7 +110,7 @@ def test_slow_clients_have_to_go(tmp_path: Path) -> None:
 
 
 def test_a_message_that_dribbles_on_has_a_deadline_too(tmp_path: Path) -> None:
-    class Hasty(Patience):
+    class Hasty(Timeouts):
         def message(self, limit: int) -> float:
             return 2.5
 
