@@ -5,6 +5,7 @@ from functools import lru_cache
 from typing import Any
 
 from mail_operator.kinds import Resource, pending_fields
+from mail_operator.kinds.meta import LONGEST_MESSAGE
 from mail_operator.policies.verdict import Verdict
 
 Condition = dict[str, Any]
@@ -16,8 +17,8 @@ def condition(type_: str, status: bool | None, reason: str, message: str) -> Con
 
 
 def condition_of(type_: str, status: str, reason: str, message: str) -> Condition:
-    """The same, by the word."""
-    return {"type": type_, "status": status, "reason": reason, "message": message}
+    """The same, by the word. A message that is longer than the API takes is cut."""
+    return {"type": type_, "status": status, "reason": reason, "message": message[:LONGEST_MESSAGE]}
 
 
 def ready(verdict: Verdict | None, message: str) -> list[Condition]:
@@ -81,15 +82,16 @@ def not_applied(status: Mapping[str, Any], message: str) -> Mapping[str, Any]:
     generation = (
         {"observedGeneration": status["observedGeneration"]} if "observedGeneration" in status else {}
     )
-    refused = {**condition("Ready", False, "NotApplied", message[:32768]), **generation}
+    refused = {**condition("Ready", False, "NotApplied", message), **generation}
     conditions = [refused if c["type"] == "Ready" else c for c in status["conditions"]]
     return {**status, "conditions": conditions}
 
 
 def invalid_status(problems: Sequence[tuple[str, str]], generation: int) -> Mapping[str, Any]:
     """The status of a resource that this version cannot read; (field, sentence) say why."""
-    message = "; ".join(f"{field}: {sentence}" for field, sentence in problems)[:32768]
-    conditions = ready(Verdict("Invalid", f"{message}. Its last valid version, if any, stays in force."), "")
+    end = ". Its last valid version, if any, stays in force."
+    message = "; ".join(f"{field}: {sentence}" for field, sentence in problems)[: LONGEST_MESSAGE - len(end)]
+    conditions = ready(Verdict("Invalid", message + end), "")
     return {
         "observedGeneration": generation,
         "conditions": [{**each, "observedGeneration": generation} for each in conditions],

@@ -94,7 +94,7 @@ RANKING: dict[str, Any] = {**SEQUENCE, "x-kubernetes-validations": [_ONCE]}  # t
 
 def repeated(kind: Mapping[str, Any], items: Sequence[Any]) -> Iterator[tuple[int, Any]]:
     """(index, key) of the items that such a list must not hold again."""
-    if kind == SEQUENCE:
+    if kind.get(_TYPE) == "atomic" and "x-kubernetes-validations" not in kind:
         return
     (by,) = kind.get("x-kubernetes-list-map-keys", [None])
     seen = set()
@@ -232,7 +232,8 @@ HttpsUrl = Annotated[
 ]
 Text = Annotated[str, Field(max_length=1000)]
 Endpoints = Annotated[dict[str, Text], Field(max_length=32)]
-LongText = Annotated[str, Field(max_length=32768)]
+LONGEST_MESSAGE = 32768  # characters, of metav1.Condition
+LongText = Annotated[str, Field(max_length=LONGEST_MESSAGE)]
 Date = Annotated[
     str,
     Field(max_length=10, pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$", json_schema_extra={"format": "date"}),

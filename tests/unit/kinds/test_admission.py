@@ -1,12 +1,15 @@
 """What an API server refuses, and what it takes: by its own code, held against load()."""
 
+import re
 from typing import Any
 
 import pytest
+import yaml
 from mail_operator.kinds import Invalid, load, refused_changes
 
 from tests.support import gotools
 from tests.support.broken import BROKEN, domain, mailbox, policy, server
+from tests.support.helm import CHART
 from tests.support.schema import judge, refusals, refused_update
 
 _MISSING, _WHY = gotools.missing("schema")
@@ -100,3 +103,12 @@ def test_changes_are_refused_here_and_there(
     here = [name for name, _ in refused_changes(load(old), load(new))]
     assert here == ([field] if field else [])
     assert [refusal.partition(":")[0] for refusal in refused_update(old, new)] == here
+
+
+def test_the_chart_asks_for_the_oldest_kubernetes_that_understands_the_definitions() -> None:
+    """CEL functions of release N may be used in definitions from N+1 on: see tests/cluster/tools/schema."""
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    oldest = re.fullmatch(r">=\s*1\.(\d+)\.0-0", chart["kubeVersion"])
+    assert oldest, chart["kubeVersion"]
+    assert judge([], f"1.{oldest[1]}") == ([], [])
+    assert judge([], f"1.{int(oldest[1]) - 1}")[0] != []
