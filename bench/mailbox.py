@@ -19,7 +19,9 @@ from pathlib import Path
 
 from bench.accept import start_ours, start_postfix, stop_postfix
 from bench.processes import cpu_seconds, free_port, wait_for
-from mailpods.store.configuration import Facts, configuration
+from mailpods.directory.records import AccountId, Credential, StoreSettings
+from mailpods.store.accounts import AccountsDatabase
+from mailpods.store.configuration import Facts, files
 
 USERS = 10
 SESSIONS = 2  # for each user: 20 in all
@@ -58,9 +60,10 @@ def _start_dovecot(folder: Path) -> _Dovecot:
     for name in ("run", "state", "accounts", "mail"):
         (state / name).mkdir(parents=True)
     names = [account for peer in ("mailpods", "postfix", "dovecot") for account in _accounts(peer)]
-    (state / "accounts" / "passdb.imap").write_text("".join(f"{name}:{{PLAIN}}x\n" for name in names))
-    users = (f"{name}:::::{state / 'mail' / name.replace('/', '-')}::\n" for name in names)
-    (state / "accounts" / "userdb").write_text("".join(users))
+    database = AccountsDatabase(state / "accounts" / "accounts.sqlite", None)
+    accounts = {AccountId(name): Credential((name,), "{PLAIN}x", {"imap": "everywhere"}) for name in names}
+    database.update(accounts, StoreSettings("bench.test"))
+    database.close()
     ports = {"LMTP": free_port(), "IMAP": free_port()}
     facts = Facts(
         version=(2, 4) if tuple(map(int, full.split(".")[:2])) >= (2, 4) else (2, 3),
@@ -70,14 +73,15 @@ def _start_dovecot(folder: Path) -> _Dovecot:
         bind="127.0.0.1",
         ports={name: str(port) for name, port in ports.items()},
         state=state,
+        database=database.path,
         mail=state / "mail",
         tls=None,
         hostname="bench.test",
         tls_required=False,
     )
-    text = configuration(facts).replace("ssl = yes\n", "ssl = no\n", 1)
-    lines = [line for line in text.splitlines() if not line.startswith(("ssl_cert", "ssl_key"))]
-    (state / "dovecot.conf").write_text("\n".join(lines))
+    for path, text in files(facts).items():
+        lines = text.replace("ssl = yes\n", "ssl = no\n", 1).splitlines()
+        path.write_text("\n".join(line for line in lines if not line.startswith(("ssl_cert", "ssl_key"))))
     for path in [state, *state.rglob("*")]:
         os.chown(path, owner.pw_uid, owner.pw_gid)
     with open(folder / "dovecot.log", "wb") as log:

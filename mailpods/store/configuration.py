@@ -3,12 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from mailpods.directory.endpoints import UNIX
-from mailpods.store.accounts import Version
-from mailpods.store.outgoing import ADDRESS
+from mailpods.store import sieve
+from mailpods.store.accounts import Version, password_query, user_query
 from mailpods.store.statistics import metrics
 
+_MOST_WORKERS = 16
 _FOLDERS = ("Drafts", "Sent", "Junk", "Trash", "Archive")  # special uses of RFC 6154
 # service, its ports: (variable PORT_<NAME>, TLS from the first byte, PROXY header)
 _LOGIN = {
@@ -29,16 +31,23 @@ class Facts:
     bind: str
     ports: Mapping[str, str]  # each a number, or unix:PATH
     state: Path
+    database: Path  # of the accounts
     mail: Path | None  # None: an authenticator without mailboxes
     tls: Path | None
     hostname: str
     tls_required: bool
     outgoing: int = 0  # port of loopback that takes what filters send
     trusted: tuple[str, ...] = ()  # addresses that tell the client's: other shards, which pass logins on
+    cores: int = 2
 
 
-def configuration(facts: Facts) -> str:
-    """dovecot.conf as text."""
+def files(facts: Facts) -> dict[Path, str]:
+    """What Dovecot reads; dovecot.conf is its main file, and 2.3 has its queries in one of their own."""
+    main = {facts.state / "dovecot.conf": _configuration(facts)}
+    return main if facts.version >= (2, 4) else {_queries_file(facts): _queries(facts), **main}
+
+
+def _configuration(facts: Facts) -> str:
     new = facts.version >= (2, 4)
     lines = [*_common(facts, new), *metrics(facts.version), *_accounts(facts, new)]
     if facts.mail is not None:
@@ -60,7 +69,9 @@ def _common(facts: Facts, new: bool) -> list[str]:
         f"default_internal_group = {facts.group}",
         f"default_login_user = {facts.user}",
         # Root is not needed for anything: nothing changes its root or its user.
-        "service anvil {\n  chroot =\n}",
+        # Without its socket nobody is made to wait for the wrong tries of others behind his address.
+        "service anvil {\n  chroot =\n  unix_listener anvil-auth-penalty {\n    mode = 0\n  }\n}",
+        "auth_failure_delay = 2 secs",
         "service stats {\n  client_limit = 4000\n}",
     ]
     if not new:
@@ -70,34 +81,54 @@ def _common(facts: Facts, new: bool) -> list[str]:
 
 
 def _accounts(facts: Facts, new: bool) -> list[str]:
-    folder = f"{facts.state}/accounts"
+    # Lookups and hashes run in workers, forked on demand: a burst of logins must not fork dozens.
+    workers = min(2 * facts.cores, _MOST_WORKERS)
+    mode = "0600" if facts.mail is not None else "0660"
     lines = [
         "auth_mechanisms = plain login",
         "auth_username_chars = abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ01234567890.-_@/+=~",
         # No cache: a changed password counts at once.
         "auth_cache_size = 0",
-        "auth_failure_delay = 2 secs",
+        "service auth {\n  client_limit = 5000\n"
+        f"  unix_listener auth-client {{\n    mode = {mode}\n  }}\n}}",
     ]
-    if new:
-        lines += [
-            "auth_username_format = %{user | lower}",
-            f"passdb passwd-file {{\n  passwd_file_path = {folder}/passdb.%{{protocol}}",
-            "  use_worker = yes\n}",
+    limit = f"  process_limit = {workers}\n" if new else ""
+    lines.append(f"service auth-worker {{\n  vsz_limit = 2G\n{limit}}}")  # for hashes that take much memory
+    if not new:
+        sql = f"driver = sql\n  args = {_queries_file(facts)}"
+        userdb = sql if facts.mail is not None else "driver = static\n  args = home=/nonexistent"
+        return [
+            *lines,
+            f"auth_worker_max_count = {workers}",
+            f"passdb {{\n  {sql}\n}}",
+            f"userdb {{\n  {userdb}\n}}",
         ]
-        userdb = f"userdb passwd-file {{\n  passwd_file_path = {folder}/userdb\n}}"
-        static = "userdb static {\n  fields {\n    home = /nonexistent\n  }\n}"
-    else:
-        args = f"args = username_format=%Lu {folder}"
-        lines.append(f"passdb {{\n  driver = passwd-file\n  {args}/passdb.%s\n}}")
-        userdb = f"userdb {{\n  driver = passwd-file\n  {args}/userdb\n}}"
-        static = "userdb {\n  driver = static\n  args = home=/nonexistent\n}"
-    lines.append(userdb if facts.mail is not None else static)
-    mode = "0600" if facts.mail is not None else "0660"
-    lines.append(
-        "service auth {\n  vsz_limit = 2G\n  client_limit = 5000\n"
-        f"  unix_listener auth-client {{\n    mode = {mode}\n  }}\n}}"
-    )
-    return lines
+    lines += [
+        "auth_username_format = %{user | lower}",
+        f"sql_driver = sqlite\nsqlite_path = {facts.database}\nsqlite_readonly = yes",
+        f"passdb sql {{\n  default_password_scheme = CRYPT\n"
+        f"  query = {password_query('%{user}', '%{protocol}')}\n}}",
+    ]
+    if facts.mail is None:
+        return [*lines, "userdb static {\n  fields {\n    home = /nonexistent\n  }\n}"]
+    return [*lines, f"userdb sql {{\n  query = {user_query('%{user}', facts.mail, facts.version)}\n}}"]
+
+
+def _queries_file(facts: Facts) -> Path:
+    return facts.state / "accounts" / "queries.conf"
+
+
+def _queries(facts: Facts) -> str:
+    """What 2.3 has in a file of its own."""
+    lines = [
+        "driver = sqlite",
+        f"connect = file:{quote(str(facts.database))}?mode=ro",
+        "default_pass_scheme = CRYPT",
+        f"password_query = {password_query('%Lu', '%s')}",
+    ]
+    if facts.mail is not None:
+        lines.append(f"user_query = {user_query('%Lu', facts.mail, facts.version)}")
+    return "\n".join(lines) + "\n"
 
 
 def _tls(facts: Facts, new: bool) -> list[str]:
@@ -136,7 +167,6 @@ def _mail(facts: Facts, new: bool) -> list[str]:
         "recipient_delimiter = +",
         f"hostname = {facts.hostname}",
         f"postmaster_address = postmaster@{facts.hostname}",
-        f"submission_host = {ADDRESS}:{facts.outgoing}",
         "shutdown_clients = yes",
         "haproxy_trusted_networks = 0.0.0.0/0 ::/0",
         f"login_trusted_networks = {' '.join(facts.trusted)}",
@@ -155,12 +185,9 @@ def _mail(facts: Facts, new: bool) -> list[str]:
             "quota_status_nouser = DUNNO",
             "quota_status_overquota = 552 5.2.2 Mailbox is full",
             "quota_status_toolarge = 552 5.2.3 Message too large for mailbox",
-            # Who sends it on is its sender: bounces are his, and so is SPF.
-            "sieve_redirect_envelope_from = user_email",
-            "sieve_script personal {\n  driver = file\n  path = ~/sieve\n  active_path = ~/.dovecot.sieve\n}",
             "protocol imap {\n  mail_plugins {\n    imap_quota = yes\n  }\n"
             "  mail_max_userip_connections = 50\n  imap_metadata = yes\n}",
-            "protocol lmtp {\n  mail_plugins {\n    sieve = yes\n  }\n}",
+            *sieve.settings(facts.version, facts.outgoing),
         ]
     return [
         *lines,
@@ -170,12 +197,10 @@ def _mail(facts: Facts, new: bool) -> list[str]:
         "mail_attribute_dict = file:%h/attributes",
         "protocol imap {\n  mail_plugins = $mail_plugins imap_quota imap_zlib\n"
         "  mail_max_userip_connections = 50\n  imap_metadata = yes\n}",
-        "protocol lmtp {\n  mail_plugins = $mail_plugins sieve\n}",
         "plugin {\n  quota = count:User quota\n  quota_vsizes = yes\n  quota_grace = 0\n"
         "  quota_status_success = DUNNO\n  quota_status_nouser = DUNNO\n"
-        "  quota_status_overquota = 552 5.2.2 Mailbox is full\n"
-        "  sieve_redirect_envelope_from = user_email\n"
-        "  sieve = file:~/sieve;active=~/.dovecot.sieve\n}",
+        "  quota_status_overquota = 552 5.2.2 Mailbox is full\n}",
+        *sieve.settings(facts.version, facts.outgoing),
     ]
 
 

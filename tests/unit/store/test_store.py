@@ -1,14 +1,11 @@
-"""Mailbox folders are parked, guarded and purged; Dovecot never misses a changed file of accounts."""
+"""Mailbox folders are parked, guarded and purged."""
 
-import time
 from pathlib import Path
 
 import pytest
 
-from mailpods.directory.records import AccountId, Credential, Service, StoreSettings
+from mailpods.directory.records import AccountId
 from mailpods.store import mailboxes
-from mailpods.store.accounts import Endpoint, passwd_files
-from mailpods.store.files import noticed_at, write
 
 INFO = AccountId("7/info")
 
@@ -59,36 +56,3 @@ def test_a_sudden_removal_is_not_purged_until_its_own_batch_is_confirmed(tmp_pat
         assert mailboxes.guarded(tmp_path, confirmed) == {"20260101-000000": 1}
     mailboxes.purge(tmp_path, 0, "20260101-000000", 10**10, print)
     assert mailboxes.parked(tmp_path) == []
-
-
-def test_two_changes_in_one_second_differ_in_the_second_that_dovecot_compares(tmp_path: Path) -> None:
-    file = tmp_path / "passdb.imap"
-    stamps = []
-    for password in ("aaaa", "bbbb", "cccc"):
-        assert write(file, password.encode())
-        stamps.append(int(file.stat().st_mtime))
-    assert stamps[0] < stamps[1] < stamps[2]
-    assert not write(file, b"cccc")
-    assert noticed_at(time.time()) > int(time.time())
-
-
-def test_a_login_of_another_shard_is_passed_on_and_its_hash_stays_away() -> None:
-    settings = StoreSettings("mx.a.test")
-    accounts = {
-        INFO: Credential(("7/info", "info@a.test"), "{PLAIN}one", {"imap": "everywhere"}),
-        AccountId("7/anna"): Credential(("7/anna",), "{PLAIN}two", {"imap": "lan", "pop3": "off"}, shard=1),
-        AccountId("7/shut"): Credential(("7/shut",), None, {"imap": "everywhere"}, shard=1),
-    }
-    others: list[dict[Service, Endpoint]] = [{}, {"imap": ("10.0.0.2", 2143), "pop3": ("10.0.0.2", 2110)}]
-    files = passwd_files(accounts, settings, Path("/mail"), (2, 3), shard=0, others=others)
-    imap = files["passdb.imap"].decode().splitlines()
-    assert imap[:2] == [f"{login}:{{PLAIN}}one::::::user=7/info" for login in ("7/info", "info@a.test")]
-    assert imap[2:] == ["7/anna:::::::nopassword=y proxy=y host=10.0.0.2 port=2143 starttls=any-cert"]
-    assert files["passdb.pop3"] == b""
-    assert b"two" not in b"".join(files.values())
-    assert files["userdb"] == b"7/info:::::/mail/7/info::\n"
-
-
-def test_a_hash_cannot_become_fields_of_its_own() -> None:
-    bad = {INFO: Credential(("7/info",), "{PLAIN}x proxy=y", {"imap": "everywhere"})}
-    assert passwd_files(bad, StoreSettings("mx.a.test"), Path("/mail"), (2, 3))["passdb.imap"] == b""

@@ -1,0 +1,60 @@
+"""Mailboxes whose accounts are gone are parked, and purged when they are over their time."""
+
+import time
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+from prometheus_client import Gauge
+
+from mailpods.directory.records import AccountId, StoreSettings
+from mailpods.store import mailboxes
+
+TIDY_SECONDS = 60.0  # between looks for mailboxes to purge
+SETTLE_SECONDS = 1.0  # that a login or a delivery may be under way for an account that is gone
+
+PARKED = Gauge("mail_store_parked", "Mailboxes that are parked: gone from the directory, not purged yet.")
+GUARDED = Gauge("mail_store_guarded", "Parked mailboxes of sudden removals that wait for a confirmation.")
+
+
+class Housekeeping:
+    """The mailboxes in `mail`; `kick` ends an account's sessions."""
+
+    def __init__(self, mail: Path, kick: Callable[[AccountId], None], log: Callable[[str], None]) -> None:
+        self._mail, self._kick, self._log = mail, kick, log
+        self._due = 0.0  # monotonic
+        self.wiped: tuple[int, ...] = ()  # domains whose mail is gone for good
+
+    def bring_back(self, mine: Collection[AccountId]) -> None:
+        """Before Dovecot is told of accounts: those that were parked have their mail again."""
+        mailboxes.bring_back(self._mail, mine, self._log)
+
+    def accounts_changed(self) -> None:
+        """Dovecot has just been told: look soon."""
+        self._due = time.monotonic() + SETTLE_SECONDS
+
+    def keep(self, settings: StoreSettings, mine: Collection[AccountId]) -> None:
+        """Park, wipe and purge, if that is due. `mine`: the accounts that have a mailbox here."""
+        if time.monotonic() < self._due:
+            return
+        self._due = time.monotonic() + TIDY_SECONDS
+        now = time.time()
+        there = mailboxes.present(self._mail)
+        gone = [id for id in there if id not in mine]
+        if gone:
+            sudden = mailboxes.is_sudden(len(gone), len(there))
+            batch = mailboxes.new_batch(now) if sudden else mailboxes.ORDINARY
+            for id in gone:
+                self._kick(id)
+            mailboxes.park(self._mail, gone, batch, now)
+            self._log(f"parked {len(gone)} of {len(there)} mailboxes: {', '.join(gone[:20])}")
+        mailboxes.wipe(self._mail, settings.wiped, self._log)
+        self.wiped = settings.wiped
+        mailboxes.purge(self._mail, settings.retention_seconds, settings.confirmed_shrink, now, self._log)
+        waiting = mailboxes.guarded(self._mail, settings.confirmed_shrink)
+        for batch, count in waiting.items():
+            self._log(
+                f"{count} mailboxes were removed at once ({batch}): they are kept until the MailServer "
+                f"is annotated mailpods.io/confirm-removal={batch}"
+            )
+        PARKED.set(len(mailboxes.parked(self._mail)))
+        GUARDED.set(sum(waiting.values()))
