@@ -31,7 +31,7 @@ def wait_for(port: int, seconds: float = 30) -> None:
     raise TimeoutError(f"nothing answers on port {port}")
 
 
-def _family(root: int) -> dict[int, float]:
+def family(root: int) -> dict[int, float]:
     """A process and its descendants: the CPU seconds of each, with those of children it waited for."""
     stats: dict[int, tuple[int, float]] = {}
     for entry in Path("/proc").iterdir():
@@ -49,13 +49,13 @@ def _family(root: int) -> dict[int, float]:
 
 def cpu_seconds(root: int) -> float:
     """CPU that a process, its descendants, and those of them that ended and were waited for have used."""
-    return sum(_family(root).values())
+    return sum(family(root).values())
 
 
 def memory_bytes(root: int) -> int:
     """Proportional set size of a process and its descendants: what is shared counts once."""
     total = 0
-    for pid in _family(root):
+    for pid in family(root):
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
             if line.startswith("Pss:"):
                 total += int(line.split()[1]) * 1024

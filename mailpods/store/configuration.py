@@ -167,7 +167,9 @@ def _mail(facts: Facts, new: bool) -> list[str]:
         "recipient_delimiter = +",
         f"hostname = {facts.hostname}",
         f"postmaster_address = postmaster@{facts.hostname}",
-        "shutdown_clients = yes",
+        # Or a new certificate would end all sessions, for whoever outlives a reload by six seconds is told to
+        # end. Those that outlive Dovecot itself are ended by supervise.
+        "shutdown_clients = no",
         "haproxy_trusted_networks = 0.0.0.0/0 ::/0",
         f"login_trusted_networks = {' '.join(facts.trusted)}",
     ]

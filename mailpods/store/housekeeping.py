@@ -17,10 +17,13 @@ GUARDED = Gauge("mail_store_guarded", "Parked mailboxes of sudden removals that 
 
 
 class Housekeeping:
-    """The mailboxes in `mail`; `kick` ends an account's sessions."""
+    """The mailboxes in `mail`; `kick` ends the sessions of accounts."""
 
-    def __init__(self, mail: Path, kick: Callable[[AccountId], None], log: Callable[[str], None]) -> None:
+    def __init__(
+        self, mail: Path, kick: Callable[[Collection[AccountId]], None], log: Callable[[str], None]
+    ) -> None:
         self._mail, self._kick, self._log = mail, kick, log
+        self._removed: set[AccountId] = set()  # whose sessions are to end
         self._due = 0.0  # monotonic
         self.wiped: tuple[int, ...] = ()  # domains whose mail is gone for good
 
@@ -28,8 +31,9 @@ class Housekeeping:
         """Before Dovecot is told of accounts: those that were parked have their mail again."""
         mailboxes.bring_back(self._mail, mine, self._log)
 
-    def accounts_changed(self) -> None:
-        """Dovecot has just been told: look soon."""
+    def accounts_changed(self, removed: Collection[AccountId]) -> None:
+        """Dovecot has just been told, and these were among its accounts before: look soon."""
+        self._removed |= set(removed)
         self._due = time.monotonic() + SETTLE_SECONDS
 
     def keep(self, settings: StoreSettings, mine: Collection[AccountId]) -> None:
@@ -40,11 +44,12 @@ class Housekeeping:
         now = time.time()
         there = mailboxes.present(self._mail)
         gone = [id for id in there if id not in mine]
+        if kicked := {*gone, *self._removed} - {*mine}:
+            self._kick(kicked)
+        self._removed.clear()
         if gone:
             sudden = mailboxes.is_sudden(len(gone), len(there))
             batch = mailboxes.new_batch(now) if sudden else mailboxes.ORDINARY
-            for id in gone:
-                self._kick(id)
             mailboxes.park(self._mail, gone, batch, now)
             self._log(f"parked {len(gone)} of {len(there)} mailboxes: {', '.join(gone[:20])}")
         mailboxes.wipe(self._mail, settings.wiped, self._log)

@@ -8,7 +8,7 @@ import shlex
 import signal
 import sqlite3
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path
 from types import FrameType
 
@@ -18,7 +18,7 @@ from mailpods.admin.certificate import EXPIRY_HELP, EXPIRY_NAME, expiry
 from mailpods.admin.log import logger
 from mailpods.admin.server import Response, Route
 from mailpods.directory.reader import CredentialsReader
-from mailpods.directory.records import AccountId, StoreSettings
+from mailpods.directory.records import AccountId, Credential, StoreSettings
 from mailpods.directory.shards import STORE_FILE
 from mailpods.store.accounts import AccountsDatabase, merged
 from mailpods.store.configuration import Facts, files
@@ -73,7 +73,7 @@ class StorePod:
         self._committed: dict[str, str] = {}  # file -> hash that Dovecot uses once it runs
         self._loaded: dict[str, str] = {}  # file -> hash that Dovecot surely uses
         self._certificate: tuple[float, ...] = ()
-        self._mine: Collection[AccountId] = frozenset()
+        self._mine: Set[AccountId] = frozenset()
         self._addresses: Mapping[str, AccountId] = {}
         self._heard = time.monotonic()
         self._register(("imap", "pop3", "sieve") if serves_mail else ("smtp",))
@@ -144,17 +144,15 @@ class StorePod:
     def _update(self, settings: StoreSettings) -> None:
         hashes = dict(self._reader.hashes)
         accounts = merged(self._reader.credentials())
+        mine: Mapping[AccountId, Credential] = {}
         if self._housekeeping:
             accounts = {id: credential for id, credential in accounts.items() if credential.mailbox}
             mine = {id: c for id, c in accounts.items() if c.shard == self._shard}
-            self._mine = mine.keys()
-            self._addresses = {c.address: id for id, c in mine.items() if c.address}
         try:
             if self._housekeeping:
-                self._housekeeping.bring_back(self._mine)
-            remade = self._database.update(
-                accounts, settings, self._siblings.endpoints if self._siblings else ()
-            )
+                self._housekeeping.bring_back(mine.keys())
+            others = self._siblings.endpoints if self._siblings else ()
+            remade = self._database.update(accounts, settings, others)
             if self._configure(settings) or remade:
                 self._dovecot.reload()
         except (OSError, sqlite3.Error) as error:
@@ -165,9 +163,11 @@ class StorePod:
             return
         self._stale, self._problem = False, None
         self._committed = hashes
-        ACCOUNTS.set(len(self._mine) if self._housekeeping else len(accounts))
+        ACCOUNTS.set(len(mine) if self._housekeeping else len(accounts))
         if self._housekeeping:
-            self._housekeeping.accounts_changed()
+            self._housekeeping.accounts_changed(self._mine - mine.keys())
+            self._mine = mine.keys()
+            self._addresses = {c.address: id for id, c in mine.items() if c.address}
 
     def _configure(self, settings: StoreSettings) -> bool:
         entry = pwd.getpwuid(os.geteuid())

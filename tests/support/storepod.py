@@ -60,10 +60,19 @@ class StoreProgram:
 
     @property
     def log(self) -> str:
-        return (self.folder / "log").read_text(errors="replace")
+        path = self.folder / "log"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def is_up(self) -> bool:
+        """Whether it greets clients."""
+        try:
+            with socket.create_connection((HOST, self.ports["IMAP"]), 10) as client:
+                return bool(client.recv(1))
+        except OSError:
+            return False
 
     def renew_certificate(self) -> bytes:
-        """A certificate of a new authority; in PEM, that of the host."""
+        """A certificate of a new authority; in PEM, the host's first."""
         now = datetime.datetime.now(datetime.UTC)
         pair = make_certificate(make_ca("tests", now), ["mail.a.test"], now)
         for name, data in (("tls.key", pair.key), ("tls.crt", pair.certificate)):
@@ -109,8 +118,9 @@ class StoreProgram:
             self.process = None
 
     def close(self) -> None:
-        """End it, and leave nothing."""
+        """End it, and leave nothing but the end of its log, for a failure's report."""
         self.stop()
+        print(self.log[-4000:])
         shutil.rmtree(self.folder)
 
     @contextmanager
