@@ -86,7 +86,7 @@ def cache_resource(kind: str) -> Callable[[Json, CachedResource | None], CachedR
                 "metadata": {**{k: meta.get(k) for k in _META}, **shared, "annotations": annotations},
                 "spec": item["spec"],
             }
-            resource = load(document)
+            resource = load(document, lenient=True)
         except Invalid as error:
             problems = tuple(error.problems)  # the schema of a later version may allow more
         return CachedResource(made_of, resource, problems, deleting, held, status)

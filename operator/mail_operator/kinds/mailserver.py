@@ -42,6 +42,7 @@ LoginForm = Literal["numbered", "address", "generated", "prefixed"]
 class AllowedNamespaces(Part):
     """Who may use the server."""
 
+    readable_in_part = False
     validations = (
         Rule(
             "matchLabels",
@@ -192,6 +193,7 @@ class Store(Part):
 class LabelExpression(Part):
     """One requirement of a label selector."""
 
+    readable_in_part = False
     validations = (
         Rule(
             "values",
@@ -211,6 +213,8 @@ class LabelExpression(Part):
 class LabelSelector(Part):
     """Which objects, by their labels, as elsewhere in Kubernetes; empty: all."""
 
+    readable_in_part = False
+
     match_labels: dict[str, Text] = Field({}, max_length=16, description="Labels with just these values.")
     match_expressions: list[LabelExpression] = Field(
         [], max_length=16, description="What must hold for labels besides.", json_schema_extra=SEQUENCE
@@ -220,6 +224,7 @@ class LabelSelector(Part):
 class ProxyPods(Part):
     """Pods that may tell clients' addresses, as a NetworkPolicy selects them."""
 
+    readable_in_part = False
     validations = (
         Rule(
             "podSelector",

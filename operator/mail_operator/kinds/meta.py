@@ -9,9 +9,18 @@ from decimal import ROUND_CEILING, Decimal
 from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    PrivateAttr,
+)
 from pydantic.alias_generators import to_camel, to_snake
 from pydantic.dataclasses import dataclass
+from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema
 from pydantic_core.core_schema import no_info_before_validator_function
 
@@ -74,6 +83,7 @@ class Part(BaseModel):
     """A part of a manifest: camelCase in YAML, unknown fields refused, never changed."""
 
     validations: ClassVar[tuple[Rule, ...]] = ()
+    readable_in_part: ClassVar[bool] = True  # less a later version's fields, it says no more
 
     # strict: "7" is no number and 1 no truth value, for the API server, too.
     model_config = ConfigDict(
@@ -255,6 +265,16 @@ def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
         yield from models_in(inner)
 
 
+def set_fields(part: BaseModel) -> Iterator[tuple[str, FieldInfo]]:
+    """The fields that were given, in the model's order: a set has another one in each process."""
+    return ((name, info) for name, info in type(part).model_fields.items() if name in part.model_fields_set)
+
+
+def join(path: str, field: str) -> str:
+    """A field below a path."""
+    return f"{path}.{field}" if path and field else path or field
+
+
 @dataclass(frozen=True, slots=True, config=ConfigDict(extra="ignore", alias_generator=to_camel))
 class Metadata:
     """The parts of metadata that matter here; the rest is the API server's.
@@ -369,6 +389,12 @@ class Resource(BaseModel):
 
     kind: str
     metadata: Metadata
+    _unknown: tuple[str, ...] = PrivateAttr(())
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """Fields that it was read without, for this version does not know them."""
+        return self._unknown
 
     @cached_property
     def ref(self) -> ObjectRef:

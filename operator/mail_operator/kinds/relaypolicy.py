@@ -98,6 +98,7 @@ class Smarthost(Part):
 class DeliveryRule(Part):
     """Another way for some mail."""
 
+    readable_in_part = False
     validations = (
         Rule(
             "",
@@ -187,6 +188,7 @@ class Inbound(Part):
 class Criteria(Part):
     """What a message must have; all that is given must match."""
 
+    readable_in_part = False
     validations = (
         Rule(
             "",
@@ -210,6 +212,8 @@ class Criteria(Part):
 class AllowRule(Part):
     """One rule of the allow list."""
 
+    readable_in_part = False
+
     name: RuleName = Field(description="A name for people and logs.")
     criteria: Criteria = Field(description="What a message must have.")
     action: Literal["allow"] = Field("allow", description="It is admitted.")
@@ -217,6 +221,8 @@ class AllowRule(Part):
 
 class DenyRule(Part):
     """One rule of the deny list."""
+
+    readable_in_part = False
 
     name: RuleName = Field(description="A name for people and logs.")
     criteria: Criteria = Field(description="What a message must have.")

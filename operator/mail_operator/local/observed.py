@@ -302,7 +302,8 @@ class ObservedState:
             if isinstance(spec, dict):
                 spec = {**patch, **{key: value for key, value in spec.items() if value is not None}}
             meta = {**source["metadata"], "namespace": ref.namespace}
-            resource = load({**source, "metadata": meta, "spec": spec})
+            # What was in force in a later version is read as a cluster would read it.
+            resource = load({**source, "metadata": meta, "spec": spec}, lenient=document is before)
             if known is None and before and before is not document and self._load(ref, before, []):
                 known = self._loaded[ref]
             if known and (refused := refused_changes(known[2], resource)):

@@ -9,7 +9,7 @@ import yaml
 from mail_operator.kinds import KINDS, Invalid, load, pending_fields
 from mail_operator.kinds.meta import quantity_bytes
 
-from tests.support.broken import BROKEN, mailbox
+from tests.support.broken import BROKEN, alias, mailbox, policy, server
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 
@@ -72,3 +72,34 @@ def test_quantities_are_those_of_kubernetes(given: str | int, number: int) -> No
     """By its grammar; parts of a byte count as one, and what is beyond 64 bits is their most."""
     quota = load(mailbox(quota=given)).spec.quota  # type: ignore[attr-defined]
     assert quota == str(given) and quantity_bytes(quota) == number
+
+
+LATER = mailbox(quota="2Gi", vacation={"days": 3}, services={"imap": "lan", "jmap": "lan"})
+
+
+def test_in_a_cluster_fields_of_a_later_version_are_left_out_and_named() -> None:
+    assert set(problems(LATER)) == {"spec.vacation", "spec.services.jmap"}
+    read = load(LATER, lenient=True)
+    assert read.spec == load(mailbox(quota="2Gi", services={"imap": "lan"})).spec  # type: ignore[attr-defined]
+    assert dict(pending_fields(read)) == {
+        "spec.vacation": "not known to this version",
+        "spec.services.jmap": "not known to this version",
+    }
+    assert "vacation" in LATER["spec"]
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        mailbox(new=1, quota="2Gb"),  # what is known must be right
+        mailbox(services={"imap": "vpn"}),  # a new word may mean less than the default
+        alias({"listRef": {"name": "x"}}),
+        policy(lists={"allow": [{"name": "x", "criteria": {"helo": "a.test", "country": "X"}}]}),
+        policy(lists={"allow": [{"name": "x", "criteria": {"helo": "a.test"}, "until": "2026-01-01"}]}),
+        server(allowedNamespaces={"from": "All", "except": ["x"]}),
+    ],
+    ids=str,
+)
+def test_what_would_say_more_without_them_is_not_read_in_part(document: Mapping[str, Any]) -> None:
+    with pytest.raises(Invalid):
+        load(document, lenient=True)

@@ -371,6 +371,22 @@ def test_a_start_with_a_broken_manifest_goes_on_with_its_last_good_version(
     assert "Mailbox" not in {ref.kind for ref in again.snapshot.objects}  # now it was taken away
 
 
+def test_a_start_with_a_broken_manifest_reads_what_a_later_version_left(
+    observed: ObservedState, tmp_path: Path
+) -> None:
+    """As after a rollback: what was in force stays, as far as this version understands it."""
+    kept = observed.last_good()
+    mailbox = kept["Mailbox/default/info"]["content"]
+    kept["Mailbox/default/info"]["content"] = {**mailbox, "spec": {**mailbox["spec"], "vacation": {}}}
+    (tmp_path / "manifests" / "all.yaml").write_text(
+        GOOD.replace("spec: {domainRef", "spec: {new: 1, domainRef")
+    )
+    again = ObservedState(Manifests([tmp_path / "manifests"]), State(hash_key="00"), last_good=kept)
+    again.refresh()
+    assert [problem.field for problem in again.problems] == ["spec.new"]
+    assert again.snapshot.objects.keys() == observed.snapshot.objects.keys()
+
+
 def test_a_start_with_an_emptied_folder_goes_on_until_that_is_confirmed(
     observed: ObservedState, tmp_path: Path
 ) -> None:
