@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from mail_operator.cluster import metrics as operator
+from mail_operator.cluster.metrics import REQUESTS
+from mail_operator.engine import metrics as operator
 from mail_operator.kinds.meta import ObjectRef
 from prometheus_client import generate_latest
 
@@ -78,7 +79,7 @@ def tell_operator(installation: EmbeddedInstallation) -> None:
     operator.COMPILE.observe(0.02)
     operator.ROUND.observe(0.2)
     operator.ACKNOWLEDGED.observe(0.9)
-    operator.REQUESTS.labels("PATCH", 200).inc()
+    REQUESTS.labels("PATCH", 200).inc()
 
 
 def told_by_operator() -> Response:

@@ -58,6 +58,10 @@
 - apiGroups: [""]
   resources: [pods]
   verbs: [list, watch, patch]
+# A rollout that is stuck at a pod which cannot start goes on once that pod is evicted.
+- apiGroups: [""]
+  resources: [pods/eviction]
+  verbs: [create]
 # Transitions of conditions.
 - apiGroups: [""]
   resources: [events]

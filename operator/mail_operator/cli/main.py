@@ -1,11 +1,11 @@
 """The command line `mailpods`; that of `kubectl mailpods` is mail_operator/plugin."""
 
 import argparse
+import asyncio
 import json
 import os
 import signal
 import sys
-import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -91,11 +91,14 @@ def _parser() -> argparse.ArgumentParser:
 
 def _up(options: argparse.Namespace) -> int:
     checking.require(options.paths)
+    runners: list[Runner] = []
     stopping = False
 
     def stop(number: int, frame: FrameType | None) -> None:
         nonlocal stopping
         stopping = True
+        for each in runners:
+            each.stop()
 
     # SIGHUP, too: who closes the terminal wants no processes that nobody looks after.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -103,22 +106,24 @@ def _up(options: argparse.Namespace) -> int:
     data = DataFolder(options.data.absolute())
     require_access(data.path, _mail_user())
     ports = Ports(options.bind, None if options.free_ports else options.port_offset)
-    runner = Runner(options.paths, data, ports, options.bind, _mail_user())
     shown = ""
+
+    def show() -> None:
+        nonlocal shown
+        table = render_table(runner.statuses, runner.observed, ports)
+        if runner.statuses and table != shown:
+            print(table, flush=True)
+            shown = table
+
+    runner = Runner(options.paths, data, ports, options.bind, _mail_user(), show)
+    runner.observed.refresh()
+    checking.require_manifests(runner.observed)
+    runners.append(runner)
     try:
-        changed = runner.step()
-        checking.require_manifests(runner.observed)
-        while not stopping:
-            if changed:
-                table = render_table(runner.statuses, runner.observed, ports)
-                if table != shown:
-                    print(table, flush=True)
-                    shown = table
-            time.sleep(0.05)
-            changed = runner.step()
+        if not stopping:
+            asyncio.run(runner.run())
     finally:
         print("mailpods: stopping", flush=True)
-        runner.stop()
         data.close()
     return 0
 

@@ -13,7 +13,8 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from mail_operator.cluster.client import ApiClient
-from mail_operator.cluster.controller import LOOK_SECONDS, Controller
+from mail_operator.cluster.runtime import ClusterRuntime
+from mail_operator.engine.engine import Engine
 
 MANAGER = "mailpods"
 PORT = 8080
@@ -21,11 +22,13 @@ _LOG = logging.getLogger("mailpods")
 
 
 class Operator:
-    """One run of the controller, with its HTTP port (PORT_ADMIN, BIND): /livez, /readyz, /metrics."""
+    """One run of the engine, with its HTTP port (PORT_ADMIN, BIND): /livez, /readyz, /metrics."""
 
     def __init__(self) -> None:
         self.client = ApiClient(login, MANAGER)
-        self.controller = Controller(self.client, os.environ.get("MAIL_IMAGE", "mailpods:0.1.0"), _LOG.info)
+        image = os.environ.get("MAIL_IMAGE", "mailpods:0.1.0")
+        self.runtime = ClusterRuntime(self.client, image, _LOG.info)
+        self.engine = Engine(self.runtime, _LOG.info)
         self.task: asyncio.Task[None] | None = None
         self._runner: web.AppRunner | None = None
 
@@ -41,7 +44,7 @@ class Operator:
         await web.TCPSite(
             self._runner, os.environ.get("BIND", "0.0.0.0"), int(os.environ.get("PORT_ADMIN", PORT))
         ).start()
-        self.task = asyncio.create_task(self.controller.run())
+        self.task = asyncio.create_task(self.engine.run())
         self.task.add_done_callback(_ended)
 
     async def stop(self) -> None:
@@ -51,17 +54,18 @@ class Operator:
             await asyncio.gather(self.task, return_exceptions=True)
         if self._runner:
             await self._runner.cleanup()
+        await self.runtime.close()
         await self.client.close()
 
     async def _livez(self, request: web.Request) -> web.Response:
-        silent = time.monotonic() - self.controller.beat
-        alive = self.task is not None and not self.task.done() and silent < 2 * LOOK_SECONDS
+        silent = time.monotonic() - self.engine.beat
+        alive = self.task is not None and not self.task.done() and silent < 2 * self.runtime.timings.look
         return web.Response(text=f"last round {silent:.0f} s ago\n", status=200 if alive else 500)
 
     async def _readyz(self, request: web.Request) -> web.Response:
         return web.Response(
-            text="synced\n" if self.controller.synced else "listing\n",
-            status=200 if self.controller.synced else 503,
+            text="synced\n" if self.engine.synced else "listing\n",
+            status=200 if self.engine.synced else 503,
         )
 
     async def _metrics(self, request: web.Request) -> web.Response:
@@ -69,9 +73,9 @@ class Operator:
 
 
 def _ended(task: asyncio.Task[None]) -> None:
-    """A controller that ended by itself is restarted with its process: the kubelet does that."""
+    """An engine that ended by itself is restarted with its process: the kubelet does that."""
     if not task.cancelled() and (error := task.exception()):
-        _LOG.error("the controller failed: %r", error)
+        _LOG.error("the engine failed: %r", error, exc_info=error)
         os._exit(1)
 
 
@@ -105,7 +109,7 @@ def main() -> int:
 
     @kopf.on.startup(registry=registry)
     async def configure(settings: kopf.OperatorSettings, **_: Any) -> None:
-        settings.posting.enabled = False  # Events are the controller's, on transitions alone
+        settings.posting.enabled = False  # Events are the engine's, on transitions alone
         settings.scanning.disabled = True
         settings.peering.standalone = True
         operator.append(Operator())

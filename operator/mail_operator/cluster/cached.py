@@ -7,23 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mail_operator.cluster.client import Json
-from mail_operator.kinds import Invalid, Resource, load
+from mail_operator.engine.runtime import FINALIZER, MADE_FOR, ObservedResource, ObservedSecret
+from mail_operator.kinds import Invalid, load
 from mail_operator.kinds.meta import API_VERSION, GROUP
 
-FINALIZER = f"{GROUP}/wipe"  # of a MailDomain whose mail goes with it
 HASH = f"{GROUP}/hash"  # annotation of what the operator applied: the hash of that
-
-
-@dataclass(frozen=True, slots=True)
-class CachedResource:
-    """A custom resource. `resource` is its last valid version, None where there was none."""
-
-    made_of: tuple[str, int, tuple[tuple[str, str], ...]]  # uid, generation, our annotations
-    resource: Resource | None
-    problems: tuple[tuple[str, str], ...]  # (field, sentence) of the newest version
-    deleting: bool
-    held: bool  # by our finalizer
-    status: bytes = field(compare=False)  # JSON; our own writes are no news
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +21,28 @@ class CachedChild:
     hash: str | None
     mark: str
     version: int = field(compare=False)
+    owner: tuple[str, str, str] | None = None  # its controller: kind, name, uid
+
+    def is_ours(self, server: str, uid: str) -> bool:
+        """Whether the operator made it, for the MailServer of this name: now, or one of before it."""
+        if self.owner and self.owner[2] == uid:
+            return True
+        return self.hash is not None and (self.owner is None or self.owner[:2] == ("MailServer", server))
 
 
 @dataclass(frozen=True, slots=True)
-class CachedSecret:
-    """Which version of a Secret there is, and, of one that was applied by us, its hash."""
+class CachedSecret(ObservedSecret):
+    """A Secret, without its content."""
 
-    mark: str  # uid/resourceVersion
-    hash: str | None
-    version: int
+    child: CachedChild = field(default_factory=lambda: CachedChild(None, "", 0))
+
+
+@dataclass(frozen=True, slots=True)
+class CachedNamespace:
+    """A namespace."""
+
+    labels: Mapping[str, str]
+    deleting: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,8 @@ class CachedPod:
     address: str
     ready: bool
     deleting: bool
+    revision: str = ""  # of the StatefulSet that it was made from
+    since: str = ""  # when it became ready, or ceased to be
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,17 +68,17 @@ class CachedService:
     addresses: tuple[str, ...]
 
 
-def cache_resource(kind: str) -> Callable[[Json, CachedResource | None], CachedResource]:
+def cache_resource(kind: str) -> Callable[[Json, ObservedResource | None], ObservedResource]:
     """How a custom resource is cached: parsed once for each generation."""
 
-    def keep(item: Json, known: CachedResource | None) -> CachedResource:
+    def keep(item: Json, known: ObservedResource | None) -> ObservedResource:
         meta = item["metadata"]
         annotations = {k: v for k, v in meta.get("annotations", {}).items() if k.startswith(f"{GROUP}/")}
         made_of = (meta["uid"], meta["generation"], tuple(sorted(annotations.items())))
         status = json.dumps(item.get("status", {}), separators=(",", ":")).encode()
         deleting, held = "deletionTimestamp" in meta, FINALIZER in meta.get("finalizers", ())
         if known and known.made_of == made_of:
-            return CachedResource(made_of, known.resource, known.problems, deleting, held, status)
+            return ObservedResource(made_of, known.resource, known.problems, deleting, held, status)
         problems: tuple[tuple[str, str], ...] = ()
         resource = known.resource if known and known.made_of[0] == meta["uid"] else None
         shared = {k: sys.intern(meta[k]) for k in _SHARED if k in meta}
@@ -89,7 +92,7 @@ def cache_resource(kind: str) -> Callable[[Json, CachedResource | None], CachedR
             resource = load(document, lenient=True)
         except Invalid as error:
             problems = tuple(error.problems)  # the schema of a later version may allow more
-        return CachedResource(made_of, resource, problems, deleting, held, status)
+        return ObservedResource(made_of, resource, problems, deleting, held, status)
 
     return keep
 
@@ -102,29 +105,36 @@ def cache_child(item: Json, known: CachedChild | None) -> CachedChild:
     """How an object that was applied is cached. Where there is a generation, its status does not matter."""
     meta = item["metadata"]
     mark = str(meta.get("generation") or meta["resourceVersion"])
-    return CachedChild(meta.get("annotations", {}).get(HASH), mark, int(meta["resourceVersion"]))
+    owners = (o for o in meta.get("ownerReferences", ()) if o.get("controller"))
+    owner = next(((o["kind"], o["name"], o["uid"]) for o in owners), None)
+    return CachedChild(meta.get("annotations", {}).get(HASH), mark, int(meta["resourceVersion"]), owner)
 
 
 def cache_secret(item: Json, known: CachedSecret | None) -> CachedSecret:
     """How a Secret is cached: without its content, which is never asked for."""
     meta = item["metadata"]
-    version = meta["resourceVersion"]
-    return CachedSecret(f"{meta['uid']}/{version}", meta.get("annotations", {}).get(HASH), int(version))
+    return CachedSecret(
+        mark=f"{meta['uid']}/{meta['resourceVersion']}",
+        made=MADE_FOR in meta.get("labels", {}),
+        child=cache_child(item, None),
+    )
 
 
 def cache_pod(item: Json, known: CachedPod | None) -> CachedPod:
     """How a mail pod is cached."""
     meta, status = item["metadata"], item.get("status", {})
     labels: Mapping[str, Any] = meta.get("labels", {})
-    conditions = {c["type"]: c["status"] for c in status.get("conditions", ())}
+    ready: Json = next((c for c in status.get("conditions", ()) if c["type"] == "Ready"), {})
     return CachedPod(
         uid=meta["uid"],
         server=labels.get("app.kubernetes.io/instance", ""),
         component=labels.get("app.kubernetes.io/component", ""),
         index=labels.get("apps.kubernetes.io/pod-index", ""),
         address=status.get("podIP", ""),
-        ready=conditions.get("Ready") == "True",
+        ready=ready.get("status") == "True",
         deleting="deletionTimestamp" in meta,
+        revision=labels.get("controller-revision-hash", ""),
+        since=ready.get("lastTransitionTime") or meta.get("creationTimestamp", ""),
     )
 
 
@@ -138,7 +148,7 @@ def cache_service(item: Json, known: CachedService | None) -> CachedService | No
     return CachedService(labels.get("app.kubernetes.io/instance", ""), addresses) if addresses else None
 
 
-def cache_labels(item: Json, known: dict[str, str] | None) -> dict[str, str]:
+def cache_namespace(item: Json, known: CachedNamespace | None) -> CachedNamespace:
     """How a namespace is cached."""
-    labels: dict[str, str] = item["metadata"].get("labels", {})
-    return labels
+    meta = item["metadata"]
+    return CachedNamespace(meta.get("labels", {}), "deletionTimestamp" in meta)

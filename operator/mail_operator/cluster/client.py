@@ -8,14 +8,17 @@ import asyncio
 import json
 import random
 import socket
+import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import aiohttp
 import kopf
 
 from mail_operator.cluster import metrics
+from mail_operator.engine.runtime import Unavailable
 
 Json = dict[str, Any]
 Login = Callable[[], kopf.ConnectionInfo]
@@ -27,11 +30,12 @@ CONNECT_SECONDS = 5.0
 REQUEST_SECONDS = 30.0
 CONNECTIONS = 24  # 16 of the status writers', the watches' are not counted here
 _APPLY = "application/apply-patch+yaml"  # JSON is YAML
+_JSON_PATCH = "application/json-patch+json"
 _MERGE = "application/merge-patch+json"
 _METADATA = "application/json;as=PartialObjectMetadata{};g=meta.k8s.io;v=v1,application/json"
 
 
-class ApiError(Exception):
+class ApiError(Unavailable):
     """The API server said no: `code` as in HTTP, `reason` as in the Status that came with it.
 
     `fields`: those that it names as causes, as status.dns.records[3].
@@ -40,6 +44,10 @@ class ApiError(Exception):
     def __init__(self, code: int, reason: str, message: str, fields: Iterable[str] = ()) -> None:
         super().__init__(f"{code} {reason}: {message}")
         self.code, self.reason, self.fields = code, reason, tuple(fields)
+
+
+class Unreachable(Unavailable):
+    """The API server did not answer, however often it was asked."""
 
 
 class ApiClient:
@@ -98,6 +106,18 @@ class ApiClient:
         query = {"fieldManager": self._manager}
         return await self._request("PATCH", path, query, body, {"Content-Type": _MERGE})
 
+    async def replace(self, path: str, at: str, value: Any) -> Json:
+        """Replace what is at this JSON pointer, whoever owns its fields (RFC 6902)."""
+        query = {"fieldManager": self._manager}
+        body = [{"op": "replace", "path": at, "value": value}]
+        return await self._request("PATCH", path, query, body, {"Content-Type": _JSON_PATCH})
+
+    async def find(self, collection: str, name: str, *, metadata_only: bool = False) -> Json | None:
+        """One object of a collection, by the right to list it; None if there is none."""
+        selector = f"metadata.name={name}"
+        found = await self.get(collection, metadata_only=metadata_only, fieldSelector=selector)
+        return next(iter(found["items"] or ()), None)
+
     async def delete(self, path: str) -> None:
         """DELETE, in the background; what is gone already is no error."""
         try:
@@ -147,14 +167,26 @@ class ApiClient:
                         self.renew()
                     elif not left or (response.status != 429 and response.status < 500):
                         raise error
-                    wait = max(wait, float(response.headers.get("Retry-After") or 0))
-            except (aiohttp.ClientError, TimeoutError, ConnectionError):
+                    wait = max(wait, retry_after(response.headers.get("Retry-After", "")))
+            except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
                 metrics.REQUESTS.labels(method, 0).inc()
                 if not left:
-                    raise
+                    raise Unreachable(f"the API server does not answer: {error!r}") from error
             await asyncio.sleep(min(wait, MOST_BACKOFF_SECONDS) * random.uniform(0.5, 1.5))
             backoff *= 2
         raise AssertionError("unreachable")
+
+
+def retry_after(value: str) -> float:
+    """The seconds that a Retry-After header asks for, a number or a date; 0 if none (RFC 9110 §10.2.3)."""
+    try:
+        return max(float(value), 0.0) if value.strip().isdecimal() else _seconds_until(value)
+    except (ValueError, TypeError, OverflowError):
+        return 0.0
+
+
+def _seconds_until(date: str) -> float:
+    return max(parsedate_to_datetime(date).timestamp() - time.time(), 0.0)
 
 
 async def _error(response: aiohttp.ClientResponse) -> ApiError:

@@ -15,6 +15,7 @@ from typing import Generic, TypeVar
 import aiohttp
 
 from mail_operator.cluster.client import ApiClient, ApiError, Json
+from mail_operator.engine.runtime import Unavailable
 
 T = TypeVar("T")
 Key = tuple[str, str]  # namespace, name
@@ -90,7 +91,7 @@ class Reflector(Generic[T]):
                 if error.code == 401:
                     self._client.renew()
                 self._log(f"{self._source.path}: {error}")
-            except (aiohttp.ClientError, TimeoutError, ConnectionError, ValueError) as error:
+            except (aiohttp.ClientError, TimeoutError, ConnectionError, ValueError, Unavailable) as error:
                 self._log(f"{self._source.path}: {error!r}")
             await asyncio.sleep(backoff * random.uniform(0.5, 1.5))
             backoff = min(backoff * 2, MOST_BACKOFF_SECONDS)
@@ -106,7 +107,7 @@ class Reflector(Generic[T]):
             )
             for item in page["items"] or ():  # null where there are none
                 key = _key(item)
-                cached = self._keep(item, self._objects.get(key))
+                cached = self._kept(item, self._objects.get(key))
                 if cached is not None:
                     found[key] = cached
             going_on = page["metadata"].get("continue", "")
@@ -119,6 +120,13 @@ class Reflector(Generic[T]):
         for key in differing:
             self._changed(key)
         return str(page["metadata"]["resourceVersion"])
+
+    def _kept(self, item: Json, known: T | None) -> T | None:
+        try:
+            return self._keep(item, known)
+        except Exception as error:  # of one object that is not as any version writes it: the others go on
+            self._log(f"{self._source.path}: {'/'.join(_key(item))} cannot be read: {error!r}")
+            return known
 
     async def _watch(self, version: str) -> AsyncIterator[str]:
         """Follow. Yields the version reached, at the end too."""
@@ -143,7 +151,7 @@ class Reflector(Generic[T]):
     def _take(self, type_: str, item: Json) -> None:
         key = _key(item)
         known = self._objects.get(key)
-        cached = None if type_ == "DELETED" else self._keep(item, known)
+        cached = None if type_ == "DELETED" else self._kept(item, known)
         if cached is not None:
             self._objects[key] = cached
         elif known is not None:

@@ -77,12 +77,12 @@ def withheld(status: Mapping[str, Any], why: str = "") -> Mapping[str, Any]:
     return {**status, "conditions": conditions}
 
 
-def not_applied(status: Mapping[str, Any], message: str) -> Mapping[str, Any]:
-    """The status of a MailServer of whose objects the cluster refused some; `message` says why."""
+def overruled(status: Mapping[str, Any], verdict: Verdict) -> Mapping[str, Any]:
+    """The same, where something is known that compile() is not told: Ready is False, and says why."""
     generation = (
         {"observedGeneration": status["observedGeneration"]} if "observedGeneration" in status else {}
     )
-    refused = {**condition("Ready", False, "NotApplied", message), **generation}
+    refused = {**condition("Ready", False, verdict.reason, verdict.message), **generation}
     conditions = [refused if c["type"] == "Ready" else c for c in status["conditions"]]
     return {**status, "conditions": conditions}
 

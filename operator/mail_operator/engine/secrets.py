@@ -5,7 +5,6 @@ Used by whoever does I/O for compile(), which itself stays pure.
 
 import datetime
 import hashlib
-import hmac
 import ipaddress
 import re
 import secrets
@@ -99,41 +98,6 @@ def _given_hash(name: str, hashed: str) -> PasswordHash | SecretProblem:
 def generate_password() -> str:
     """24 letters and digits, about 142 bits: typeable, and safe in every configuration syntax."""
     return "".join(secrets.choice(string.ascii_letters + string.digits) for _ in range(24))
-
-
-class PasswordHashes:
-    """Hashes each password once: that is slow on purpose, and ten thousand at a restart would take minutes.
-
-    What is kept is a keyed digest of the password beside its hash; the key never leaves `key`'s owner, so
-    that the cache is no faster way to guess a password than the manifests it was read from.
-    """
-
-    def __init__(self, key: bytes, known: Mapping[str, tuple[str, str]]) -> None:
-        self._key = key
-        self.known = dict(known)  # name of the Secret -> (digest, hash)
-
-    def digest(self, password: str) -> str:
-        """The keyed digest by which a password is known again."""
-        return hmac.new(self._key, password.encode(), hashlib.sha256).hexdigest()
-
-    def get(self, name: str, password: str) -> str | None:
-        """The hash of this Secret's password, if it was hashed before."""
-        digest, hashed = self.known.get(name, ("", ""))
-        return hashed if hmac.compare_digest(digest, self.digest(password)) else None
-
-    def last(self, name: str) -> PasswordHash | None:
-        """What this Secret gave when it was last of use."""
-        return PasswordHash(self.known[name][1]) if name in self.known else None
-
-    def given(self, name: str, hashed: str) -> None:
-        """Keep a hash that somebody else made."""
-        self.known[name] = ("", hashed)
-
-    def add(self, name: str, password: str) -> str:
-        """Hash the password (about 30 ms) and keep the result."""
-        hashed = hash_password(password)
-        self.known[name] = (self.digest(password), hashed)
-        return hashed
 
 
 def make_dkim_keys(now: datetime.date) -> dict[str, bytes]:

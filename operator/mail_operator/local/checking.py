@@ -29,6 +29,7 @@ def look(paths: list[Path]) -> ObservedState:
     require(paths)
     observed = ObservedState(Manifests(paths), State(hash_key="00"))
     observed.refresh()
+    observed.hash_passwords()
     require_manifests(observed)
     return observed
 

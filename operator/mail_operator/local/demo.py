@@ -1,11 +1,13 @@
 """`./run demo`: applies manifests, sends and reads real mail as users would, says what happened, stops."""
 
+import asyncio
 import imaplib
 import poplib
 import smtplib
 import ssl
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from email.message import EmailMessage
@@ -33,6 +35,8 @@ def main(arguments: list[str], user: str | None) -> int:
         data = DataFolder(Path(folder) / "data")
         ports = Ports(HOST, None)
         runner = Runner([Path(arguments[0])], data, ports, HOST, user)
+        running = threading.Thread(target=lambda: asyncio.run(runner.run()))
+        running.start()
         try:
             _demo(runner, ports)
         except (DemoFailed, OSError, smtplib.SMTPException, imaplib.IMAP4.error, poplib.error_proto) as error:
@@ -42,17 +46,17 @@ def main(arguments: list[str], user: str | None) -> int:
             return 1
         finally:
             runner.stop()
+            running.join()
             data.close()
     print("\nEverything was stopped, nothing was kept. `./run up` does the same, and stays.")
     return 0
 
 
-def _wait(runner: Runner, done: Callable[[], bool], seconds: float, what: str) -> None:
+def _wait(done: Callable[[], bool], seconds: float, what: str) -> None:
     end = time.monotonic() + seconds
     while not done():
         if time.monotonic() > end:
             raise DemoFailed(f"{what} took more than {seconds:.0f} s")
-        runner.step()
         time.sleep(0.02)
 
 
@@ -63,7 +67,7 @@ def _is_ready(runner: Runner) -> bool:
 
 def _demo(runner: Runner, ports: Ports) -> None:
     began = time.monotonic()
-    _wait(runner, lambda: _is_ready(runner), START_SECONDS, "getting ready")
+    _wait(lambda: _is_ready(runner), START_SECONDS, "getting ready")
     print(render_table(runner.statuses, runner.observed, ports))
     print(f"\nReady after {time.monotonic() - began:.1f} s. Now as a user, over TLS with the own authority:")
     print("  (info: login 7/info or info@a.test, password quickstart-info; anna's was made, see the table)")
@@ -99,7 +103,7 @@ def _demo(runner: Runner, ports: Ports) -> None:
             client.login("7/info", "quickstart-info")
             return int(client.select("INBOX", readonly=True)[1][0] or 0) == 2
 
-    _wait(runner, arrived, DELIVERY_SECONDS, "delivery")
+    _wait(arrived, DELIVERY_SECONDS, "delivery")
     print("\nWhat info reads over IMAP:")
     with imaplib.IMAP4_SSL(HOST, port["imaps"], ssl_context=tls) as reading:
         reading.login("7/info", "quickstart-info")

@@ -1,32 +1,24 @@
 """Gathers the Snapshot of one machine: manifests, Secrets among them, and what the data folder remembers."""
 
-import base64
 import binascii
-import datetime
-import threading
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mail_operator.compiler.plan import GeneratedSecret, Plan
-from mail_operator.compiler.snapshot import PasswordHash, Question, SecretName, SecretProblem, Snapshot
-from mail_operator.engine.dns_prober import DnsProber
-from mail_operator.engine.rotation import rotated
-from mail_operator.engine.secrets import PasswordHashes, generate_password, make_dkim_keys, password_in
+from mail_operator.compiler.snapshot import PasswordHash, SecretName, SecretProblem, Snapshot
+from mail_operator.engine.secrets import hash_password, password_in
 from mail_operator.kinds import KINDS, Invalid, Resource, hints, load, refused_changes
 from mail_operator.kinds.mailbox import Mailbox
-from mail_operator.kinds.maildomain import MailDomain
-from mail_operator.kinds.mailserver import MailServer
 from mail_operator.kinds.meta import ObjectRef
 from mail_operator.local.manifests import Document, Manifests, Problem
 from mail_operator.local.state import State
 from mail_operator.local.volumes import content
 
-# Hashing takes 30 ms a password, a key 100, and must not hold up the rest: others follow in the next round.
 _HASHING_SECONDS = 0.1
-_ENDED_SECONDS = 10.0  # until a domain that is gone takes its mail along
 _HASHING = SecretProblem("Hashing", "The password is being hashed; this takes a moment.")
+_ENDED_SECONDS = 10.0  # until a domain that is gone takes its mail along
 
 
 class ObservedState:
@@ -38,15 +30,11 @@ class ObservedState:
         state: State,
         one_server: bool = False,
         last_good: Mapping[str, Mapping[str, Any]] | None = None,
-        asks_dns: bool = False,
     ) -> None:
         """`one_server`: of several MailServers only the oldest counts, for their ports are the same.
 
         `last_good`: what `last_good()` said in a former run; it stands in for what is broken at the start.
         """
-        self._answered = threading.Event()  # DNS said something new
-        self._dns = DnsProber(self._answered.set) if asks_dns else None
-        self._questions: frozenset[Question] = frozenset()
         self._remembered = {
             ObjectRef(*name.split("/", 2)): Document(Path(each["file"]), 1, "", each["content"])
             for name, each in (last_good or {}).items()
@@ -54,13 +42,9 @@ class ObservedState:
         self.manifests = manifests
         self._one_server = one_server
         self._state = state
-        self._hashes = PasswordHashes(bytes.fromhex(state.hash_key), state.hashes)
-        state.hashes = self._hashes.known
         self._loaded: dict[ObjectRef, tuple[Mapping[str, Any], dict[str, Any], Resource]] = {}
-        self._wanted: tuple[GeneratedSecret, ...] = ()
-        self._hashing = self._making = False  # passwords are yet to be hashed, keys to be made
-        self._ended: dict[str, float] = {}  # delete_on_removal domains that are gone, since when
-        self._served = set(state.ages)  # in a former run, or in this one
+        self._ended: dict[str, float] = {}  # held domains that are gone, since when
+        self.ended: set[ObjectRef] = set()  # those that are gone for good
         self._places: dict[ObjectRef, Document] = {}
         self._unread: list[Problem] = []  # what the manifests could not read or parse when last gathered
         self.snapshot = Snapshot()
@@ -69,90 +53,28 @@ class ObservedState:
 
     def refresh(self) -> bool:
         """Look at the files. Returns whether the snapshot or the problems changed."""
-        changed = self.manifests.refresh() or self._hashing or self._making or self._answered.is_set()
+        changed = self.manifests.refresh()
         changed |= self.manifests.problems != self._unread
         changed |= bool(self._remembered) and not self.snapshot.objects
-        changed |= any(time.monotonic() - since >= _ENDED_SECONDS for since in self._ended.values())
+        ripe = {ref for ref, since in self._ended.items() if time.monotonic() - since >= _ENDED_SECONDS}
+        changed |= bool(ripe - {str(ref) for ref in self.ended})
         if changed:
             self.gather()
         return changed
 
-    def remember(self, plan: Plan) -> bool:
-        """Keep what the plan decided or wants made. Returns whether the snapshot changed by it."""
-        changed = False
-        self._served |= {str(ref) for ref, status in plan.statuses.items() if "account" in status}
-        for ref, patch in plan.allocations.items():
-            self._state.allocations.setdefault(str(ref), {}).update(patch)
-            changed = True
-        self._note_endings(plan)
-        if self._dns and plan.questions != self._questions:
-            self._questions = plan.questions
-            self._dns.look(plan.questions)
-        passwords = tuple(s for s in plan.secrets if s.kind != "tls")
-        until = time.monotonic() + _HASHING_SECONDS
-        self._making = False
-        for wanted in passwords:
-            if (wanted.namespace, wanted.name) in self.secrets:
-                changed |= self._rotate(wanted)
-                continue
-            if wanted.kind != "dkim":
-                self.keep(wanted, {wanted.kind: generate_password().encode()})
-            elif time.monotonic() < until:
-                self.keep(wanted, make_dkim_keys(datetime.datetime.now(datetime.UTC)))
-            else:
-                self._making = True
-                continue
-            changed = True
-        if passwords != self._wanted:
-            self._wanted, changed = passwords, True
-        if changed:
-            self.gather()
-        return changed
-
-    def _rotate(self, wanted: GeneratedSecret) -> bool:
-        """Change the keys of a domain, if it is time and they were not given."""
-        values = self._state.secret(f"{wanted.namespace}/{wanted.name}")
-        if wanted.rotate_days is None or not values:
-            return False
-        today = datetime.datetime.now(datetime.UTC).date()
-        changes = rotated(values, wanted.seen, wanted.rotate_days, today, make_dkim_keys)
-        if changes:
-            kept = {key: value for key, value in {**values, **changes}.items() if value is not None}
-            self.keep(wanted, kept)
-        return bool(changes)
-
-    def _end_domains(self, there: set[str]) -> None:
-        """Domains whose mail is to go with them: a manifest that is only being replaced comes back soon."""
-        now, ended = time.monotonic(), self._state.delete_on_removal.keys() - there
+    def _end_domains(self, there: set[str]) -> set[ObjectRef]:
+        """Held domains that are gone for good: a manifest that is only being replaced comes back soon."""
+        now, ended = time.monotonic(), self._state.held.keys() - there
         self._ended = {ref: self._ended.get(ref, now) for ref in ended}
-        for ref, since in list(self._ended.items()):
-            if now - since >= _ENDED_SECONDS:
-                del self._ended[ref]
-                self._state.wiped.append(self._state.delete_on_removal.pop(ref))
+        return {parsed(ref) for ref, since in self._ended.items() if now - since >= _ENDED_SECONDS}
 
-    def _served_before(self, objects: Mapping[ObjectRef, Resource]) -> frozenset[ObjectRef]:
-        """Mailboxes that had mail before there were several shards to choose from."""
-        servers = (r for r in objects.values() if isinstance(r, MailServer))
-        if all(server.spec.store.shards == 1 for server in servers):
-            return frozenset()
-        mailboxes = {ref: r for ref, r in objects.items() if isinstance(r, Mailbox)}
-        return frozenset(r for r, m in mailboxes.items() if m.spec.shard is None and str(r) in self._served)
+    def is_given(self, name: SecretName) -> bool:
+        """Whether a manifest holds this Secret."""
+        return ObjectRef("Secret", *name) in self._places
 
-    def _note_endings(self, plan: Plan) -> None:
-        """Remember whose mail is to go with its domain: once that is gone, nobody can be asked."""
-        for ref, resource in self.snapshot.objects.items():
-            if isinstance(resource, MailDomain):
-                number = plan.statuses.get(ref, {}).get("number")
-                if number in self._state.wiped:
-                    self._state.wiped.remove(number)  # somebody has it again
-                self._state.delete_on_removal.pop(str(ref), None)
-                if number and resource.spec.deletion_policy == "Delete":
-                    self._state.delete_on_removal[str(ref)] = number
-
-    def keep(self, wanted: GeneratedSecret, values: dict[str, bytes]) -> None:
-        """Keep a generated Secret beside those that were given. Snapshots of before do not have it."""
-        self._state.keep_secret(f"{wanted.namespace}/{wanted.name}", values)
-        self.secrets = {**self.secrets, (wanted.namespace, wanted.name): values}
+    def source(self, ref: ObjectRef) -> Mapping[str, Any]:
+        """The manifest in force of a custom resource."""
+        return self._loaded[ref][0]
 
     def last_good(self) -> dict[str, dict[str, Any]]:
         """All that is in force, by kind/namespace/name: its file, and its content."""
@@ -176,12 +98,27 @@ class ObservedState:
 
     def password_hint(self, ref: ObjectRef) -> str:
         """Which Secret holds the password of a mailbox; a generated one is shown, as nobody knows it."""
-        wanted = next((s for s in self._wanted if s.owner == ref and s.kind == "password"), None)
-        if wanted:
-            return self.secrets[wanted.namespace, wanted.name]["password"].decode()
         resource = self.snapshot.objects.get(ref)
-        name = resource.password_secret() if resource else None
-        return f"Secret {name}" if name else ""
+        if resource and (name := resource.password_secret()):
+            return f"Secret {name}"
+        if isinstance(resource, Mailbox) and not resource.spec.password_hash:
+            made = self.secrets.get((ref.namespace, f"{ref.name}-password"), {})
+            return made.get("password", b"").decode(errors="replace")
+        return ""
+
+    def hash_passwords(self) -> None:
+        """Add the passwords to the snapshot, for who runs no engine: those that a moment is enough for."""
+        until = time.monotonic() + _HASHING_SECONDS
+        found: dict[SecretName, PasswordHash | SecretProblem] = {}
+        for ref, resource in self.snapshot.objects.items():
+            name = (ref.namespace, resource.password_secret() or "")
+            if (values := self.secrets.get(name)) is None:
+                continue  # compile() says that it is missing
+            password = password_in("/".join(name), values)
+            if isinstance(password, str):
+                password = PasswordHash(hash_password(password)) if time.monotonic() < until else _HASHING
+            found[name] = password
+        self.snapshot = replace(self.snapshot, passwords=found)
 
     def gather(self) -> None:
         """Make the snapshot of what is there now."""
@@ -232,21 +169,15 @@ class ObservedState:
         self._remembered = {r: d for r, d in self._remembered.items() if documents.get(r) is d}
         if self._one_server:
             problems += self._leave_out_servers(objects)
-        for known in self._state.ages.keys() - {str(ref) for ref in resources}:
+        for known in self._state.ages.keys() - self._state.held.keys() - {str(ref) for ref in resources}:
             del self._state.ages[known]
             # Its mail is parked in its shard, where it comes back to.
             kept = {k: v for k, v in self._state.allocations.pop(known, {}).items() if k == "shard"}
             if kept:
                 self._state.allocations[known] = kept
-        self._end_domains({str(ref) for ref in resources})
-        wiped = frozenset(self._state.wiped)
-        self._answered.clear()
+        self.ended = self._end_domains({str(ref) for ref in resources})
         snapshot = Snapshot(
             objects=objects,
-            answers=self._dns.look(self._questions) if self._dns else {},
-            served=self._served_before(objects),
-            wiped={ref: wiped for ref in objects if ref.kind == "MailServer"} if wiped else {},
-            passwords=dict(self._passwords(objects)),
             secrets=self.secrets,
             namespaces={
                 ref.name: _texts(d.content["metadata"].get("labels"))
@@ -322,44 +253,12 @@ class ObservedState:
             if values := self._state.secret(name):
                 yield (namespace, secret), values
 
-    def _passwords(
-        self, objects: Mapping[ObjectRef, Resource]
-    ) -> Iterator[tuple[SecretName, PasswordHash | SecretProblem]]:
-        until = time.monotonic() + _HASHING_SECONDS
-        self._hashing = False
-        names = {(ref.namespace, name) for ref, r in objects.items() if (name := r.password_secret())}
-        names |= {(s.namespace, s.name) for s in self._wanted if s.kind == "password"}
-        for namespace, name in sorted(names):
-            values = self.secrets.get((namespace, name))
-            if values is None:
-                continue  # compile() says that it is missing
-            yield (namespace, name), self._hash(f"{namespace}/{name}", values, until)
-
-    def _hash(self, name: str, values: Mapping[str, bytes], until: float) -> PasswordHash | SecretProblem:
-        password = password_in(name, values)
-        if isinstance(password, SecretProblem):
-            return password.keeping(self._hashes.last(name))
-        if isinstance(password, PasswordHash):
-            self._hashes.given(name, password.hash)
-            return password
-        if known := self._hashes.get(name, password):
-            return PasswordHash(known)
-        if time.monotonic() > until:
-            self._hashing = True
-            return _HASHING.keeping(self._hashes.last(name))
-        return PasswordHash(self._hashes.add(name, password))
-
 
 def _texts(labels: Any) -> dict[str, str]:
     return {str(key): str(value) for key, value in labels.items()} if isinstance(labels, dict) else {}
 
 
-def secret_manifest(name: SecretName, values: Mapping[str, bytes]) -> dict[str, Any]:
-    """A Secret as Kubernetes writes it."""
-    data = {key: base64.b64encode(value).decode() for key, value in values.items()}
-    return {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {"namespace": name[0], "name": name[1]},
-        "data": data,
-    }
+def parsed(ref: str) -> ObjectRef:
+    """A reference as the state writes it: `Kind namespace/name`."""
+    kind, _, name = ref.partition(" ")
+    return ObjectRef(kind, *name.split("/", 1))

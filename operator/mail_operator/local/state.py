@@ -13,14 +13,15 @@ import os
 import pwd
 import secrets
 import subprocess
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from mail_operator.engine.runtime import FatalError
 from mail_operator.local.files import make_folder, write_atomically
 
 
-class DataFolderError(Exception):
+class DataFolderError(FatalError):
     """The data folder cannot be used; the message says why, and what to do."""
 
 
@@ -57,10 +58,8 @@ class State:
     hashes: dict[str, tuple[str, str]] = field(default_factory=dict)  # namespace/name -> (digest, hash)
     hash_key: str = ""
     confirmed: str = ""  # the token of the last large removal that was confirmed
-    delete_on_removal: dict[str, int] = field(
-        default_factory=dict
-    )  # domains with deletionPolicy Delete -> their numbers
-    wiped: list[int] = field(default_factory=list)  # numbers of such domains that were deleted
+    # Domains that are held until their mail is gone: the manifest, and the last status.
+    held: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def age(self, ref: str) -> int:
         """The object's place in the order of first sight."""
@@ -103,10 +102,11 @@ class DataFolder:
     def _read(self) -> State:
         file = self.path / "state.json"
         try:
-            state = State(**json.loads(file.read_bytes()))
+            known = {each.name for each in fields(State)}  # what another version kept besides is left out
+            state = State(**{k: v for k, v in json.loads(file.read_bytes()).items() if k in known})
         except FileNotFoundError:
             state = State()
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, AttributeError) as error:
             raise DataFolderError(f"{file}: {error}; restore it, or move it away to begin anew") from error
         state.hash_key = state.hash_key or secrets.token_hex(32)
         return state

@@ -191,10 +191,12 @@ def _rights(role: Object) -> dict[tuple[str, str], set[str]]:
     """(API group, resource) -> verbs."""
     rights: dict[tuple[str, str], set[str]] = {}
     for rule in role["rules"]:
-        assert rule.keys() == {"apiGroups", "resources", "verbs"}
+        assert rule.keys() - {"resourceNames"} == {"apiGroups", "resources", "verbs"}
         for group in rule["apiGroups"]:
             for resource in rule["resources"]:
-                rights.setdefault((group, resource), set()).update(rule["verbs"])
+                for name in rule.get("resourceNames", [""]):
+                    of = f"{resource}/{name}" if name else resource
+                    rights.setdefault((group, of), set()).update(rule["verbs"])
     return rights
 
 
@@ -231,6 +233,8 @@ def test_the_operator_s_rights(full: list[Object]) -> None:
         ("networking.k8s.io", "networkpolicies"): apply | {"delete"},
         ("policy", "poddisruptionbudgets"): apply | {"delete"},
         ("", "pods"): see | {"patch"},
+        ("", "pods/eviction"): {"create"},
+        ("apiextensions.k8s.io", "customresourcedefinitions/maildomains.mailpods.io"): {"get"},
         ("", "namespaces"): see,
         ("", "events"): {"create"},
     }

@@ -2,10 +2,13 @@
 
 from typing import Any
 
-from mail_operator.cluster.cached import CachedResource, cache_resource
+from mail_operator.cluster.cached import cache_resource
+from mail_operator.engine.runtime import ObservedResource
 
 
-def seen(spec: dict[str, Any], known: CachedResource | None = None, generation: int = 1) -> CachedResource:
+def seen(
+    spec: dict[str, Any], known: ObservedResource | None = None, generation: int = 1
+) -> ObservedResource:
     """What is cached of a Mailbox."""
     meta = {"name": "info", "namespace": "a", "uid": "u", "generation": generation}
     return cache_resource("Mailbox")({"metadata": meta, "spec": {"domainRef": {"name": "a"}, **spec}}, known)

@@ -1,16 +1,18 @@
 """A component is one declaration: everything else that an installation needs for it follows."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from mail_operator.cluster.cached import CachedPod
 from mail_operator.cluster.client import ApiClient
 from mail_operator.cluster.kinds import BUILT_IN, CHILDREN
-from mail_operator.cluster.pods import Expected, MailPods
+from mail_operator.cluster.pods import MailPods
 from mail_operator.components import COMPONENTS
 from mail_operator.components.__main__ import METRICS, metrics
 from mail_operator.components.component import PODS, Component, Port
+from mail_operator.engine.acknowledgement import Acknowledgements, Expected
+from mail_operator.engine.runtime import Runtime
 
 from tests.support.compiling import SERVER, Compiled, server
 from tests.support.toy import TOY
@@ -96,7 +98,8 @@ def test_objects_are_awaited_until_its_pods_have_their_files() -> None:
             )
             for name in components
         }
-        return MailPods(ApiClient.__new__(ApiClient), lambda: pods, print).missing(expected, SERVER).files
+        found = MailPods(ApiClient.__new__(ApiClient), lambda: pods, print)
+        return Acknowledgements(cast(Runtime, found)).missing(expected, SERVER).files
 
     assert not missing("portal", "of-a-later-version")
     assert missing("toy") == expected.of(SERVER, "directory").keys()

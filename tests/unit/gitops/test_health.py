@@ -4,10 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mail_operator.compiler.status import invalid_status, not_applied, withheld
+from mail_operator.compiler.status import invalid_status, overruled, withheld
 from mail_operator.kinds import KINDS, Resource, load
 from mail_operator.kinds.crd import UNSEEN, crd
 from mail_operator.kinds.meta import ObjectRef
+from mail_operator.policies.verdict import Verdict
 
 from tests.support import gotools, health
 from tests.support.broken import manifest
@@ -143,5 +144,7 @@ def test_a_server_of_which_the_cluster_refused_objects_goes_on_trying(
     healthy: Objects, tmp_path: Path
 ) -> None:
     refused = healthy.live("MailServer", "main")
-    refused["status"] = not_applied(refused["status"], "Service main-smtp: exceeded quota")
+    refused["status"] = overruled(
+        refused["status"], Verdict("NotApplied", "Service main-smtp: exceeded quota")
+    )
     assert judged(tmp_path, refused) == [PROGRESSING]

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from mail_operator.compiler import compile
 from mail_operator.compiler.snapshot import PasswordHash, SecretProblem, Snapshot
-from mail_operator.compiler.status import invalid_status, not_applied, withheld
+from mail_operator.compiler.status import invalid_status, overruled, withheld
 from mail_operator.engine.secrets import make_dkim_keys
 from mail_operator.kinds import Resource, load
 from mail_operator.kinds.meta import ObjectRef
+from mail_operator.policies.verdict import Verdict
 
 from tests.support import gotools
 from tests.support.broken import manifest
@@ -165,7 +166,12 @@ def live(documents: list[Document], snapshot: Snapshot) -> Iterator[Document]:
         ref = ObjectRef(document["kind"], "default", document["metadata"]["name"])
         made = statuses[ref]
         invalid = invalid_status([("spec.new", "no such field: remove it")] * 3000, 3)
-        for status in (made, withheld(made, "main-smtp-0"), not_applied(made, "x" * 40000), invalid):
+        for status in (
+            made,
+            withheld(made, "main-smtp-0"),
+            overruled(made, Verdict("NotApplied", "x" * 40000)),
+            invalid,
+        ):
             conditions = [{**c, "lastTransitionTime": "2026-01-01T00:00:00Z"} for c in status["conditions"]]
             yield {**document, "status": {**status, "conditions": conditions}}
 

@@ -7,9 +7,6 @@ from pathlib import Path
 import pytest
 import yaml
 from mail_operator.cli import main as cli
-from mail_operator.compiler import compile
-from mail_operator.compiler.status import ready_of
-from mail_operator.kinds.meta import ObjectRef
 from mail_operator.local.manifests import Manifests
 from mail_operator.local.observed import ObservedState
 from mail_operator.local.state import State
@@ -260,31 +257,6 @@ def test_a_broken_edit_keeps_the_last_valid_version(observed: ObservedState, tmp
     (domain,) = [r for ref, r in observed.snapshot.objects.items() if ref.kind == "MailDomain"]
     assert domain.spec.number == 7  # type: ignore[attr-defined]
     assert observed.problems[0].field == "spec.number"
-
-
-@pytest.mark.parametrize("restarted", [False, True])
-@pytest.mark.parametrize("bad", ['"a\\nb"', '""'])
-def test_an_unusable_password_keeps_the_one_of_before(tmp_path: Path, bad: str, restarted: bool) -> None:
-    def write(password: str) -> None:
-        secret = (
-            f"{SECRET}stringData: {{password: {password}}}\n---\n{INFO}  passwordSecretRef: {{name: pw}}\n"
-        )
-        (tmp_path / "all.yaml").write_text(f"{GOOD}---\n{secret}")
-
-    write("good")
-    state = State(hash_key="00")
-    observed = ObservedState(Manifests([tmp_path]), state)
-    observed.refresh()
-    anna = ObjectRef("Mailbox", "default", "anna")
-    before = compile(observed.snapshot)
-    write(bad)
-    if restarted:
-        observed = ObservedState(Manifests([tmp_path]), state)
-    observed.refresh()
-    after = compile(observed.snapshot)
-    assert after.credentials == before.credentials
-    ready = ready_of(after.statuses[anna])
-    assert ready and ready["status"] == "False" and "the password of before holds" in ready["message"]
 
 
 @pytest.mark.parametrize("restarted", [False, True])

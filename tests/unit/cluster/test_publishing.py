@@ -5,9 +5,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from mail_operator.cluster.cached import CachedResource
 from mail_operator.cluster.client import ApiClient, ApiError
-from mail_operator.cluster.statuses import Statuses
+from mail_operator.cluster.runtime import ClusterRuntime
+from mail_operator.engine.faults import FaultLog
+from mail_operator.engine.publishing import Publisher
+from mail_operator.engine.runtime import ObservedResource
 from mail_operator.kinds.meta import ObjectRef
 
 MAIN = ObjectRef("MailServer", "default", "main")
@@ -39,11 +41,13 @@ def log() -> list[str]:
 
 def written(client: Refusing, log: list[str], times: int = 1) -> bool:
     """Whether the status counts as written."""
-    there = CachedResource(("uid", 1, ()), None, (), False, False, b"{}")
-    statuses = Statuses(client, lambda ref: there, log.append)
 
     async def write() -> bool:
-        return [await statuses.write({MAIN: STATUS}) for _ in range(times)][-1]
+        runtime = ClusterRuntime(client, "image", log.append)
+        there = ObservedResource(("uid", 1, ()), None, (), False, False, b"{}")
+        runtime.resources["MailServer"]._objects = {("default", "main"): there}
+        publisher = Publisher(runtime, FaultLog(log.append), log.append)
+        return [await publisher.publish({MAIN: STATUS}) for _ in range(times)][-1]
 
     return asyncio.run(write())
 

@@ -2,7 +2,7 @@
 
 import time
 
-from mail_operator.cluster import metrics
+from mail_operator.engine import metrics
 from mail_operator.kinds.meta import ObjectRef
 from prometheus_client import REGISTRY
 

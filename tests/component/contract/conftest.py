@@ -1,0 +1,35 @@
+"""The grounds, shared by all tests of a kind: each brings objects of its own."""
+
+import shutil
+from collections.abc import Iterator
+
+import pytest
+from mail_operator.local import observed
+
+from tests.component.contract.grounds import SERVER, Ground, LocalGround, MemoryGround
+from tests.support.installation import domain, server
+
+
+@pytest.fixture(scope="session", params=["memory", "local"])
+def ground(request: pytest.FixtureRequest) -> Iterator[Ground]:
+    """One of them, with a server and a domain."""
+    if request.param == "local" and shutil.which("dovecot") is None:
+        pytest.skip("no Dovecot here: ./run installs it")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(observed, "_ENDED_SECONDS", 0.5)
+        made: MemoryGround | LocalGround = MemoryGround() if request.param == "memory" else LocalGround()
+        made.apply(server(), domain("a.test", 7))
+        made.start()
+        made.wait_for(SERVER, seconds=60)
+        yield made
+        made.stop()
+        if isinstance(made, LocalGround):
+            made.close()
+
+
+@pytest.fixture
+def memory() -> Iterator[MemoryGround]:
+    """The one in memory, for what only it can show; a test starts it."""
+    made = MemoryGround()
+    yield made
+    made.stop()
