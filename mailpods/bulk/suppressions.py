@@ -11,9 +11,9 @@ from mailpods.admin.log import logger
 from mailpods.admin.peers import Failures
 from mailpods.admin.peers import ask as ask_peer
 from mailpods.admin.server import Request, Response
-from mailpods.delivery.returns import Returned
+from mailpods.bulk.returned import Returned
+from mailpods.bulk.suppression import Suppressed, Suppressions
 from mailpods.message.verp import read_token
-from mailpods.spool.suppression import Suppressed, Suppressions
 
 log = logger("smtp")
 PATH = "/suppressions"

@@ -1,1 +1,6 @@
-"""Takes messages from the spool to their destinations, retries, and reports failures to their senders."""
+"""Mail on its way: what the spool holds, by destination and tenant, until its outcome is noted.
+
+spool ─▶ fair queue of a destination ─▶ its ready queue, as much as it takes ─▶ replies ─▶ outcomes ─▶ spool
+
+So one that takes nothing, or has very much to take, holds up nobody else.
+"""

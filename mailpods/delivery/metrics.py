@@ -2,7 +2,7 @@
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from mailpods.delivery import verdicts
+from mailpods.delivery.outcomes import response_classes
 
 DELIVERED = Counter("mail_delivery_delivered", "Copies that a destination took, by lane.", ["lane"])
 DEFERRED = Counter(
@@ -24,7 +24,7 @@ FAILED = Counter(
     "Recipients given up for good, whose senders are told, by what the reply means.",
     ["class"],
 )
-for _name in verdicts.NAMES:  # there from the start, or the first of its class would be no rise
+for _name in response_classes.NAMES:  # there from the start, or the first of its class would be no rise
     DEFERRED.labels(_name)
     FAILED.labels(_name)
 NOTIFICATIONS = Counter("mail_delivery_notifications", "Delivery status notifications made (RFC 3464).")

@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from prometheus_client.core import GaugeMetricFamily
 
-from mailpods.delivery import verdicts
+from mailpods.delivery.outcomes import response_classes
 from mailpods.spool.view import Group, QueueView
 
 MOST = 50  # tenants, and domains, that have series of their own: those for which most waits
@@ -48,7 +48,7 @@ _GROUPINGS = (
         lambda group: group.state,
     ),
 )
-_class_of = lru_cache(10_000)(verdicts.of_text)
+_class_of = lru_cache(10_000)(response_classes.of_text)
 
 
 class Census:

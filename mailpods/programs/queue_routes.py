@@ -8,20 +8,17 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from mailpods.admin import parcels
 from mailpods.admin.server import Request, Response
-from mailpods.bulk import suppressions
-from mailpods.delivery import returns
-from mailpods.delivery.returns import Returned
-from mailpods.delivery.tls_reports import TlsReports
+from mailpods.bulk import returned, suppressions
+from mailpods.bulk.returned import Returned
+from mailpods.delivery.outcomes.tls_reports import TlsReports
 from mailpods.directory.reader import DirectoryReader
 from mailpods.dns.resolver import Resolvers
 from mailpods.message.srs import Srs
 from mailpods.routing.router import Router
 from mailpods.rules.explain import explain
 from mailpods.spool import transfer
-from mailpods.spool.message import MessageId
-from mailpods.spool.spool import Event
+from mailpods.spool.message import Event, MessageId
 from mailpods.spool.view import QueueView
 
 
@@ -39,7 +36,7 @@ class Queue:
 
     def routes(self) -> Mapping[str, Any]:
         """By method and path."""
-        bulk = {**self.suppressions.all(), f"POST {returns.PATH}": self._returned} if self._bulk else {}
+        bulk = {**self.suppressions.all(), f"POST {returned.PATH}": self._returned} if self._bulk else {}
         return {
             "GET /explain": self._explain,
             "GET /queue": lambda r: Response.json([m for view in self.views() for m in view.queue(r.query)]),
@@ -50,7 +47,7 @@ class Queue:
             "DELETE /queue": lambda r: self._change(QueueView.delete, r.query),
             "GET /events": self._events,
             "GET /tls-reports": self._tls_reports,
-            f"POST {parcels.PATH}": self._adopt,
+            f"POST {transfer.PATH}": self._adopt,
             **bulk,
         }
 

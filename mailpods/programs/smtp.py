@@ -16,7 +16,6 @@ os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", tempfile.mkdtemp(prefix="mailp
 
 from prometheus_client import multiprocess
 
-from mailpods.admin import parcels
 from mailpods.admin.log import logger
 from mailpods.admin.privileges import become
 from mailpods.admin.server import AdminServer
@@ -27,6 +26,7 @@ from mailpods.programs.pod_routes import Pod
 from mailpods.programs.queue_routes import Queue
 from mailpods.rules.connection_limits import ConnectionLimits
 from mailpods.smtp.listeners import Bound, bind, ports
+from mailpods.spool import transfer
 from mailpods.supervision.workers import Workers
 
 HANDOVER_SECONDS = 80.0  # of the two minutes that a pod has to end
@@ -121,7 +121,7 @@ def main() -> int:
             ),
             sockets,
         )
-        bounds = {f"POST {parcels.PATH}": parcels.MAX_BODY}
+        bounds = {f"POST {transfer.PATH}": transfer.MAX_BODY}
         servers = [
             AdminServer(address, os.environ.get("PORT_ADMIN", "9100"), program.pod.routes()),
             AdminServer(address, os.environ.get("PORT_QUEUE", "9102"), program.queue.routes(), bounds),

@@ -16,9 +16,10 @@ from typing import Any
 import uvloop
 
 from mailpods.admin.privileges import die_with_parent
-from mailpods.delivery.deliverer import Deliverer
-from mailpods.delivery.sts import Policies
-from mailpods.delivery.tls_reports import FLUSH_SECONDS, TlsReports
+from mailpods.bulk.suppression import Suppressions
+from mailpods.delivery.destinations.sts import Policies
+from mailpods.delivery.outcomes.tls_reports import FLUSH_SECONDS, TlsReports
+from mailpods.delivery.queues.manager import QueueManager
 from mailpods.directory.reader import DirectoryReader
 from mailpods.dns.names import Names
 from mailpods.dns.resolver import Resolvers
@@ -29,7 +30,6 @@ from mailpods.rules.connection_limits import ConnectionLimits
 from mailpods.smtp.listeners import Acceptor, Bound
 from mailpods.smtp.tls import Certificate
 from mailpods.spool.spool import Spool
-from mailpods.spool.suppression import Suppressions
 from mailpods.supervision.tasks import VitalTasks
 
 POLL_SECONDS = 0.1  # between looks at directory and certificate
@@ -100,12 +100,12 @@ async def _run(
     reports = TlsReports(options.spool)
     policies = Policies(options.spool, dns, failed=reports.no_policy)
     left = _left_behind(options.spool, options.workers) if number == 0 else []
-    deliverers = [
-        Deliverer(reader, each, dns, log, suppressions, policies, reports, options.key)
+    managers = [
+        QueueManager(reader, each, dns, log, suppressions, policies, reports, options.key)
         for each in (spool, *left)
     ]
-    for deliverer in deliverers:
-        deliverer.start()
+    for manager in managers:
+        manager.start()
     acceptor = Acceptor(
         bound,
         lambda listener, ip, tls: Session(state, listener, ip, tls),
@@ -115,7 +115,7 @@ async def _run(
     tasks = VitalTasks(log)
     tasks.start("the watch over sessions", state.sessions.watch())
     tasks.start("reading the directory", _poll(reader, certificate))
-    tasks.start("reporting to the parent", _report(reader, deliverers, report))
+    tasks.start("reporting to the parent", _report(reader, managers, report))
     tasks.start("keeping TLS reports", _keep(reports))
     failing = loop.create_task(tasks.ended.wait())
     failing.add_done_callback(lambda _: stop.set())
@@ -126,7 +126,7 @@ async def _run(
     await stop.wait()
     acceptor.stop()
     await state.drain()
-    await asyncio.gather(*(deliverer.stop(DELIVERY_DRAIN) for deliverer in deliverers))
+    await asyncio.gather(*(manager.stop(DELIVERY_DRAIN) for manager in managers))
     tasks.cancel()
     with suppress(sqlite3.Error):
         await reports.flush()
@@ -158,14 +158,14 @@ async def _keep(reports: TlsReports) -> None:
             log(f"TLS reports not written: {error}")
 
 
-async def _report(reader: DirectoryReader, deliverers: list[Deliverer], report: socket.socket) -> None:
+async def _report(reader: DirectoryReader, managers: list[QueueManager], report: socket.socket) -> None:
     """Tell the parent what is loaded: at once when it changes, and every second as a sign of life."""
     report.setblocking(False)
     loop, last, told = asyncio.get_running_loop(), dict[str, Any](), 0.0
     while True:
         state = {"hashes": reader.hashes, "problems": reader.problems, "ready": reader.server is not None}
         if state != last or loop.time() - told >= REPORT_SECONDS:
-            counts = sum((each.connections() for each in deliverers), Counter[str]())
+            counts = sum((each.connections() for each in managers), Counter[str]())
             text = json.dumps({**state, "connections": dict(counts.most_common(MOST_DESTINATIONS))})
             try:
                 await loop.sock_sendall(report, text.encode() + b"\n")

@@ -17,8 +17,8 @@ from mailpods.refusal import Refusal
 from mailpods.rules import chains
 from mailpods.rules.context import PolicyContext
 from mailpods.smtp.machine import Mail
+from mailpods.spool.errors import SpoolBusy, SpoolClosed, SpoolFull
 from mailpods.spool.message import Envelope, MessageId, Recipient
-from mailpods.spool.spool import SpoolBusy, SpoolClosed, SpoolFull
 
 FULL = Refusal(452, "4.3.1", "No space left, try again", "spool-full")
 BUSY = Refusal(452, "4.3.2", "Too much mail at once, try again", "spool-busy")

@@ -6,6 +6,7 @@ import traceback
 from uuid import uuid4
 
 from mailpods.admin.log import logger
+from mailpods.bulk.suppression import Suppressions
 from mailpods.directory.reader import DirectoryReader
 from mailpods.dns.names import Names
 from mailpods.identity.dovecot import DovecotAuth
@@ -19,7 +20,6 @@ from mailpods.rules.quota import QuotaStatus
 from mailpods.rules.settings import Settings
 from mailpods.smtp.tls import Certificate
 from mailpods.spool.spool import Spool
-from mailpods.spool.suppression import Suppressions
 
 log = logger("smtp")
 

@@ -1,1 +1,4 @@
-"""Durable accept: a message is on disk, synced, before its 250, and its delivery state survives a crash."""
+"""What was taken and is not done: messages on disk, synced, with the state of each recipient.
+
+It knows neither who brings mail nor where it goes.
+"""

@@ -1,15 +1,19 @@
-"""Looks into a spool from outside of its process, changes its schedule, and moves messages between spools."""
+"""Looks into a spool from outside of its process, and changes its schedule, as people want it."""
 
-import os
+import json
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
-from mailpods.spool.spool import HELD, INSERT_EVENT, RESERVE_BYTES, Event
+from mailpods.spool import schema
+from mailpods.spool.bodies import Bodies
+from mailpods.spool.message import HELD, Event
+
+SLICE = 500  # recipients that are changed in one commit: whoever brings mail waits no longer than for that
 
 _COLUMNS = ("id", "sender", "recipient", "size", "received_at", "attempts", "next_try", "reply")
 _CONDITIONS = {
@@ -20,14 +24,6 @@ _CONDITIONS = {
     # A domain that is served here, by its number: who sends, and logged in.
     "tenant": "message IN (SELECT number FROM message WHERE account LIKE ? || '/%')",
 }
-
-
-_MESSAGE = (
-    "id",
-    *("sender", "received_at", "client_ip", "helo", "protocol", "account", "smtputf8", "body_8bit", "size"),
-    *("warned", "campaign"),
-)
-_RECIPIENT = ("address", "notify", "orcpt", "attempts", "next_try", "reply", "reserved")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +41,15 @@ class QueueView:
     """The queue in the folder of a Spool, which may be open in another process. Times are epoch seconds."""
 
     def __init__(self, path: Path) -> None:
-        self._file = path / "queue.db"
+        self.file, self._bodies = path / "queue.db", Bodies(path / "bodies")
         self.name = path.name
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
-        with closing(sqlite3.connect(f"file:{self._file}?mode=rw", uri=True, timeout=10)) as database:
+        with closing(sqlite3.connect(f"file:{self.file}?mode=rw", uri=True, timeout=10)) as database:
             database.execute("PRAGMA foreign_keys=ON")
+            database.execute("PRAGMA synchronous=FULL")
+            database.execute("PRAGMA secure_delete=OFF")
             with database:
                 yield database
 
@@ -71,7 +69,7 @@ class QueueView:
     def events(self, after: int, limit: int) -> list[dict[str, Any]]:
         """What became of mass mailings, behind the event of this number, in the order of their commits."""
         with self._open() as database:
-            names = "number, at, id, sender, recipient, campaign, kind, class, reply"
+            names = f"number, {schema.names(schema.EVENT)}"
             rows = database.execute(
                 f"SELECT {names} FROM event WHERE number > ? ORDER BY number LIMIT ?", (after, limit)
             ).fetchall()
@@ -80,7 +78,7 @@ class QueueView:
     def add_event(self, event: Event) -> None:
         """Something that somebody else says of a mailing."""
         with self._open() as database:
-            database.execute(INSERT_EVENT, astuple(event))
+            database.execute(schema.INSERT_EVENT, astuple(event))
 
     def depth(self) -> tuple[int, float | None]:
         """Recipients that wait, and when the oldest message came."""
@@ -106,106 +104,72 @@ class QueueView:
 
     def retry(self, which: Mapping[str, str]) -> int:
         """Try the chosen recipients now. Returns how many. Raises ValueError if nothing is chosen."""
-        where, values = _where(which)
-        with self._open() as database:
-            return database.execute(
-                f"UPDATE recipient SET next_try = ? WHERE {where}", (time.time(), *values)
-            ).rowcount
+        return self._change(
+            which, "UPDATE recipient SET next_try = ? WHERE {these}", [time.time()], wake=True
+        )
 
     def hold(self, which: Mapping[str, str]) -> int:
         """Keep the chosen recipients back until they are released: they neither go nor expire."""
-        where, values = _where(which)
-        change = f"UPDATE recipient SET next_try = ? WHERE {where} AND next_try < ?"
-        with self._open() as database:
-            return database.execute(change, (HELD, *values, HELD)).rowcount
+        change = f"UPDATE recipient SET next_try = ? WHERE {{these}} AND next_try < {HELD}"
+        return self._change(which, change, [HELD])
 
     def release(self, which: Mapping[str, str]) -> int:
         """Let those of the chosen recipients go that are held."""
-        where, values = _where(which)
-        change = f"UPDATE recipient SET next_try = ? WHERE {where} AND next_try >= ?"
-        with self._open() as database:
-            return database.execute(change, (time.time(), *values, HELD)).rowcount
+        change = f"UPDATE recipient SET next_try = ? WHERE {{these}} AND next_try >= {HELD}"
+        return self._change(which, change, [time.time()], wake=True)
 
     def divert(self, which: Mapping[str, str], to: str) -> int:
         """Send what is for the chosen recipients to another address instead, now."""
-        where, values = _where(which)
-        with self._open() as database:
-            database.execute(
-                "INSERT OR IGNORE INTO recipient (message, address, notify, orcpt, next_try, reply) "
-                "SELECT message, ?, notify, coalesce(orcpt, 'rfc822;' || address), ?, "
-                f"'diverted by an administrator from ' || address FROM recipient WHERE {where}",
-                (to, time.time(), *values),
-            )
-            return database.execute(
-                f"DELETE FROM recipient WHERE {where} AND address != ?", (*values, to)
-            ).rowcount
+        copy = (
+            "INSERT OR IGNORE INTO recipient (message, address, notify, orcpt, next_try, reply) "
+            "SELECT message, ?, notify, coalesce(orcpt, 'rfc822;' || address), ?, "
+            "'diverted by an administrator from ' || address FROM recipient WHERE {these}"
+        )
+        self._change(which, copy, [to, time.time()], wake=True)
+        # What nobody diverts to comes last: the copies may be among the chosen.
+        return self._change(which, "DELETE FROM recipient WHERE {these} AND address != ?", [], [to])
 
     def delete(self, which: Mapping[str, str]) -> int:
         """Remove the chosen recipients, without a word to their senders. Returns how many."""
+        return self._change(which, "DELETE FROM recipient WHERE {these}", [])
+
+    def _change(
+        self,
+        which: Mapping[str, str],
+        statement: str,
+        before: Sequence[object],
+        behind: Sequence[object] = (),
+        wake: bool = False,
+    ) -> int:
+        """Change the chosen recipients in slices, between which others write.
+
+        Values stand before and behind those that say which. `wake`: they may be due now. Messages that have
+        no recipients any more go, with their files.
+        """
         where, values = _where(which)
         with self._open() as database:
-            removed = database.execute(f"DELETE FROM recipient WHERE {where}", values).rowcount
-            empty = "SELECT 1 FROM recipient r WHERE r.message = message.number"
-            database.execute(f"DELETE FROM message WHERE NOT EXISTS ({empty})")
-        return removed
-
-    # ---- from one spool to another ----
-
-    def ids(self) -> list[str]:
-        """All messages, the oldest first."""
-        with self._open() as database:
-            return [row[0] for row in database.execute("SELECT id FROM message ORDER BY number")]
-
-    def whole(self, id: str) -> tuple[dict[str, Any], bytes]:
-        """A message with the state of its recipients, as `adopt()` takes it. Raises KeyError for none."""
-        with self._open() as database:
-            names = ", ".join(_MESSAGE)
-            row = database.execute(
-                f"SELECT number, body, {names} FROM message WHERE id = ?", (id,)
-            ).fetchone()
-            if row is None:
-                raise KeyError(id)
-            recipients = database.execute(
-                f"SELECT {', '.join(_RECIPIENT)} FROM recipient WHERE message = ?", (row[0],)
+            keys = database.execute(
+                f"SELECT message, address FROM recipient WHERE {where}", values
             ).fetchall()
-        body = (self._file.parent / "bodies" / id).read_bytes() if row[1] is None else bytes(row[1])
-        record = dict(zip(_MESSAGE, row[2:], strict=True))
-        return {**record, "recipients": [dict(zip(_RECIPIENT, r, strict=True)) for r in recipients]}, body
-
-    def adopt(self, record: dict[str, Any], body: bytes) -> None:
-        """Take a message over; on return it is on disk, synced. One that is here already stays as it is.
-
-        Raises sqlite3.Error, OSError where no space is left for mail, KeyError for a broken record.
-        """
-        disk = os.statvfs(self._file.parent)
-        if disk.f_bavail * disk.f_frsize < RESERVE_BYTES + len(body):
-            raise OSError("no space is left for mail")
-        values = [record[name] for name in _MESSAGE]
-        # What was due there is due here from now on: the spool's reader looks no further back.
-        due = [{**each, "next_try": max(each["next_try"], time.time())} for each in record["recipients"]]
-        recipients = [[each[name] for name in _RECIPIENT] for each in due]
-        with self._open() as database:
-            database.execute("PRAGMA synchronous=FULL")
-            # Its body lies in the database whatever its size: files are its owner's to write and to remove.
-            made = database.execute(
-                f"INSERT OR IGNORE INTO message ({', '.join(_MESSAGE)}, body) "
-                f"VALUES ({', '.join('?' * (len(_MESSAGE) + 1))})",
-                [*values, body],
-            )
-            if made.rowcount:
-                database.executemany(
-                    f"INSERT INTO recipient (message, {', '.join(_RECIPIENT)}) "
-                    f"VALUES ({', '.join('?' * (len(_RECIPIENT) + 1))})",
-                    [[made.lastrowid, *each] for each in recipients],
-                )
-            elif not database.execute("SELECT 1 FROM message WHERE id = ?", (record["id"],)).fetchone():
-                raise KeyError("a field is null")  # or else its sender would forget what was never kept
-
-    def forget(self, id: str) -> None:
-        """A message is somebody else's now."""
-        with self._open() as database:
-            database.execute("DELETE FROM message WHERE id = ?", (id,))
-        (self._file.parent / "bodies" / id).unlink(missing_ok=True)
+        count = 0
+        these = "(message, address) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?))"
+        for begin in range(0, len(keys), SLICE):
+            chosen = keys[begin : begin + SLICE]
+            with self._open() as database:
+                changed = database.execute(
+                    statement.format(these=these), (*before, json.dumps(chosen), *behind)
+                ).rowcount
+                messages = json.dumps(list({message for message, _ in chosen}))
+                if wake:
+                    schema.wake(database, messages)
+                ended = database.execute(
+                    "DELETE FROM message WHERE number IN (SELECT value FROM json_each(?)) AND NOT EXISTS "
+                    "(SELECT 1 FROM recipient r WHERE r.message = number) RETURNING id, body IS NULL",
+                    (messages,),
+                ).fetchall()
+            self._bodies.remove(id for id, in_file in ended if in_file)
+            count += changed
+        return count
 
 
 def _where(which: Mapping[str, str]) -> tuple[str, list[str]]:

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mailpods.admin import parcels
 from mailpods.admin.peers import Failures
+from mailpods.spool import transfer
 
 ADDRESS = "127.0.0.1"
 MAX_LINE = 4096  # bytes of a command
@@ -179,7 +179,7 @@ class _Session:
             lines.append(line[1:] if line.startswith(b".") else line)
             size += len(line)
         mail, self._mail = self._mail, _Transaction()
-        if size > parcels.MAX_BODY - (1 << 20):
+        if size > transfer.MAX_BODY - (1 << 20):
             self._say("552", "5.3.4 Too large")
         elif self._give(mail, b"".join(lines)):
             self._say("250", "2.0.0 Ok")
@@ -206,7 +206,7 @@ class _Session:
         }
         for pod in self._way.pods if self._way.key else ():
             try:
-                parcels.give(pod, self._way.key or "", record, body)
+                transfer.give(pod, self._way.key or "", record, body)
             except Failures as error:
                 self._log(f"outgoing: {pod} does not take mail: {error}")
             else:

@@ -5,7 +5,9 @@ from unittest.mock import patch
 
 import pytest
 
-from mailpods.delivery import client, deliverer, lane
+from mailpods.delivery.client import connection, pipeline
+from mailpods.delivery.outcomes import retry
+from mailpods.delivery.queues import reachability
 from tests.support.deliveries import Harness, run, until
 from tests.support.peer import HANG, Peer
 
@@ -14,10 +16,11 @@ from tests.support.peer import HANG, Peer
 def test_it_is_given_up_and_tried_again(tmp_path: Path, phase: str) -> None:
     async def scenario(harness: Harness, peers: dict[str, Peer], store: Peer) -> None:
         with (
-            patch.object(lane, "FIRST_PAUSE", 0.2),
-            patch.object(deliverer, "FIRST_RETRY", 0.3),
-            patch.object(client, "REPLY_SECONDS", 1.0),
-            patch.object(client, "FINAL_SECONDS", 1.0),
+            patch.object(reachability, "FIRST_PAUSE", 0.2),
+            patch.object(retry, "FIRST_RETRY", 0.3),
+            patch.object(pipeline, "REPLY_SECONDS", 1.0),
+            patch.object(connection, "REPLY_SECONDS", 1.0),
+            patch.object(connection, "FINAL_SECONDS", 1.0),
         ):
             harness.start()
             for n in range(5):

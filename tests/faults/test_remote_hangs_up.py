@@ -5,7 +5,8 @@ from unittest.mock import patch
 
 import pytest
 
-from mailpods.delivery import deliverer, lane
+from mailpods.delivery.outcomes import retry
+from mailpods.delivery.queues import reachability
 from tests.support.deliveries import Harness, run, until
 from tests.support.peer import HANG_UP, Peer
 
@@ -30,7 +31,7 @@ CASES = [
 @pytest.mark.parametrize("phase", PHASES)
 def test_mail_arrives_all_the_same(tmp_path: Path, phase: str, kind: str, extensions: str) -> None:
     async def scenario(harness: Harness, peers: dict[str, Peer], store: Peer) -> None:
-        with patch.object(lane, "FIRST_PAUSE", 0.2), patch.object(deliverer, "FIRST_RETRY", 0.3):
+        with patch.object(reachability, "FIRST_PAUSE", 0.2), patch.object(retry, "FIRST_RETRY", 0.3):
             harness.start()
             for n in range(MESSAGES):
                 await harness.take(f"x{n}@far.test")

@@ -9,7 +9,8 @@ import dns.message
 import pytest
 from aiosmtpd.controller import Controller
 
-from mailpods.delivery import deliverer, lane
+from mailpods.delivery.outcomes import retry
+from mailpods.delivery.queues import reachability
 from mailpods.dns import resolver
 from tests.support.deliveries import Harness, harness, until
 from tests.support.dnsserver import LIES, Answer, Server, serving, zone
@@ -24,8 +25,8 @@ TRUE = zone("far.test. 300 IN MX 10 mx.far.test.", f"mx.far.test. 300 IN A {GOOD
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody waits for minutes here."""
     monkeypatch.setattr(resolver, "LIFETIME_SECONDS", 0.3)
-    monkeypatch.setattr(deliverer, "FIRST_RETRY", 0.3)
-    monkeypatch.setattr(lane, "FIRST_PAUSE", 0.2)
+    monkeypatch.setattr(retry, "FIRST_RETRY", 0.3)
+    monkeypatch.setattr(reachability, "FIRST_PAUSE", 0.2)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from mailpods.delivery.deliverer import Deliverer
+from mailpods.delivery.queues.manager import QueueManager
 from mailpods.directory.reader import DirectoryReader
 from mailpods.directory.records import (
     Account,
@@ -65,17 +65,17 @@ class Harness:
         self._folder, self._reader = folder / "spool", reader
         self.log: list[str] = []
         self.spool = Spool.open(self._folder)
-        self._deliverer: Deliverer | None = None
+        self._manager: QueueManager | None = None
 
     def start(self) -> None:
         dns = Resolvers(self._reader)
-        self._deliverer = Deliverer(self._reader, self.spool, dns, self.log.append, key="key")
-        self._deliverer.start()
+        self._manager = QueueManager(self._reader, self.spool, dns, self.log.append, key="key")
+        self._manager.start()
 
     async def stop(self) -> None:
-        if self._deliverer:
-            await self._deliverer.stop(0)
-            self._deliverer = None
+        if self._manager:
+            await self._manager.stop(0)
+            self._manager = None
         self.spool.close()
 
     async def take(
@@ -95,10 +95,10 @@ class Harness:
 
     def look_again(self, most: int) -> None:
         """At so many of what is due, as the sweep does."""
-        assert self._deliverer
-        found, _ = self.spool.due(0, time.time(), most)
-        self._deliverer._recent.clear()
-        self._deliverer._note(found, time.time())
+        assert self._manager
+        found, _ = self.spool.schedule.due(0, time.time(), most)
+        self._manager._scheduler.forget()
+        self._manager._scheduler.note(found, time.time())
 
     @property
     def queue(self) -> list[dict[str, object]]:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from mailpods.admin.server import AdminServer
 from mailpods.bulk import suppressions
+from mailpods.bulk.suppression import Suppressed, Suppressions
 from mailpods.bulk.suppressions import Routes
-from mailpods.spool.suppression import Suppressed, Suppressions
 from tests.support.installation import wait
 
 KEY = "installation-key"

@@ -5,8 +5,9 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from mailpods.delivery import client
-from mailpods.delivery.client import Connection, Disconnected, Mail, Refusal, Reply, Target, wire
+from mailpods.delivery.client import connection
+from mailpods.delivery.client.connection import Connection, Mail, Target, wire
+from mailpods.delivery.client.replies import Disconnected, Reply, Unwelcome
 
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -30,7 +31,10 @@ def against(talk: Talk, use: Callable[[Target], Awaitable[object]], lmtp: bool =
 
 
 def script(*answers: bytes, extensions: bytes = b"250 PIPELINING\r\n") -> Talk:
-    """Greets and takes LHLO; then gives one answer for each line that is a command, and for each message."""
+    """Greets and takes LHLO; then gives one answer for each line that is a command, and for each message.
+
+    What is asked behind those, it does.
+    """
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"220 hello\r\n")
@@ -44,7 +48,8 @@ def script(*answers: bytes, extensions: bytes = b"250 PIPELINING\r\n") -> Talk:
             if answer.startswith(b"354"):
                 await reader.readuntil(b"\r\n.\r\n")
                 writer.write(b"250 2.0.0 taken\r\n")
-        await reader.read()
+        while await reader.readline():
+            writer.write(b"250 2.0.0 Ok\r\n")
 
     return talk
 
@@ -83,7 +88,7 @@ def test_answers_may_come_byte_by_byte() -> None:
         await reader.readuntil(b"DATA\r\n")
         await say(b"250 ok\r\n250 ok\r\n250 ok\r\n354 go\r\n")
         await reader.readuntil(b"\r\n.\r\n")
-        await say(b"250 one\r\n452 4.2.2 full\r\n")
+        await say(b"250 one\r\n452 4.2.2 full\r\n250 reset\r\n")
 
     assert codes(against(talk, deliver)) == [250, 452]
 
@@ -149,27 +154,27 @@ def test_the_next_message_begins_behind_the_text_of_the_one_before() -> None:
         b"250 PIPELINING\r\n",
         (b"DATA\r\n", b"250 a\r\n250 b\r\n354 go\r\n"),
         (
-            b"first\r\n..\r\n.\r\nMAIL FROM:<x@b.test>\r\nRCPT TO:<7/anna>\r\nDATA\r\n",
-            b"452 4.2.2 full\r\n250 a\r\n250 b\r\n354 go\r\n",
+            b"first\r\n..\r\n.\r\nRSET\r\nMAIL FROM:<x@b.test>\r\nRCPT TO:<7/anna>\r\nDATA\r\n",
+            b"452 4.2.2 full\r\n250 reset\r\n250 a\r\n250 b\r\n354 go\r\n",
         ),
-        (b"second\r\n.\r\n", b"250 taken\r\n"),
+        (b"second\r\n.\r\nRSET\r\n", b"250 taken\r\n250 reset\r\n"),
     )
     assert codes(against(talk, deliver_two)) == [452, 250]
 
 
 CHUNKING = b"250-PIPELINING\r\n250 CHUNKING\r\n"
-WHOLE = b"RSET\r\nMAIL FROM:<x@b.test>\r\nRCPT TO:<7/anna>\r\nBDAT 8 LAST\r\nsecond\r\n"
+WHOLE = b"MAIL FROM:<x@b.test>\r\nRCPT TO:<7/anna>\r\nBDAT 8 LAST\r\nsecond\r\nRSET\r\n"
 
 
 def test_where_chunks_are_taken_a_whole_message_goes_at_once_and_the_next_one_with_it() -> None:
-    ok = b"250 reset\r\n250 a\r\n250 b\r\n250 taken\r\n"
-    talk = silent(CHUNKING, (b"BDAT 10 LAST\r\nfirst\r\n.\r\n" + WHOLE, ok + ok))
+    ok = b"250 a\r\n250 b\r\n250 taken\r\n250 reset\r\n"
+    talk = silent(CHUNKING, (b"BDAT 10 LAST\r\nfirst\r\n.\r\nRSET\r\n" + WHOLE, ok + ok))
     assert codes(against(talk, deliver_two)) == [250, 250]
 
 
 def test_a_text_for_nobody_does_not_harm_the_next_one() -> None:
-    refused = b"250 reset\r\n250 a\r\n550 5.1.1 unknown\r\n554 5.5.1 no valid recipients\r\n"
-    taken = b"250 reset\r\n250 a\r\n250 b\r\n250 taken\r\n"
+    refused = b"250 a\r\n550 5.1.1 unknown\r\n554 5.5.1 no valid recipients\r\n250 reset\r\n"
+    taken = b"250 a\r\n250 b\r\n250 taken\r\n250 reset\r\n"
     talk = silent(CHUNKING, (WHOLE, refused + taken))
     assert codes(against(talk, deliver_two)) == [550, 250]
 
@@ -182,24 +187,27 @@ def test_a_refused_transaction_ends_before_the_next_one() -> None:
         finally:
             connection.abort()
 
-    refused = b"250 reset\r\n550 5.7.1 not you\r\n503 5.5.1 MAIL first\r\n503 5.5.1 no\r\n"
-    talk = silent(CHUNKING, (WHOLE, refused), (b"RSET\r\n", b"250 reset\r\n"))
+    refused = b"550 5.7.1 not you\r\n503 5.5.1 MAIL first\r\n503 5.5.1 no\r\n250 reset\r\n"
+    talk = silent(CHUNKING, (WHOLE, refused))
     assert codes(against(talk, use)) == [550]
 
 
 def test_a_large_text_waits_for_its_recipients(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "AT_ONCE_BYTES", 9)
+    monkeypatch.setattr(connection, "AT_ONCE_BYTES", 9)
+    done = b"250 taken\r\n250 reset\r\n"
     # The large one first: the small one goes whole behind its text. Then the other way round.
     go = b"250 a\r\n250 b\r\n354 go\r\n"
-    taken = b"250 reset\r\n250 a\r\n250 b\r\n250 taken\r\n"
-    talk = silent(CHUNKING, (b"DATA\r\n", go), (b"..\r\n.\r\n" + WHOLE, b"250 taken\r\n" + taken))
+    taken = b"250 a\r\n250 b\r\n250 taken\r\n250 reset\r\n"
+    talk = silent(
+        CHUNKING, (b"DATA\r\n", go), (b"..\r\n.\r\nRSET\r\n" + WHOLE, b"250 taken\r\n250 reset\r\n" + taken)
+    )
     assert codes(against(talk, deliver_two)) == [250, 250]
-    monkeypatch.setattr(client, "AT_ONCE_BYTES", 7)
+    monkeypatch.setattr(connection, "AT_ONCE_BYTES", 7)
     talk = silent(
         CHUNKING,
         (b"DATA\r\n", go),
-        (b"..\r\n.\r\n" + b"MAIL FROM:<x@b.test>\r\nRCPT TO:<7/anna>\r\nDATA\r\n", b"250 taken\r\n" + go),
-        (b"second\r\n.\r\n", b"250 taken\r\n"),
+        (b"..\r\n.\r\nRSET\r\nMAIL FROM:<x@b.test>\r\nRCPT TO:<7/anna>\r\nDATA\r\n", done + go),
+        (b"second\r\n.\r\nRSET\r\n", done),
     )
     assert codes(against(talk, deliver_two)) == [250, 250]
 
@@ -209,12 +217,12 @@ def test_a_server_that_does_not_want_us_is_a_refusal() -> None:
         writer.write(b"554 5.3.2 go away\r\n")
         await reader.read()
 
-    with pytest.raises(Refusal, match="go away"):
+    with pytest.raises(Unwelcome, match="go away"):
         against(talk, deliver)
 
 
 def test_silence_ends_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "REPLY_SECONDS", 0.3)
+    monkeypatch.setattr(connection, "REPLY_SECONDS", 0.3)
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
@@ -224,7 +232,7 @@ def test_silence_ends_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_slow_reader_of_a_large_message_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "FINAL_SECONDS", 2)
+    monkeypatch.setattr(connection, "FINAL_SECONDS", 2)
     large = b"x" * 76 + b"\r\n"
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -234,10 +242,10 @@ def test_a_slow_reader_of_a_large_message_is_waited_for(monkeypatch: pytest.Monk
         await reader.readuntil(b"DATA\r\n")
         writer.write(b"250 a\r\n250 b\r\n354 go\r\n")
         tail = b""
-        while not tail.endswith(b"\r\n.\r\n"):
-            tail = (tail + await reader.read(1 << 20))[-5:]
+        while not tail.endswith(b"\r\n.\r\nRSET\r\n"):
+            tail = (tail + await reader.read(1 << 20))[-11:]
             await asyncio.sleep(0.02)  # some five seconds in all
-        writer.write(b"250 done\r\n")
+        writer.write(b"250 done\r\n250 reset\r\n")
         await reader.read()
 
     async def use(target: Target) -> list[Reply]:
@@ -263,7 +271,7 @@ def test_tls_that_is_needed_and_not_offered_is_a_refusal() -> None:
     async def use(target: Target) -> object:
         return await Connection.open(Target(target.host, target.port, "mx", tls="starttls"))
 
-    with pytest.raises(Refusal, match="offers no STARTTLS"):
+    with pytest.raises(Unwelcome, match="offers no STARTTLS"):
         against(script(), use)
 
 

@@ -15,9 +15,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from mail_operator.engine.secrets import KeyPair, make_ca, make_certificate
 
-from mailpods.delivery import ways
-from mailpods.delivery.client import Connection, Disconnected, TlsFailed, TlsMissing, TlsSession
-from mailpods.delivery.dane import holds
+from mailpods.delivery.client.replies import Disconnected, TlsFailed, TlsMissing
+from mailpods.delivery.client.tls import TlsSession
+from mailpods.delivery.destinations.base import Network
+from mailpods.delivery.destinations.dane import holds
+from mailpods.delivery.destinations.mx import site_of
 from mailpods.directory.reader import DirectoryReader
 from mailpods.directory.records import Server
 from mailpods.dns.records import Tlsa
@@ -129,9 +131,8 @@ async def _connected(domain: str, resolver: str) -> tuple[bool, tuple[TlsSession
     """Whether the server of a domain was reached by TLS, and what reports say of it."""
     dns = Resolver([resolver])
     reader = cast(DirectoryReader, READER)
-    site = await ways.site_of(domain, reader, lambda: dns)
-    assert ways.Site.of(site.name) == site
-    connection: Connection = await ways.to_site(site, reader, lambda: dns, False).connect()
+    network = Network(reader, lambda: dns)
+    connection = await (await site_of(domain, network)).connect(network)
     encrypted = connection.is_encrypted
     await connection.quit()
     return encrypted, connection.sessions

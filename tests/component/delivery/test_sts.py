@@ -15,12 +15,15 @@ import pytest
 from aiosmtpd.controller import Controller
 from mail_operator.engine.secrets import KeyPair, make_ca, make_certificate
 
-from mailpods.delivery import client, sts, ways
-from mailpods.delivery.client import Connection, Disconnected
-from mailpods.delivery.sts import Policies, Policy, parse
+from mailpods.delivery.client import tls
+from mailpods.delivery.client.replies import Disconnected, TlsMissing
+from mailpods.delivery.client.tls import TlsSession
+from mailpods.delivery.destinations import sts
+from mailpods.delivery.destinations.base import Network
+from mailpods.delivery.destinations.mx import site_of
+from mailpods.delivery.destinations.sts import Policies, Policy, parse
 from mailpods.directory.reader import DirectoryReader
 from mailpods.directory.records import Server
-from mailpods.dns.records import MailHost
 from mailpods.dns.resolver import Resolver
 from tests.support.world import world
 
@@ -110,7 +113,7 @@ def there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Sit
     authority = make_ca("tests", datetime.datetime.now(datetime.UTC))
     (tmp_path / "ca.crt").write_bytes(authority.certificate)
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.crt"))
-    client._tls_context.cache_clear()
+    tls.context.cache_clear()
     site = Site(folder=tmp_path)
     good = Controller(
         _Take(), hostname=GOOD, port=25, tls_context=_context(tmp_path, authority, "mx.sink.test")
@@ -125,7 +128,7 @@ def there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Sit
         yield site, outside.resolver
         for each in (good, *others):
             each.stop()
-    client._tls_context.cache_clear()
+    tls.context.cache_clear()
 
 
 async def _connected(domain: str, resolver: str, policies: Policies) -> tuple[str, bool]:
@@ -134,16 +137,14 @@ async def _connected(domain: str, resolver: str, policies: Policies) -> tuple[st
     return address, encrypted
 
 
-async def _told(
-    domain: str, resolver: str, policies: Policies
-) -> tuple[str, bool, tuple[client.TlsSession, ...]]:
+async def _told(domain: str, resolver: str, policies: Policies) -> tuple[str, bool, tuple[TlsSession, ...]]:
     """The same, and what reports say."""
     dns = Resolver([resolver])
     reader = cast(DirectoryReader, READER)
-    site = await ways.site_of(domain, reader, lambda: dns, policies)
-    connection: Connection = await ways.to_site(site, reader, lambda: dns, False).connect()
-    assert connection._transport is not None
-    address = connection._transport.get_extra_info("peername")[0]
+    network = Network(reader, lambda: dns, policies=policies)
+    connection = await (await site_of(domain, network)).connect(network)
+    assert connection.transport is not None
+    address = connection.transport.get_extra_info("peername")[0]
     encrypted = connection.is_encrypted
     await connection.quit()
     return address, encrypted, connection.sessions
@@ -164,7 +165,7 @@ def test_mail_goes_only_where_the_promise_is_kept(there: tuple[Site, str]) -> No
 def test_where_no_server_keeps_it_mail_waits(there: tuple[Site, str]) -> None:
     site, resolver = there
     site.text = ENFORCE.replace("mx: mx.sink.test\r\n", "")
-    with pytest.raises(client.Refusal, match="offers no STARTTLS"):
+    with pytest.raises(TlsMissing, match="offers no STARTTLS"):
         asyncio.run(_connected("sink.test", resolver, _policies(site, resolver)))
     site.text = "version: STSv1\nmode: enforce\nmx: *.else.test\nmax_age: 86400\n"
     site.folder = site.folder / "fresh"
@@ -217,7 +218,7 @@ def test_testing_and_none_bind_nobody_and_what_would_fail_is_told(
     site, resolver = there
     site.text = text
     found = asyncio.run(_told("sink.test", resolver, _policies(site, resolver)))
-    assert found == (address, encrypted, (client.TlsSession(*session),))  # type: ignore[arg-type]
+    assert found == (address, encrypted, (TlsSession(*session),))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -232,18 +233,7 @@ def test_a_promise_that_is_tested_is_kept_where_it_can_be(
     site.text = TESTING.replace("mx: mx.sink.test", "mx: *.sink.test")
     found = asyncio.run(_told(domain, resolver, _policies(site, resolver)))
     name = "mx.sink.test" if domain == "good.test" else "alias.sink.test"
-    assert found == (GOOD, encrypted, (client.TlsSession("sts", name, result),))
-
-
-def test_the_name_of_a_site_says_all_of_it() -> None:
-    hosts = (MailHost(5, "a.test"), MailHost(10, "b.test"))
-    for site in (
-        ways.Site(hosts),
-        ways.Site(hosts, verified=True, signed=True),
-        ways.Site(hosts, tried=True, unlisted=frozenset({"b.test"})),
-        ways.Site(hosts, tried=True, signed=True, unlisted=frozenset({"a.test", "b.test"})),
-    ):
-        assert ways.Site.of(site.name) == site
+    assert found == (GOOD, encrypted, (TlsSession("sts", name, result),))
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
-from mailpods.delivery.client import Connection, TlsSession
-from mailpods.delivery.tls_reports import KEPT_DAYS, TlsReports
+from mailpods.delivery.client.connection import Connection
+from mailpods.delivery.client.tls import TlsSession
+from mailpods.delivery.outcomes.tls_reports import KEPT_DAYS, TlsReports
 
 MX = "mx.sink.test"
 GOOD = TlsSession("sts", MX, "")

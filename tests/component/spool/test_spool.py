@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 
 from mailpods.directory.records import Address
-from mailpods.spool.message import Envelope, Recipient
-from mailpods.spool.spool import INLINE_BYTES, Outcome, Spool, SpoolClosed, SpoolError, SpoolFull
+from mailpods.spool.bodies import INLINE_BYTES
+from mailpods.spool.errors import SpoolClosed, SpoolError, SpoolFull
+from mailpods.spool.message import DeliveryResult, Envelope, Recipient
+from mailpods.spool.spool import Spool
 from mailpods.spool.view import QueueView
 
 
@@ -44,10 +46,10 @@ def test_a_message_comes_back_byte_for_byte(spool: Spool, size: int) -> None:
     body = random.Random(size).randbytes(size)
     given = envelope("info@a.test", "anna@a.test")
     message = asyncio.run(spool.accept(given, body))
-    (due,), _ = spool.due(0, time.time(), 10)
+    (due,), _ = spool.schedule.due(0, time.time(), 10)
     assert (due.id, due.attempts) == (message, 0)
     assert due.envelope.sender == given.sender and set(due.recipients) == set(given.recipients)
-    assert spool.body(message) == body
+    assert spool.schedule.body(message) == body
 
 
 def test_a_recipient_is_tried_again_when_it_is_time_and_the_last_one_ends_the_message(
@@ -55,31 +57,31 @@ def test_a_recipient_is_tried_again_when_it_is_time_and_the_last_one_ends_the_me
 ) -> None:
     message = asyncio.run(spool.accept(envelope("info@a.test", "anna@a.test"), b"x" * (INLINE_BYTES + 1)))
     later = time.time() + 60
-    spool.report(Outcome(message, Address("anna@a.test"), later, "451 busy"))
-    spool.report(Outcome(message, Address("info@a.test"), None))
+    spool.report(DeliveryResult(message, Address("anna@a.test"), later, "451 busy"))
+    spool.report(DeliveryResult(message, Address("info@a.test"), None))
     wait_for(tmp_path, 1)
-    assert spool.due(0, time.time(), 10) == ([], None)
-    (due,), _ = spool.due(0, later, 10)
+    assert spool.schedule.due(0, time.time(), 10) == ([], None)
+    (due,), _ = spool.schedule.due(0, later, 10)
     assert [r.address for r in due.recipients] == ["anna@a.test"] and due.attempts == 1
     (waiting,) = QueueView(tmp_path).queue({})
     assert (waiting["reply"], waiting["next_try"]) == ("451 busy", later)
 
-    spool.report(Outcome(message, Address("anna@a.test"), None))
+    spool.report(DeliveryResult(message, Address("anna@a.test"), None))
     wait_for(tmp_path, 0)
     with pytest.raises(KeyError):
-        spool.body(message)
+        spool.schedule.body(message)
 
 
 def test_an_administrator_may_retry_or_delete_what_waits(spool: Spool, tmp_path: Path) -> None:
     first = asyncio.run(spool.accept(envelope("info@a.test", "x@c.test"), b"1"))
-    spool.report(Outcome(first, Address("info@a.test"), time.time() + 900))
+    spool.report(DeliveryResult(first, Address("info@a.test"), time.time() + 900))
     assert QueueView(tmp_path).delete({"domain": "c.test"}) == 1
     wait_for(tmp_path, 1)
     assert QueueView(tmp_path).retry({"address": "info@a.test"}) == 1
     deadline = time.monotonic() + 10
-    while not spool.due(0, time.time(), 10)[0] and time.monotonic() < deadline:
+    while not spool.schedule.due(0, time.time(), 10)[0] and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert spool.due(0, time.time(), 10)[0][0].id == first
+    assert spool.schedule.due(0, time.time(), 10)[0][0].id == first
     assert QueueView(tmp_path).delete({"id": first}) == 1
     wait_for(tmp_path, 0)
 
@@ -93,7 +95,7 @@ def test_a_message_that_cannot_be_written_does_not_take_others_with_it(spool: Sp
 
     bad, good = asyncio.run(both())
     assert isinstance(bad, SpoolError) and isinstance(good, str)
-    assert [due.id for due in spool.due(0, time.time(), 10)[0]] == [good]
+    assert [due.id for due in spool.schedule.due(0, time.time(), 10)[0]] == [good]
 
 
 def test_a_closed_spool_takes_nothing(tmp_path: Path) -> None:
@@ -136,21 +138,21 @@ def test_kill_at_any_moment_loses_nothing_that_was_acknowledged(tmp_path: Path) 
         process.wait()
         acknowledged.update(line.decode().split() for line in lines if line.endswith(b"\n"))  # type: ignore[misc]
         spool = Spool.open(tmp_path)
-        there = {due.id for due in spool.due(0, time.time(), 1_000_000)[0]}
+        there = {due.id for due in spool.schedule.due(0, time.time(), 1_000_000)[0]}
         assert acknowledged.keys() <= there
         files = {file.name for file in (tmp_path / "bodies").iterdir()}
         assert files <= there
         spool.close()
     spool = Spool.open(tmp_path)
     for message, digest in acknowledged.items():
-        assert hashlib.sha256(spool.body(message)).hexdigest() == digest  # type: ignore[arg-type]
+        assert hashlib.sha256(spool.schedule.body(message)).hexdigest() == digest  # type: ignore[arg-type]
     spool.close()
     assert len(acknowledged) > 100
 
 
 def test_a_full_disk_is_said_and_survived(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mailpods.spool.spool.RESERVE_BYTES", 0)  # so that writes really fail
-    monkeypatch.setattr("mailpods.spool.spool.CHECK_SECONDS", 0)
+    monkeypatch.setattr("mailpods.spool.space.RESERVE_BYTES", -(1 << 20))  # so that writes really fail
+    monkeypatch.setattr("mailpods.spool.space.CHECK_SECONDS", 0)
     mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(tmp_path)], capture_output=True
     )
@@ -165,11 +167,11 @@ def test_a_full_disk_is_said_and_survived(tmp_path: Path, monkeypatch: pytest.Mo
                 filler.write(b"x" * 1024)
         with pytest.raises(SpoolFull):
             asyncio.run(spool.accept(envelope(), body))
-        assert all(spool.body(message) == body for message in kept)
+        assert all(spool.schedule.body(message) == body for message in kept)
         for message in kept:
-            spool.report(Outcome(message, Address("info@a.test"), None))
+            spool.report(DeliveryResult(message, Address("info@a.test"), None))
         wait_for(tmp_path, 0)
-        assert spool.body(asyncio.run(spool.accept(envelope(), body))) == body
+        assert spool.schedule.body(asyncio.run(spool.accept(envelope(), body))) == body
         spool.close()
     finally:
         subprocess.run(["umount", str(tmp_path)], check=True)

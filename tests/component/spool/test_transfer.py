@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from mailpods.admin import parcels
 from mailpods.admin.server import AdminServer, Request, Response
 from mailpods.directory.records import Address
 from mailpods.spool import transfer
-from mailpods.spool.message import Envelope, Recipient
-from mailpods.spool.spool import INLINE_BYTES, Outcome, Spool
+from mailpods.spool.bodies import INLINE_BYTES
+from mailpods.spool.message import DeliveryResult, Envelope, Recipient
+from mailpods.spool.spool import Spool
 from mailpods.spool.view import QueueView
 
 KEY = "the-installation's-key"
@@ -30,8 +30,8 @@ def peer(tmp_path: Path) -> Iterator[tuple[str, Path]]:
     def route(request: Request) -> Response:
         return transfer.adopt(request, KEY, QueueView(folder))
 
-    bounds = {f"POST {parcels.PATH}": parcels.MAX_BODY}
-    server = AdminServer("127.0.0.1", 0, {f"POST {parcels.PATH}": route}, bounds)
+    bounds = {f"POST {transfer.PATH}": transfer.MAX_BODY}
+    server = AdminServer("127.0.0.1", 0, {f"POST {transfer.PATH}": route}, bounds)
     server.start()
     yield f"127.0.0.1:{server.port}", folder
     server.stop()
@@ -50,7 +50,7 @@ def fill(folder: Path) -> list[dict[str, Any]]:
             )
             envelope = Envelope("x@example.net", recipients, 1000.0, "192.0.2.1", "helo", smtputf8=True)
             id = await spool.accept(envelope, body)
-            spool.report(Outcome(id, Address("info@b.test"), time.time() + 500, "451 not now"))
+            spool.report(DeliveryResult(id, Address("info@b.test"), time.time() + 500, "451 not now"))
         spool.close()
 
     asyncio.run(run())
@@ -68,15 +68,16 @@ def test_everything_of_a_message_moves(tmp_path: Path, peer: tuple[str, Path]) -
     dead = "127.0.0.1:1"  # nobody listens there
     said: list[str] = []
     assert transfer.hand_over([view], [dead, peer[0]], KEY, 20, said.append) == (2, 0)
-    assert said[0].startswith(dead) and view.queue({}) == [] and view.ids() == []
+    assert said[0].startswith(dead) and view.queue({}) == [] and transfer.ids(view) == []
     assert not list((tmp_path / "ours" / "bodies").iterdir())
     after = QueueView(peer[1]).queue({})
     now = time.time()
     assert all(now - 60 < each["next_try"] for each in after)  # what was due is due now
     assert state(after, now) == state(before, now)
     other = QueueView(peer[1])
-    assert [other.whole(id)[1] for id in other.ids()] == BODIES
-    record, _ = other.whole(other.ids()[0])
+    (parcels,) = transfer.batches(other, transfer.ids(other), print)
+    assert [parcel.body for parcel in parcels] == BODIES
+    record = parcels[0].record
     assert (record["client_ip"], record["helo"], record["smtputf8"]) == ("192.0.2.1", "helo", 1)
     assert record["recipients"][0]["notify"] == "FAILURE" and record["recipients"][0]["attempts"] == 1
 
@@ -87,16 +88,16 @@ def test_what_nobody_takes_stays(tmp_path: Path, peer: tuple[str, Path]) -> None
     assert transfer.hand_over([view], [peer[0]], "another key", 20, print) == (0, 2)
     assert transfer.hand_over([view], [], KEY, 20, print) == (0, 2)
     assert transfer.hand_over([view], [peer[0]], KEY, 0, print) == (0, 2)
-    assert view.queue({}) == before and QueueView(peer[1]).ids() == []
+    assert view.queue({}) == before and transfer.ids(QueueView(peer[1])) == []
 
 
 def test_one_that_is_there_already_is_not_taken_twice(tmp_path: Path, peer: tuple[str, Path]) -> None:
     fill(tmp_path / "ours")
     view, other = QueueView(tmp_path / "ours"), QueueView(peer[1])
-    record, body = view.whole(view.ids()[0])
-    other.adopt(record, body)
+    (parcels,) = transfer.batches(view, transfer.ids(view), print)
+    assert transfer.take(other, parcels[:1]) == {}
     assert transfer.hand_over([view], [peer[0]], KEY, 20, print) == (2, 0)
-    assert len(other.ids()) == 2 and len(other.queue({})) == 4
+    assert len(transfer.ids(other)) == 2 and len(other.queue({})) == 4
 
 
 def test_nonsense_is_refused(tmp_path: Path, peer: tuple[str, Path]) -> None:
@@ -106,8 +107,8 @@ def test_nonsense_is_refused(tmp_path: Path, peer: tuple[str, Path]) -> None:
         assert answer.status == 400
     fill(tmp_path / "ours")
     ours = QueueView(tmp_path / "ours")
-    record, text = ours.whole(ours.ids()[0])
-    nameless = json.dumps({**record, "sender": None}).encode() + b"\n" + text
+    (parcels,) = transfer.batches(ours, transfer.ids(ours), print)
+    nameless = json.dumps({**parcels[0].record, "sender": None}).encode() + b"\n" + parcels[0].body
     assert transfer.adopt(Request({}, nameless, f"Bearer {KEY}"), KEY, view).status == 400
     assert transfer.adopt(Request({}, b"", "Bearer "), None, view).status == 403
-    assert view.ids() == []
+    assert transfer.ids(view) == []

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from mailpods.directory.records import AccountId, Address
-from mailpods.spool.message import Envelope, MessageId, Recipient
-from mailpods.spool.spool import Outcome, Spool
+from mailpods.spool.changes import Paused
+from mailpods.spool.message import DeliveryResult, Envelope, MessageId, Recipient
+from mailpods.spool.spool import Spool
 from mailpods.spool.view import QueueView
 
 
@@ -27,7 +28,7 @@ def take(spool: Spool, *to: str, sender: str = "info@a.test", account: str | Non
 
 
 def due(spool: Spool) -> set[str]:
-    found, _ = spool.due(0, time.time() + 1, 100)
+    found, _ = spool.schedule.due(0, time.time() + 1, 100)
     return {recipient.address for each in found for recipient in each.recipients}
 
 
@@ -61,7 +62,7 @@ def test_what_waits_is_counted_by_sender_s_domain_recipients_domain_and_reason(
     first = take(spool, "x@far.test", "y@Far.test", "z@near.test")
     take(spool, "8/anna", sender="x@elsewhere.test", account=None)
     view = QueueView(tmp_path)
-    spool.report(Outcome(first, Address("z@near.test"), time.time() + 60, "451 4.7.1 greylisted"))
+    spool.report(DeliveryResult(first, Address("z@near.test"), time.time() + 60, "451 4.7.1 greylisted"))
     view.hold({"address": "x@far.test"})
 
     def groups() -> dict[tuple[str, str, str], int]:
@@ -84,10 +85,10 @@ def test_what_waits_is_counted_by_sender_s_domain_recipients_domain_and_reason(
 def test_a_report_that_comes_late_does_not_end_a_hold(spool: Spool, tmp_path: Path) -> None:
     id, view = take(spool, "x@far.test"), QueueView(tmp_path)
     view.hold({"id": id})
-    spool.report(Outcome(id, Address("x@far.test"), time.time(), "450 later"))
+    spool.report(DeliveryResult(id, Address("x@far.test"), time.time(), "450 later"))
     time.sleep(0.3)
     assert due(spool) == set()
-    found, _ = spool.older(time.time() + 60, 10)
+    found, _ = spool.schedule.older(time.time() + 60, 10)
     assert found == []  # nor does it expire
 
 
@@ -95,7 +96,7 @@ def test_what_is_diverted_keeps_its_first_address_as_the_original(spool: Spool, 
     id, view = take(spool, "x@far.test", "y@far.test"), QueueView(tmp_path)
     assert view.divert({"address": "x@far.test"}, "z@near.test") == 1
     assert due(spool) == {"z@near.test", "y@far.test"}
-    found = spool.message(id, time.time() + 1)
+    found = spool.schedule.message(id, time.time() + 1)
     assert found is not None
     assert {str(r.address): r.original for r in found.recipients}["z@near.test"] == "x@far.test"
     assert view.divert({"id": id}, "z@near.test") == 1  # both are one now
@@ -105,7 +106,7 @@ def test_what_is_diverted_keeps_its_first_address_as_the_original(spool: Spool, 
 def test_a_destination_that_is_left_alone_says_until_when_and_why(spool: Spool, tmp_path: Path) -> None:
     take(spool, "x@far.test", "y@near.test")
     until = time.time() + 300
-    spool.paused("@far.test", until, "connection refused")
+    spool.report(Paused("@far.test", until, "connection refused"))
     time.sleep(0.3)
     shown = {each["recipient"]: each for each in QueueView(tmp_path).queue({})}
     assert shown["x@far.test"]["next_try"] == until and shown["x@far.test"]["reply"] == "connection refused"

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from bench.processes import free_port
-from mailpods.admin import parcels
 from mailpods.admin.server import AdminServer, Request, Response
+from mailpods.spool import transfer
 from mailpods.store.outgoing import MAX_RECIPIENTS, Outgoing, Way
 
 KEY = "the installation's"
@@ -38,7 +38,7 @@ class Pod:
 @pytest.fixture
 def pod() -> Iterator[Pod]:
     made = Pod()
-    server = AdminServer("127.0.0.1", 0, {f"POST {parcels.PATH}": made.adopt})
+    server = AdminServer("127.0.0.1", 0, {f"POST {transfer.PATH}": made.adopt})
     server.start()
     made.port = server.port
     yield made

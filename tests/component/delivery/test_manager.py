@@ -2,12 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable
 from pathlib import Path
 from unittest.mock import patch
 
-from mailpods.delivery import deliverer, lane, ways
-from mailpods.delivery.client import Connection, Target
+from mailpods.delivery.client.connection import Connection, Target
+from mailpods.delivery.destinations import mx
+from mailpods.delivery.destinations.mx import Site
+from mailpods.delivery.outcomes import retry
+from mailpods.delivery.queues import manager, reachability
 from mailpods.dns.records import MailHost
 from tests.support.deliveries import Behaviour, Harness, run, until
 from tests.support.peer import HANG, Peer
@@ -93,7 +95,7 @@ def test_a_start_finds_what_was_left_and_what_is_put_off_comes_again(tmp_path: P
     async def scenario(harness: Harness, peers: dict[str, Peer], store: Peer) -> None:
         there = peers["far.test"]
         there.says["RCPT"] = "450 4.2.0 later"
-        with patch.object(deliverer, "FIRST_RETRY", 2.0):
+        with patch.object(retry, "FIRST_RETRY", 2.0):
             await harness.take("left@far.test")
             harness.start()
             await until(lambda: harness.queue[0]["attempts"] == 1)
@@ -107,7 +109,7 @@ def test_a_start_finds_what_was_left_and_what_is_put_off_comes_again(tmp_path: P
 
 def test_after_five_days_the_sender_gets_it_back_with_the_last_reply(tmp_path: Path) -> None:
     async def scenario(harness: Harness, peers: dict[str, Peer], store: Peer) -> None:
-        with patch.object(deliverer, "SWEEP_SECONDS", 1.0), patch.object(deliverer, "LIFETIME", 3.0):
+        with patch.object(manager, "SWEEP_SECONDS", 1.0), patch.object(retry, "LIFETIME", 3.0):
             harness.start()
             await harness.take("old@far.test")
             await until(lambda: any("reply='450 4.2.0 later'" in line for line in harness.log))
@@ -121,7 +123,7 @@ def test_after_five_days_the_sender_gets_it_back_with_the_last_reply(tmp_path: P
 
 def test_a_sender_hears_once_that_a_message_waits(tmp_path: Path) -> None:
     async def scenario(harness: Harness, peers: dict[str, Peer], store: Peer) -> None:
-        with patch.object(deliverer, "SWEEP_SECONDS", 0.5):
+        with patch.object(manager, "SWEEP_SECONDS", 0.5):
             harness.start()
             await harness.take("slow@far.test", at=time.time() - 5 * 3600)
             await until(lambda: store.taken)
@@ -151,7 +153,7 @@ def test_where_our_login_is_refused_mail_is_held_its_sender_told_and_nothing_ham
 
 def test_while_a_destination_is_down_its_mail_waits_and_is_not_tried_one_by_one(tmp_path: Path) -> None:
     async def scenario(harness: Harness, peers: dict[str, Peer], store: Peer) -> None:
-        with patch.object(lane, "FIRST_PAUSE", 1.0):
+        with patch.object(reachability, "FIRST_PAUSE", 1.0):
             harness.start()
             for n in range(200):
                 await harness.take(f"x{n}@far.test")
@@ -186,18 +188,15 @@ def test_domains_of_one_server_share_its_connections(tmp_path: Path) -> None:
         there = peers["far.test"]
         sites: list[str] = []
 
-        async def site_of(domain: str, *_: object) -> ways.Site:
+        async def site_of(domain: str, *_: object) -> Site:
             sites.append(domain)
             await asyncio.sleep(0.05)
-            return ways.Site((MailHost(10, "mx.far.test"),))
+            return Site((MailHost(10, "mx.far.test"),))
 
-        def to_site(site: ways.Site, *_: object) -> ways.Way:
-            def connect() -> Awaitable[Connection]:
-                return Connection.open(Target("127.0.0.1", there.port, "mx.a.test"))
+        async def best(*_: object) -> Connection:
+            return await Connection.open(Target("127.0.0.1", there.port, "mx.a.test"))
 
-            return ways.Way(site.name, "remote", connect)
-
-        with patch.object(ways, "site_of", site_of), patch.object(ways, "to_site", to_site):
+        with patch.object(manager, "site_of", site_of), patch.object(mx, "best", best):
             for n in range(300):
                 await harness.take(f"x{n}@d{n % 100}.test")
             harness.start()
@@ -209,8 +208,3 @@ def test_domains_of_one_server_share_its_connections(tmp_path: Path) -> None:
         assert len(set(there.recipients())) == 301
 
     run(tmp_path, scenario)
-
-
-def test_a_site_is_known_again_by_its_name() -> None:
-    site = ways.Site((MailHost(0, "2001:db8::1"), MailHost(10, "mx.far.test")))
-    assert ways.Site.of(site.name) == site

@@ -2,7 +2,8 @@
 
 import pytest
 
-from mailpods.delivery.returns import BOUNCE, COMPLAINT, bounce, complaint, target_of
+from mailpods.bulk.returned import BOUNCE, COMPLAINT, bounce, complaint, target_of
+from mailpods.delivery.outcomes import response_classes
 from mailpods.message.verp import Verp, token
 from tests.support.returned import dsn, feedback
 
@@ -25,7 +26,7 @@ MARKED = VERP.mark("news@a.test", "user@far.test")
     ],
 )
 def test_a_bounce_is_classed_by_what_the_server_said(text: bytes, class_: str, final: bool) -> None:
-    found = bounce(text, "a.test", "user@far.test")
+    found = bounce(text, "a.test", "user@far.test", response_classes.of_text)
     assert found is not None and (found.kind, found.class_, found.final) == ("bounced", class_, final)
     assert (found.domain, found.recipient) == ("a.test", "user@far.test")
 
@@ -40,7 +41,7 @@ def test_a_bounce_is_classed_by_what_the_server_said(text: bytes, class_: str, f
     ],
 )
 def test_delays_and_absences_give_nothing_up(text: bytes) -> None:
-    assert bounce(text, "a.test", "user@far.test") is None
+    assert bounce(text, "a.test", "user@far.test", response_classes.of_text) is None
 
 
 LINK = f"List-Unsubscribe: <https://news.a.test/unsubscribe?t={token(KEY, 'a.test', 'user@far.test')}>"

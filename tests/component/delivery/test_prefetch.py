@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from mailpods.delivery import ahead
-from mailpods.delivery.ahead import FRESH_SECONDS, ReadAhead
-from mailpods.delivery.turns import Turns
+from mailpods.delivery.queues import prefetch
+from mailpods.delivery.queues.fair_queue import FairQueue
+from mailpods.delivery.queues.prefetch import FRESH_SECONDS, Prefetch
 from mailpods.directory.records import AccountId, Address
-from mailpods.spool.message import Envelope, MessageId, Recipient
-from mailpods.spool.spool import INLINE_BYTES, Outcome, Spool
+from mailpods.spool.bodies import INLINE_BYTES
+from mailpods.spool.message import DeliveryResult, Envelope, MessageId, Recipient
+from mailpods.spool.spool import Spool
 from mailpods.spool.view import QueueView
 
 
@@ -38,9 +39,9 @@ def test_several_are_read_as_each_would_be(spool: Spool, tmp_path: Path) -> None
     QueueView(tmp_path).hold({"address": "held@far.test"})
     QueueView(tmp_path).hold({"address": "y@near.test"})
     now = time.time()
-    found = spool.wholes([*ids, MessageId("nobody")], now)
+    found = spool.schedule.wholes([*ids, MessageId("nobody")], now)
     assert found.keys() == set(ids[:2])
-    assert all(found[id] == spool.whole(id, now) for id in ids[:2])
+    assert all(found[id] == spool.schedule.whole(id, now) for id in ids[:2])
     due, body = found[ids[0]]
     assert due and [r.address for r in due.recipients] == ["x@far.test"] and body == b"hello\r\n"
     assert due.envelope.smtputf8 is True and due.envelope.account == "7/info"
@@ -51,7 +52,7 @@ def test_what_was_read_ahead_is_not_asked_for_again_and_not_believed_for_long(
     spool: Spool, tmp_path: Path
 ) -> None:
     first, second, third = (take(spool, f"x{n}@far.test") for n in range(3))
-    reading, now = ReadAhead(spool), time.time()
+    reading, now = Prefetch(spool.schedule), time.time()
     assert reading.take("far", first, lambda: [second, third], now)[0]
     QueueView(tmp_path).delete({"domain": "far.test"})
     assert reading.take("far", second, lambda: [], now + FRESH_SECONDS / 2)[0]  # it was on its way
@@ -61,22 +62,22 @@ def test_what_was_read_ahead_is_not_asked_for_again_and_not_believed_for_long(
 
 def test_of_one_that_is_on_its_way_nothing_is_known(spool: Spool) -> None:
     first, second = take(spool, "x@far.test"), take(spool, "y@far.test")
-    reading, now = ReadAhead(spool), time.time()
+    reading, now = Prefetch(spool.schedule), time.time()
     reading.take("far", first, lambda: [second], now)
     reading.forget("far", second)  # by another turn than the one that was read for
     reading.forget("far", second)
     reading.forget("nowhere", second)
     assert reading._bytes == 0
-    spool.report(Outcome(second, Address("y@far.test"), None))
+    spool.report(DeliveryResult(second, Address("y@far.test"), None))
     end = time.monotonic() + 10
-    while spool.whole(second, now) != (None, None) and time.monotonic() < end:
+    while spool.schedule.whole(second, now) != (None, None) and time.monotonic() < end:
         time.sleep(0.02)
     assert reading.take("far", second, list, now) == (None, None)
 
 
 def test_each_destination_has_its_own(spool: Spool) -> None:
     first, second = take(spool, "x@far.test"), take(spool, "y@near.test")
-    reading, now = ReadAhead(spool), time.time()
+    reading, now = Prefetch(spool.schedule), time.time()
     assert reading.take("far", first, lambda: [second], now)[0]
     assert reading.take("near", second, lambda: [first], now)[0]
     assert reading.take("near", first, list, now)[0]
@@ -86,9 +87,9 @@ def test_each_destination_has_its_own(spool: Spool) -> None:
 
 
 def test_bodies_that_wait_are_bounded(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ahead, "MOST_BYTES", 1)
+    monkeypatch.setattr(prefetch, "MOST_BYTES", 1)
     ids = [take(spool, f"x{n}@far.test") for n in range(3)]
-    reading, now = ReadAhead(spool), time.time()
+    reading, now = Prefetch(spool.schedule), time.time()
     reading.take("far", ids[0], lambda: ids[1:], now)
     held = reading._bytes
     reading.take("near", ids[0], lambda: ids[1:], now)
@@ -96,7 +97,7 @@ def test_bodies_that_wait_are_bounded(spool: Spool, monkeypatch: pytest.MonkeyPa
 
 
 def test_turns_to_come_are_those_that_come() -> None:
-    turns = Turns()
+    turns = FairQueue()
     for tenant, count in (("7", 5), ("8", 1), ("9", 2)):
         for n in range(count):
             turns.add(tenant, MessageId(f"{tenant}-{n}"))

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from mailpods.delivery.client import Reply
+from mailpods.delivery.client.replies import Reply
 
 # The first that matches decides. Enhanced codes are those of RFC 3463 and its registry; servers give wrong
 # ones often enough that the reply's words are asked first where they are clear. A new class is one line.
@@ -33,7 +33,6 @@ _CLASSES: Sequence[tuple[str, re.Pattern[str]]] = [
 ]
 
 
-HARD = frozenset(("unknown-recipient", "mailbox-disabled"))  # of permanent ones: no mail will ever arrive
 PERMANENT, TEMPORARY = "permanent", "temporary"
 NAMES = (*(name for name, _ in _CLASSES), PERMANENT, TEMPORARY)
 

@@ -7,15 +7,19 @@ from typing import Any, cast
 
 import pytest
 
-from mailpods.delivery import lane as lanes
-from mailpods.delivery import ways
-from mailpods.delivery.client import Connection, Disconnected, Mail, Reply
-from mailpods.delivery.lane import Job, Lane
-from mailpods.delivery.ways import Way
+from mailpods.delivery.client.connection import Connection, Mail
+from mailpods.delivery.client.replies import Disconnected, Reply
+from mailpods.delivery.destinations import attempt, mx
+from mailpods.delivery.destinations.base import Network
+from mailpods.delivery.destinations.mx import Domain
+from mailpods.delivery.queues import reachability, ready_queue
+from mailpods.delivery.queues.ready_queue import ReadyQueue
+from mailpods.delivery.queues.transaction import Transaction
 from mailpods.directory.reader import DirectoryReader
-from mailpods.directory.records import Server
+from mailpods.directory.records import DomainName, Server
 from mailpods.dns.records import MailHost
 from mailpods.dns.resolver import Resolver, Undeliverable
+from tests.support.destinations import NETWORK, Elsewhere
 
 READER = cast(DirectoryReader, SimpleNamespace(server=Server("mail.a.test")))
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -37,9 +41,10 @@ class Zone:
         return self._addresses[name]
 
 
-def way(**addresses: list[str]) -> Way:
+def way(**addresses: list[str]) -> Callable[[], Awaitable[Connection]]:
     """To a domain whose hosts have these addresses."""
-    return ways.to_domain("b.test", READER, lambda: cast(Resolver, Zone(**addresses)))
+    network = Network(READER, lambda: cast(Resolver, Zone(**addresses)))
+    return lambda: Domain(DomainName("b.test")).connect(network)
 
 
 def server(*lines: bytes) -> Talk:
@@ -73,7 +78,7 @@ def with_servers(
 
             running.append(await asyncio.start_server(serve, address, port))
             port = running[0].sockets[0].getsockname()[1]
-        monkeypatch.setattr(ways, "SMTP_PORT", port)
+        monkeypatch.setattr(attempt, "SMTP_PORT", port)
         try:
             async with asyncio.timeout(20):
                 return await use()
@@ -87,9 +92,9 @@ def with_servers(
 GOOD = server(b"220 hi\r\n", b"250-b.test\r\n250 PIPELINING\r\n")
 
 
-async def opened(to: Way) -> dict[str, str]:
+async def opened(to: Callable[[], Awaitable[Connection]]) -> dict[str, str]:
     """The extensions of the server that was reached."""
-    connection = await to.connect()
+    connection = await to()
     connection.abort()
     return connection.extensions
 
@@ -103,7 +108,7 @@ def test_a_server_that_sends_us_away_is_passed(monkeypatch: pytest.MonkeyPatch) 
 def test_where_none_answers_the_last_one_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(Disconnected, match=r"127\.0\.9\.9"):
         with_servers(monkeypatch, {"127.0.9.1": GOOD}, lambda: opened(way(dead=["127.0.9.9"])))
-    with pytest.raises(Disconnected, match="no mail server has an address: none"):
+    with pytest.raises(Undeliverable, match=r"550 5\.4\.4 no mail server has an address: none"):
         with_servers(monkeypatch, {"127.0.9.1": GOOD}, lambda: opened(way(none=[])))
 
 
@@ -118,7 +123,7 @@ def test_a_domain_with_many_addresses_is_not_tried_for_ever(monkeypatch: pytest.
     hosts = {f"h{n}": [f"127.0.8.{n}{m}" for m in range(4)] for n in range(1, 9)}
     with pytest.raises(Disconnected):
         asyncio.run(opened(way(**hosts)))
-    assert len(tried) == ways.MAX_ATTEMPTS
+    assert len(tried) == mx.MAX_ATTEMPTS
 
 
 def test_where_tls_fails_mail_goes_in_clear(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,7 +157,7 @@ def test_what_a_server_can_never_take_is_not_sent(
     small = server(b"220 hi\r\n", b"250-b.test\r\n250 SIZE 100\r\n")
 
     async def use() -> list[Reply]:
-        connection = await way(mx=["127.0.9.1"]).connect()
+        connection = await way(mx=["127.0.9.1"])()
         try:
             return await connection.deliver(mail)
         finally:
@@ -162,16 +167,20 @@ def test_what_a_server_can_never_take_is_not_sent(
     assert str(reply).startswith(why) and reply.permanent
 
 
-def put(lane: Lane) -> "asyncio.Future[list[Reply]]":
+def put(lane: ReadyQueue) -> "asyncio.Future[list[Reply]]":
     """A message for the lane; what it says."""
     said: asyncio.Future[list[Reply]] = asyncio.get_running_loop().create_future()
-    lane.put(Job("x@a.test", ["y@b.test"], lambda: b"x\r\n", said.set_result))
+    lane.put(
+        Transaction(
+            "x@a.test", ["y@b.test"], lambda: b"x\r\n", lambda replies: said.set_result(replies or [])
+        )
+    )
     return said
 
 
 def test_a_destination_that_is_down_is_left_alone_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lanes, "FIRST_PAUSE", 0.2)
-    monkeypatch.setattr(lanes, "IDLE_ABROAD_SECONDS", 0.1)
+    monkeypatch.setattr(reachability, "FIRST_PAUSE", 0.2)
+    monkeypatch.setattr(ready_queue, "IDLE_ABROAD_SECONDS", 0.1)
     attempts = 0
 
     async def connect() -> Connection:
@@ -180,12 +189,12 @@ def test_a_destination_that_is_down_is_left_alone_for_a_while(monkeypatch: pytes
         raise Disconnected("nobody there")
 
     async def run() -> None:
-        lane = Lane(Way("@b.test", "remote", connect), print)
+        lane = ReadyQueue(Elsewhere(connect), NETWORK, print)
         (first,) = await put(lane)
         assert not first.permanent and "nobody there" in first.text
         assert attempts == 1
         for said in await asyncio.gather(*(put(lane) for _ in range(100))):
-            assert said[0].code == lanes.UNREACHABLE
+            assert said[0].code == ready_queue.UNREACHABLE
         assert attempts == 1 and not lane.is_idle
         await asyncio.sleep(0.25)
         assert lane.is_idle
@@ -202,6 +211,6 @@ def test_a_domain_that_takes_no_mail_is_said_so_for_good() -> None:
         raise Undeliverable(556, "5.1.10 b.test takes no mail")
 
     async def run() -> list[Reply]:
-        return await put(Lane(Way("@b.test", "remote", connect), print))
+        return await put(ReadyQueue(Elsewhere(connect), NETWORK, print))
 
     assert asyncio.run(run()) == [Reply(556, "5.1.10 b.test takes no mail")]

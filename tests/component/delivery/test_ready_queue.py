@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 from aiosmtpd.lmtp import LMTP
 
-from mailpods.delivery import shaping
-from mailpods.delivery.client import Connection, Following, Mail, Reply, Target
-from mailpods.delivery.lane import Job, Lane
-from mailpods.delivery.ways import Way
+from mailpods.delivery.client.connection import Connection, Following, Mail, Target
+from mailpods.delivery.client.replies import Reply
+from mailpods.delivery.queues import shaping
+from mailpods.delivery.queues.ready_queue import ReadyQueue
+from mailpods.delivery.queues.transaction import Transaction
 from mailpods.directory.records import Shape
+from tests.support.destinations import NETWORK, Elsewhere, Here
 from tests.support.peer import Peer, peer
 
 
@@ -49,30 +51,31 @@ class Store:
         return "\r\n".join("250 2.1.5 stored" for _ in envelope.rcpt_tos)
 
 
-def _way(port: int) -> Way:
+def _store(port: int) -> Here:
     """As to a shard."""
 
     def connect() -> Awaitable[Connection]:
         return Connection.open(Target("127.0.0.1", port, "a.test", lmtp=True))
 
-    return Way("shard-0", "shard-0", connect, exclusive=True, patient=True, connections=10)
+    return Here(connect)
 
 
 async def _run(jobs: list[tuple[list[str], str]], pipelining: bool = True) -> tuple[Store, list[list[Reply]]]:
     store = Store(pipelining)
     server = await asyncio.get_running_loop().create_server(lambda: LMTP(store), "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    lane = Lane(_way(port), print)
+    lane = ReadyQueue(_store(port), NETWORK, print)
     replies: list[list[Reply]] = []
     finished = asyncio.Event()
 
-    def done(reply: list[Reply]) -> None:
+    def done(reply: list[Reply] | None) -> None:
+        assert reply is not None
         replies.append(reply)
         if len(replies) == len(jobs):
             finished.set()
 
     for recipients, text in jobs:
-        lane.put(Job("x@b.test", recipients, partial(f"{text}\r\n".encode, "ascii"), done))
+        lane.put(Transaction("x@b.test", recipients, partial(f"{text}\r\n".encode, "ascii"), done))
     async with asyncio.timeout(20):
         await finished.wait()
     await lane.close()
@@ -162,12 +165,12 @@ def test_what_cannot_be_read_or_was_deleted_holds_nobody_up(fault: Exception, co
         store = Store(True)
         server = await asyncio.get_running_loop().create_server(lambda: LMTP(store), "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
-        lane = Lane(_way(port), print)
+        lane = ReadyQueue(_store(port), NETWORK, print)
         replies: list[list[Reply]] = []
         async with asyncio.timeout(20):
             for n in range(9):
                 body = missing if n % 3 == 1 else lambda: b"x\r\n"
-                lane.put(Job("x@b.test", ["7/info"], body, replies.append))
+                lane.put(Transaction("x@b.test", ["7/info"], body, lambda said: replies.append(said or [])))
             while len(replies) < 9:
                 await asyncio.sleep(0.01)
         await lane.close()
@@ -184,11 +187,15 @@ async def _shaped(messages: int, per_minute: int, count: int) -> tuple[Peer, flo
         def connect() -> Awaitable[Connection]:
             return Connection.open(Target("127.0.0.1", there.port, "a.test"))
 
-        lane = Lane(Way("mx", "remote", connect, False, False, 1, messages, per_minute), print)
+        lane = ReadyQueue(Elsewhere(connect), NETWORK, print, shape=Shape("mx", "*", 1, messages, per_minute))
         done: list[list[Reply]] = []
         began = time.monotonic()
         for n in range(count):
-            lane.put(Job("x@a.test", [f"y{n}@b.test"], lambda: b"hello\r\n", done.append))
+            lane.put(
+                Transaction(
+                    "x@a.test", [f"y{n}@b.test"], lambda: b"hello\r\n", lambda said: done.append(said or [])
+                )
+            )
         async with asyncio.timeout(30):
             while len(done) < count:
                 await asyncio.sleep(0.01)

@@ -1,30 +1,19 @@
-"""What comes back of mailings, bounces (RFC 3464) and complaints (RFC 5965): read, and told to the bulk pods.
+"""What comes back of mailings, read: bounces (RFC 3464) and complaints (RFC 5965)."""
 
-It is a delivery like any other: where no bulk pod answers, it is tried again.
-"""
-
-import asyncio
 import email
 import email.feedparser  # here, or who gave up root could not read it any more
-import json
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from email.message import Message
 from typing import Literal
 
-from mailpods.admin import peers
-from mailpods.delivery import verdicts
-from mailpods.delivery.client import Connection, Following, Mail, Reply, Target
-from mailpods.delivery.ways import Way
-from mailpods.directory.reader import DirectoryReader
 from mailpods.message.verp import Verp, read_token
 
-DESTINATION = "returns"
+# Classes of replies behind which no mail will ever arrive.
+HARD = frozenset(("unknown-recipient", "mailbox-disabled"))
 BOUNCE, COMPLAINT = "!bounce ", "!complaint"  # with which targets begin that are no address
 PATH = "/returns"
-_ANSWER_SECONDS = 10.0
-_MOST_BYTES = 256 << 10  # that are looked at: reports are short, and anybody may send something else
 _MOST_TEXT = 4000  # characters of a bounce that is no report
 _FROM_SYSTEM = re.compile(r"mailer-daemon|postmaster", re.IGNORECASE)
 _TOKEN = re.compile(r"/unsubscribe\?t=([A-Za-z0-9_-]+)")
@@ -50,8 +39,11 @@ def target_of(address: str, sender: str, complaints: str | None, verp: Verp) -> 
     return f"{BOUNCE}{found[0]} {found[1]}" if found else None
 
 
-def bounce(text: bytes, domain: str, recipient: str) -> Returned | None:
-    """What a bounce says of the recipient that its address names; None where it gives nothing up."""
+def bounce(text: bytes, domain: str, recipient: str, class_of: Callable[[str], str]) -> Returned | None:
+    """What a bounce says of the recipient that its address names; None where it gives nothing up.
+
+    `class_of` names what a reply means.
+    """
     message = email.message_from_bytes(text)
     replies = list(_failures(message))
     if not replies and any(part.get_content_type() == "message/delivery-status" for part in message.walk()):
@@ -59,8 +51,8 @@ def bounce(text: bytes, domain: str, recipient: str) -> Returned | None:
     if not replies and not _FROM_SYSTEM.search(str(message.get("From", ""))):
         return None  # somebody is on holiday
     reply = replies[0] if replies else _words(message)
-    verdict = verdicts.of_text(reply)
-    return Returned("bounced", domain, recipient, verdict, reply[:500], verdict in verdicts.HARD)
+    verdict = class_of(reply)
+    return Returned("bounced", domain, recipient, verdict, reply[:500], verdict in HARD)
 
 
 def _failures(message: Message) -> Iterator[str]:
@@ -115,55 +107,3 @@ def _blocks(part: Message) -> list[Message]:
         data = part.get_payload(decode=True)
         return [email.message_from_bytes(data)] if isinstance(data, bytes) else []
     return []
-
-
-class _Desk(Connection):
-    """Takes messages as a mail server would, reads them, and tells the bulk pods."""
-
-    def __init__(self, pods: Callable[[], Sequence[str]], key: str) -> None:
-        super().__init__(Target("bulk", 0, ""))
-        self._pods, self._key, self._verp = pods, key, Verp(key)
-
-    async def deliver(self, mail: Mail, following: Following = lambda: None) -> list[Reply]:
-        """A reply for each target."""
-        return [await asyncio.to_thread(self._read, target, mail.body) for target in mail.recipients]
-
-    def _read(self, target: str, text: bytes) -> Reply:
-        text = text[:_MOST_BYTES]
-        try:
-            if target.startswith(BOUNCE):
-                found = bounce(text, *target.removeprefix(BOUNCE).split(" ", 1))
-            else:
-                found = complaint(text, self._verp, self._key)
-        except (ValueError, LookupError, TypeError, AttributeError) as error:  # what people write into mail
-            return Reply(250, f"not readable: {error!r}")
-        if found is None:
-            return Reply(250, "nothing follows from it")
-        for pod in self._pods():
-            try:
-                data = json.dumps(asdict(found)).encode()
-                peers.ask(pod, "POST", PATH, self._key, data, _ANSWER_SECONDS)
-            except peers.Failures:
-                continue
-            return Reply(250, f"{found.kind} {found.recipient} class={found.class_}")
-        return Reply(451, "4.4.1 no bulk pod answers")
-
-    async def quit(self) -> None:
-        """There is nobody to say goodbye to."""
-
-    def abort(self) -> None:
-        """Nothing is open."""
-
-
-def way(reader: DirectoryReader, key: str) -> Way:
-    """To the bulk pods."""
-
-    def pods() -> Sequence[str]:
-        return reader.server.bulk.peers if reader.server and reader.server.bulk else ()
-
-    async def connect() -> Connection:
-        if not pods():
-            raise LookupError("there is no bulk pool any more")
-        return _Desk(pods, key)
-
-    return Way(DESTINATION, DESTINATION, connect, connections=2)

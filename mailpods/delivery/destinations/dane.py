@@ -1,9 +1,7 @@
 """DANE for SMTP (RFC 7672): mail servers whose certificates are named by their own signed zones."""
 
 import datetime
-import ssl
 from collections.abc import Sequence
-from typing import Any
 
 from cryptography import x509
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
@@ -38,11 +36,3 @@ def _is_issued(own: bytes, others: Sequence[bytes], anchor: bytes, host: str) ->
     except (ValueError, VerificationError):
         return False
     return True
-
-
-def shown(connection: Any) -> list[bytes]:
-    """The certificates that the other side of an ssl.SSLObject showed, in DER, its own first."""
-    if hasattr(connection, "get_unverified_chain"):  # Python 3.13
-        return list(connection.get_unverified_chain())
-    chain = connection._sslobj.get_unverified_chain() or ()  # what that method is made of, since 3.10
-    return [ssl.PEM_cert_to_DER_cert(each.public_bytes()) for each in chain]

@@ -1,6 +1,6 @@
 """Hours and days of the bulk pool hold what they may; what is over gets the next free time, once."""
 
-from mailpods.delivery.limits import Counts, Limits, day_of
+from mailpods.bulk.limits import Counts, Limits, day_of
 from mailpods.directory.records import Pool
 
 NOON = 1_800_014_400.0  # 2027-01-15 12:00 UTC

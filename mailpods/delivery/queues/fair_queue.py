@@ -8,23 +8,31 @@ from mailpods.spool.message import MessageId
 Tenant = str  # number of a domain that is served here, or "" for the rest of the world
 
 
-class Turns:
+class FairQueue:
     """Each tenant gives one message in turn, its oldest: ten of one are not behind 100,000 of another.
 
-    Messages are named, not held: a million of them are some 80 MiB.
+    Messages are named, not held: a million of them are some 160 MiB.
     """
 
     def __init__(self) -> None:
         self._queues: OrderedDict[Tenant, deque[MessageId]] = OrderedDict()  # the next one's turn first
-        self._count = 0
+        self._there: set[MessageId] = set()
 
     def add(self, tenant: Tenant, message: MessageId) -> None:
-        """At the end of the tenant's queue."""
+        """At the end of the tenant's queue, unless it waits already."""
+        if message in self._there:
+            return
+        self._there.add(message)
         queue = self._queues.get(tenant)
         if queue is None:
             queue = self._queues[tenant] = deque()
         queue.append(message)
-        self._count += 1
+
+    def add_first(self, tenant: Tenant, message: MessageId) -> None:
+        """At the front: it had its turn, and could not go."""
+        if message not in self._there:
+            self._there.add(message)
+            self._queues.setdefault(tenant, deque()).appendleft(message)
 
     def next(self) -> MessageId:
         """Take the next one. Raises KeyError if nothing waits."""
@@ -36,7 +44,7 @@ class Turns:
         message = queue.popleft()
         if queue:
             self._queues[tenant] = queue
-        self._count -= 1
+        self._there.discard(message)
         return tenant, message
 
     def coming(self, most: int) -> list[MessageId]:
@@ -50,7 +58,7 @@ class Turns:
         return found
 
     def __len__(self) -> int:
-        return self._count
+        return len(self._there)
 
     def tenants(self) -> dict[Tenant, int]:
         """How many messages of each tenant wait."""

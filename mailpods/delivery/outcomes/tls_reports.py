@@ -13,7 +13,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from mailpods.delivery.client import Connection, TlsSession
+from mailpods.delivery.client.connection import Connection
+from mailpods.delivery.client.tls import TlsSession
 from mailpods.spool.database import connect
 
 FILE = "tls-reports.db"
