@@ -6,12 +6,12 @@ an empty line, and the body.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 
 # RFC 5322 §2.2, with white space before the colon (§4.5). Possessive: nothing is ever tried twice.
 _FIELDS = re.compile(rb"(?:[!-9;-~]++[ \t]*+:[^\r\n]*+\r\n(?:[ \t][^\r\n]*+\r\n)*+)*+")
-_MBOX = re.compile(rb">?From [^\r\n]*\r\n")
+_MBOX = re.compile(rb">?From (?![ \t]*:)[^\r\n]*\r\n")
 _VALUE = rb"[ \t]*+:([^\r\n]*+(?:\r\n[ \t][^\r\n]*+)*+)\r\n"
 HEADER_LIMIT = 1 << 20  # bytes
 
@@ -73,6 +73,11 @@ def without(header: bytes, names: Iterable[str]) -> bytes:
     for name in names:
         header = _field(name).sub(b"", header)
     return header
+
+
+def filtered(header: bytes, name: str, keep: Callable[[bytes], bool]) -> bytes:
+    """The header without those fields of this name whose values are not to be kept."""
+    return _field(name).sub(lambda field: field[0] if keep(field[1]) else b"", header)
 
 
 def hops(header: bytes) -> int:

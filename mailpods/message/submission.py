@@ -1,6 +1,7 @@
 """What a server does for the messages of its own people (RFC 6409 §8)."""
 
 import re
+from collections.abc import Callable
 
 from mailpods.message import header as headers
 from mailpods.message.addresses import Malformed, mailboxes
@@ -13,14 +14,35 @@ _ONE_CLICK = re.compile(rb"[ \t]*one-click[ \t]*\Z", re.IGNORECASE)
 _UNSAFE = re.compile(r"[^\x21-\x7e]|[()<>\\]")
 
 
-def missing(header: bytes, message_id: str, now: float) -> bytes:
-    """The fields that a submitted message lacks (§8.2 and §8.3); never changes one that is there."""
+def missing(header: bytes, sender: str, message_id: str, now: float) -> bytes:
+    """The fields that a submitted message lacks (§8.1 to §8.3); never changes one that is there. `sender`:
+    who is to stand in From, "" if that is not known."""
     found = b""
+    if sender and not headers.has(header, "from"):
+        found += f"From: <{sender}>\r\n".encode()
     if not headers.has(header, "date"):
         found += f"Date: {rfc5322_date(now)}\r\n".encode()
     if not headers.has(header, "message-id"):
         found += f"Message-ID: <{message_id}>\r\n".encode()
     return found
+
+
+def foreign_sender(header: bytes, owns: Callable[[str], bool]) -> str:
+    """Why the message does not say truly who sends it, "" if it does: one From at most (one is added where
+    none is), one Sender at most, and each mailbox in them one that `owns` says is the login's."""
+    for name in ("From", "Sender"):
+        found = headers.values(header, name)
+        if len(found) > 1:
+            return f"Message has {len(found)} {name} fields: one is allowed"
+        try:
+            addresses = [address for value in found for address in mailboxes(value)]
+        except Malformed as error:
+            return f"The {name} field cannot be read: {error}"
+        if found and not addresses:
+            return f"The {name} field names nobody"
+        if not all(owns(address) for address in addresses):
+            return f"An address in {name} does not belong to your login"
+    return ""
 
 
 def domain_of_sender(header: bytes) -> str | None:

@@ -1,22 +1,32 @@
 """The text of the message that a session is receiving: what of it is here, and whether it takes too long."""
 
-from mailpods.reception.replies import BUSY, TIMEOUT
+from mailpods.reception.budgets import network_of
+from mailpods.reception.replies import BUSY, TIMEOUT, TOO_SLOW
 from mailpods.reception.state import ReceptionState
 from mailpods.refusal import Refusal
 from mailpods.rules import chains
 from mailpods.rules.context import PolicyContext
-from mailpods.smtp.content import MessageContent
+from mailpods.smtp.content import Data, MessageContent
 from mailpods.smtp.machine import ReadChunk
 
 
 class IncomingText:
-    """By DATA, or by one BDAT after another. `began` is a time of the loop's clock."""
+    """By DATA, or by one BDAT after another. `began` is a time of the loop's clock.
+
+    Logins' line ends are mended: their programs are old, but they smuggle nothing. From the world a bare CR
+    or LF is refused.
+    """
 
     def __init__(self, state: ReceptionState, context: PolicyContext, began: float) -> None:
-        self.content = MessageContent(context.settings.server.max_message_bytes)
+        limit = context.settings.server.max_message_bytes
+        self.content = MessageContent(limit, mend=context.account is not None)
         self.chunk: ReadChunk | None = None  # that is being received; None for DATA
-        self._state, self._context, self._began = state, context, began
-        self._counted = 0  # its bytes, as all of them are counted
+        self.data = Data(self.content)
+        self.network = network_of(context.ip)
+        self._budget = state.budgets.of(context.may_relay)
+        self._timeouts, self._context = state.timeouts, context
+        self._began = began
+        self._window = began, 0  # since when the rate is measured, and how much was there then
 
     @property
     def complete(self) -> bool:
@@ -24,28 +34,42 @@ class IncomingText:
         return self.chunk is None or self.chunk.last
 
     def count(self) -> None:
-        """Count the bytes that came; beyond what there is room for, they are thrown away."""
-        state, content = self._state, self.content
-        state.receiving += content.size - self._counted
-        self._counted = content.size
-        if state.receiving > 2 * state.max_receiving and not content.problem:
-            content.fail(BUSY)
+        """Note in the budget what is kept by now."""
+        self._budget.note(self, self.content.kept)
+
+    def give_up(self) -> None:
+        """There is no room for it."""
+        self.content.fail(BUSY)
 
     def release(self) -> None:
         """It is somebody else's now, or nobody's."""
-        self._state.receiving -= self._counted
-        self._counted = 0
+        self._budget.release(self)
 
     def hopeless(self) -> Refusal | None:
         """Why it will be refused, however it goes on."""
         self._context.size = self.content.size
         return self.content.problem or chains.size(self._context)
 
+    def ended_in_silence(self, now: float, active: float) -> bool:
+        """Whether a login's old program ended the text by LF "." CRLF, and waits for the answer.
+
+        In a stream that ends nothing, or text could be made that smuggles commands. But who sends text of
+        others does not fall silent in its midst.
+        """
+        silent = now - active >= self._timeouts.silence
+        return silent and self.chunk is None and self.data.end_by_silence()
+
     def late(self, now: float, active: float) -> Refusal | None:
         """What is to be said if the client takes too long. `active`: when something last came."""
-        timeouts, limit = self._state.timeouts, self._context.settings.server.max_message_bytes
+        timeouts, limit = self._timeouts, self._context.settings.server.max_message_bytes
         refusal = self.hopeless()
         if refusal and now - active > timeouts.refused:
             return refusal
-        late = now - active > timeouts.data or now - self._began > timeouts.message(limit)
-        return TIMEOUT if late else None
+        if now - active > timeouts.data or now - self._began > timeouts.message(limit):
+            return TIMEOUT
+        since, size = self._window
+        if now - since >= timeouts.rate_window:
+            self._window = now, self.content.size
+            if self.content.size - size < timeouts.rate * (now - since):
+                return TOO_SLOW
+        return None

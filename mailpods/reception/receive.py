@@ -6,9 +6,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from uuid import uuid4
 
-from mailpods.directory.records import DomainName
+from mailpods.directory.records import Address, DomainName
 from mailpods.dns.resolver import NoAnswer
-from mailpods.message import dkim, header, submission, trace
+from mailpods.message import dkim, header, results, submission, trace
 from mailpods.reception import metrics
 from mailpods.reception.recipients import Discarded, Taken
 from mailpods.reception.seal import seal
@@ -97,9 +97,15 @@ async def split(message: IncomingMessage, state: ReceptionState) -> Refusal | No
 
 async def judge(message: IncomingMessage, state: ReceptionState) -> Refusal | None:
     """The rules about whole messages."""
-    message.context.size = message.size
-    message.context.hops = header.hops(message.header)
-    return chains.first(chains.MESSAGE, message.context)
+    context = message.context
+    context.size = message.size
+    context.hops = header.hops(message.header)
+    context.foreign_sender = ""
+    if (account := context.account) and context.settings.server.sender_must_match:
+        context.foreign_sender = submission.foreign_sender(
+            message.header, lambda address: state.router.owns(account, Address(address))
+        )
+    return chains.first(chains.MESSAGE, context)
 
 
 async def throw_away(message: IncomingMessage, state: ReceptionState) -> Stored | None:
@@ -107,12 +113,22 @@ async def throw_away(message: IncomingMessage, state: ReceptionState) -> Stored 
     return None if message.recipients else Stored(None)
 
 
+async def strip(message: IncomingMessage, state: ReceptionState) -> None:
+    """What nobody may read, or believe, goes."""
+    host = message.context.settings.server.hostname
+    message.header = results.without_forged(message.header, host)
+    if message.submitted:
+        message.header = header.without(message.header, submission.PRIVATE)
+
+
 async def complete(message: IncomingMessage, state: ReceptionState) -> None:
     """What a submission lacks is added (RFC 6409 §8)."""
     if not message.submitted:
         return
-    server, key = message.context.settings.server, state.key
-    added = submission.missing(message.header, f"{uuid4().hex}@{server.hostname}", message.now)
+    server, key, context = message.context.settings.server, state.key, message.context
+    account = state.reader.account(context.account) if context.account else None
+    sender = message.mail.sender or (account.address if account else "")
+    added = submission.missing(message.header, sender, f"{uuid4().hex}@{server.hostname}", message.now)
     url = server.bulk.unsubscribe if message.context.bulk and server.bulk else None
     if url and key and len(message.recipients) == 1:
         added += submission.one_click(
@@ -215,4 +231,4 @@ async def store(message: IncomingMessage, state: ReceptionState) -> Stored | Ref
     return Stored(id)
 
 
-STEPS: tuple[Step, ...] = (split, judge, throw_away, complete, sign, add_trace, seal_forward, store)
+STEPS: tuple[Step, ...] = (split, judge, throw_away, strip, complete, sign, add_trace, seal_forward, store)

@@ -17,6 +17,7 @@ TOO_MANY_ERRORS = b"421 4.7.0 Too many errors\r\n"
 BUSY = Refusal(452, "4.3.1", "Too much mail at once, try again", "busy")
 CROWDED = Refusal(421, "4.3.2", "Too many connections", "connections", True)
 TIMEOUT = Refusal(421, "4.4.2", "Timeout", "timeout", True)
+TOO_SLOW = Refusal(421, "4.4.2", "Timeout: your message comes too slowly", "slow", True)
 EARLY_TALKER = Refusal(554, "5.5.1", "You spoke before the greeting", "early-talker", True)
 EARLY_PIPELINING = Refusal(503, "5.5.1", "Wait for the answer to your command", "early-pipelining", True)
 NEEDS_TLS = Refusal(538, "5.7.11", "Encryption required: STARTTLS first", "auth-without-tls")

@@ -16,7 +16,7 @@ from mailpods.rules.context import PolicyContext
 from mailpods.rules.settings import Settings
 from mailpods.smtp import machine, metrics
 from mailpods.smtp.connection import Connection
-from mailpods.smtp.content import Chunk, Data, MessageContent
+from mailpods.smtp.content import Chunk, MessageContent
 from mailpods.smtp.listeners import Listener
 from mailpods.smtp.machine import OK, Machine
 from mailpods.smtp.sasl import Challenge, Credentials, Exchange, Step
@@ -127,7 +127,9 @@ class Session(Connection):
         if self.suspended:
             return
         if self.receiving and self._incoming:
-            if refusal := self._incoming.late(now, self.active):
+            if self._incoming.ended_in_silence(now, self.active):
+                self.end_content()
+            elif refusal := self._incoming.late(now, self.active):
                 self.refuse(refusal)
                 self.hang_up()
         elif now - self.active > self.state.timeouts.command:
@@ -138,7 +140,7 @@ class Session(Connection):
     def refuse(self, refusal: Refusal) -> None:
         """Give the reply, count it and log it."""
         metrics.REJECTS.labels(refusal.reason).inc()
-        self._refusals += 1
+        self._refusals += refusal.code >= 500  # what is put off tells nobody which addresses there are
         mail = self.machine.mail
         by = f" from=<{mail.sender}>" if mail else ""
         to = f" to=<{self.context.recipient}>" if mail and self.context.recipient else ""
@@ -241,12 +243,9 @@ class Session(Connection):
     # --- message text
 
     def _read_data(self, action: machine.ReadData) -> None:
-        if self.state.receiving > self.state.max_receiving:
-            self.refuse(replies.BUSY)
-            return
         self.reply(replies.GO_AHEAD)
         self._incoming = IncomingText(self.state, self.context, self.active)
-        self.take_content(Data(self._incoming.content))
+        self.take_content(self._incoming.data)
 
     def _read_chunk(self, action: machine.ReadChunk) -> None:
         content = MessageContent(0)  # nothing of what nobody wants is kept

@@ -12,6 +12,7 @@ from mailpods.dns.names import Names
 from mailpods.identity.dovecot import DovecotAuth
 from mailpods.message.srs import Srs
 from mailpods.reception import metrics
+from mailpods.reception.budgets import Budgets
 from mailpods.reception.open_sessions import OpenSessions
 from mailpods.reception.timeouts import Timeouts
 from mailpods.routing.router import Router
@@ -54,8 +55,7 @@ class ReceptionState:
         self.timeouts = timeouts or Timeouts()
         files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         self.sessions = OpenSessions(max(files - 200, 100), self.fault)
-        self.receiving = 0  # bytes of messages that are not in the spool yet
-        self.max_receiving = 256 << 20
+        self.budgets = Budgets()
         self.draining = False
         self._settings: Settings | None = None
 

@@ -12,6 +12,9 @@ class Timeouts:
     refused: float = 10  # the same, once it is clear that the message is refused
     handshake: float = 20  # TLS
     greeting: float = 2  # that clients wait for it where those that speak first are refused
+    silence: float = 2  # behind what may have been meant as the end of a message
+    rate: float = 200  # bytes a second of message text, on an average of …
+    rate_window: float = 60
     drain: float = 20  # for transactions under way when the program is told to stop
 
     def message(self, limit: int) -> float:

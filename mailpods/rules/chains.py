@@ -199,9 +199,14 @@ def hops(context: PolicyContext) -> Refusal | None:
     return None
 
 
+def visible_sender(context: PolicyContext) -> Refusal | None:
+    """R-003-04 for what people see: From and Sender, not the envelope alone."""
+    return Refusal(553, "5.7.1", context.foreign_sender, "from-mismatch") if context.foreign_sender else None
+
+
 CONNECTION: tuple[Rule, ...] = (connections_per_client, rate_per_client)
 MAIL: tuple[Rule, ...] = (hello_first, authentication, bulk, sender_belongs_to_login, size)
 SCREENING: tuple[Rule, ...] = (client_named, helo_fqdn, helo_known, sender_fqdn, sender_known)
 RECIPIENT: tuple[Rule, ...] = (recipients, relay, submission, suppressed, listed, *SCREENING, recipient)
 QUOTA: tuple[Rule, ...] = (quota,)
-MESSAGE: tuple[Rule, ...] = (size, hops)
+MESSAGE: tuple[Rule, ...] = (size, hops, visible_sender)

@@ -38,6 +38,7 @@ class PolicyContext:
     outcome: Outcome | None = None  # where the recipient of this RCPT leads
     over_quota: bool = False
     hops: int = 0  # Received fields
+    foreign_sender: str = ""  # why From and Sender are not the login's own; looked at where a rule needs it
 
     @property
     def may_relay(self) -> bool:

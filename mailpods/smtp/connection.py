@@ -89,6 +89,12 @@ class Connection(SMTP):
         """Read message text, not commands, until it ends."""
         self._content = content
 
+    def end_content(self) -> None:
+        """The message text is complete, though its end did not come."""
+        self._content = None
+        self.content_ended()
+        self._flush()
+
     def expect(self, consumer: Callable[[bytes], None]) -> None:
         """Give the next line, without its CRLF, to `consumer`."""
         self._expected = consumer

@@ -13,6 +13,7 @@ OK = b"250 2.0.0 Ok\r\n"
 NO_RECIPIENTS = b"554 5.5.1 No valid recipients\r\n"
 NO_TRANSACTION = b"503 5.5.1 MAIL first\r\n"
 BYE = b"221 2.0.0 Bye\r\n"
+_BETWEEN_CHUNKS = frozenset(("BDAT", "RSET", "NOOP", "QUIT"))  # RFC 3030 §2
 # The last commands of a group (RFC 2920 §3.1): what stands behind them was sent before its turn.
 LAST_OF_GROUP = frozenset(("HELO", "EHLO", "DATA", "VRFY", "AUTH", "STARTTLS", "NOOP", "QUIT"))
 
@@ -136,6 +137,8 @@ class Machine:
         handler = _COMMANDS.get(verb)
         if handler is None:
             return Misuse(b"500 5.5.1 Command unknown\r\n", "unknown-command")
+        if self.chunks and verb not in _BETWEEN_CHUNKS:
+            return Misuse(b"503 5.5.1 Now BDAT, RSET, NOOP or QUIT\r\n", "sequence")
         try:
             return handler(self, argument)
         except Malformed as error:
@@ -204,7 +207,7 @@ class Machine:
         return Rcpt(path.address)
 
     def _data(self, argument: str) -> Action:
-        if not self.mail or self.chunks:
+        if not self.mail:
             return Misuse(NO_TRANSACTION, "sequence")
         if argument:
             return Misuse(b"501 5.5.4 DATA takes no argument\r\n", "syntax")
