@@ -115,6 +115,11 @@ class DirectoryReader(_Watcher):
         """The domain, or None if mail for it is not taken here."""
         return next((b.domains[name] for b in self._loaded if name in b.domains), None)
 
+    @property
+    def first_number(self) -> int | None:
+        """The lowest number of a domain: its administrator is the server's."""
+        return min((d.number for b in self._loaded for d in b.domains.values()), default=None)
+
     def address(self, address: Address) -> AddressEntry | None:
         """Where the address leads, or None if it is unknown."""
         return next((b.addresses[address] for b in self._loaded if address in b.addresses), None)

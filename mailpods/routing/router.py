@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from mailpods.directory.records import AccountId, Address, AddressEntry, Domain, DomainName, Server
+from mailpods.directory.records import Account, AccountId, Address, AddressEntry, Domain, DomainName, Server
 from mailpods.message.srs import Srs
 from mailpods.refusal import Refusal
 from mailpods.routing import routes
@@ -24,6 +24,9 @@ class Directory(Protocol):
     def server(self) -> Server | None: ...
     def domain(self, name: DomainName) -> Domain | None: ...
     def address(self, address: Address) -> AddressEntry | None: ...
+    def account(self, account: AccountId) -> Account | None: ...
+    @property
+    def first_number(self) -> int | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +96,7 @@ class Router:
     def _is_system(self, address: Address) -> bool:
         """Whether it is the postmaster of the server itself, whom everybody reaches (RFC 5321 §4.5.1)."""
         server, (local, _, name) = self._directory.server, address.lower().rpartition("@")
-        return bool(server and server.postmasters and name == server.hostname and local in POSTMASTERS)
+        return bool(server and name == server.hostname.lower() and self._postmaster(local, None))
 
     def _by_rule(self, address: Address) -> bool:
         """Whether a delivery rule may take the recipient's mail, whoever sends it."""
@@ -145,7 +148,9 @@ class Router:
         local, _, name = address.lower().rpartition("@")
         domain = self._directory.domain(DomainName(name))
         if domain is None and self._is_system(address):
-            domain = Domain(0)  # the server's own name, at which it has no other address
+            domain = Domain(
+                self._directory.first_number or 0
+            )  # its own name, at which it has no other address
         if domain is None:
             walk.lines.append(f"{indent}{address}: at another server")
             if address not in walk.remote and not walk.full:
@@ -182,14 +187,25 @@ class Router:
         base, delimiter, detail = local.partition(DELIMITER)
         if base and delimiter and (entry := self._directory.address(Address(f"{base}@{name}"))):
             return entry, f"{entry.source}, with detail {detail!r}"
-        server = self._directory.server
-        if local in POSTMASTERS and server and server.postmasters:
-            return AddressEntry("postmasters", targets=server.postmasters), "external postmasters"
+        if found := self._postmaster(local, domain):
+            return found
         if self._srs and (sender := self._srs.reverse(local, time.time())):
             return AddressEntry("SRS", targets=(Address(sender),)), "the bounce of a forward"
         if domain and domain.catch_all:
             return AddressEntry("catch-all", targets=(domain.catch_all,)), "catch-all"
         return None, ""
+
+    def _postmaster(self, local: str, domain: Domain | None) -> tuple[AddressEntry, str] | None:
+        """Who is postmaster of a domain, or of the server where that is None (RFC 5321 §4.5.1): external ones
+        where there are, or else the domain's administrator, or that of the server's first domain."""
+        server = self._directory.server
+        if local in POSTMASTERS and server and server.postmasters:
+            return AddressEntry("postmasters", targets=server.postmasters), "external postmasters"
+        number = domain.number if domain else self._directory.first_number
+        administrator = AccountId(f"{number}/maint")
+        if local != "postmaster" or self._directory.account(administrator) is None:
+            return None
+        return AddressEntry("administrator", administrator), "the administrator"
 
 
 def _domain_of(address: str) -> DomainName:

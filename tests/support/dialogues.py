@@ -46,7 +46,6 @@ ADDRESSES = {
     Address("info@a.test"): AddressEntry("info", AccountId("7/info")),
     Address("anna@a.test"): AddressEntry("anna", AccountId("7/anna")),
     Address("sales@a.test"): AddressEntry("sales", targets=(Address("info@a.test"),)),
-    Address("postmaster@a.test"): AddressEntry("administrator", AccountId("7/maint")),
     Address("info@strasse.test"): AddressEntry("info2", AccountId("8/info")),
 }
 
@@ -62,6 +61,11 @@ class Directory:
         """A domain."""
         return self._domains.get(name)
 
+    @property
+    def first_number(self) -> int | None:
+        """The lowest number of a domain."""
+        return 7
+
     def address(self, address: Address) -> AddressEntry | None:
         """An address."""
         return ADDRESSES.get(address)
@@ -69,6 +73,7 @@ class Directory:
     def account(self, id: AccountId) -> Account | None:
         """An account."""
         known = {entry.account: address for address, entry in ADDRESSES.items() if entry.account}
+        known |= {AccountId("7/maint"): Address("maint@a.test")}
         return Account(known[id], 0) if id in known else None
 
 
@@ -180,12 +185,12 @@ class Player:
 
     async def expect(self, wanted: str) -> None:
         """The next reply must begin with one of these."""
-        reply = await self._line()
+        reply = await self.line()
         while reply[3:4] == "-":
-            reply = await self._line()
+            reply = await self.line()
         assert reply.startswith(tuple(wanted.split("|"))), f"{reply!r}, wanted {wanted}"
 
-    async def _line(self) -> str:
+    async def line(self) -> str:
         """The next line; where none comes, time passes."""
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(15):

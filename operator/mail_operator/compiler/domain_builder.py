@@ -42,6 +42,7 @@ from mailpods.directory.records import (
 from mailpods.directory.shards import bucket_of
 
 T = TypeVar("T")
+ADMINISTRATOR_QUOTA = 100 << 20  # bytes: everybody may write to postmaster
 
 
 def build_domain_plan(
@@ -376,14 +377,18 @@ class _Builder:
         return keys, dkim.signing(keys, found), fault
 
     def _administrator(self, state: DomainState) -> tuple[str, Verdict | None]:
-        """The domain's own administrator, locked until a password is set (R-000-08, R-000-09)."""
+        """The domain's own administrator, locked until a password is set (R-000-08, R-000-09).
+
+        Its mailbox gets what is sent to postmaster where nobody else does (RFC 5321 §4.5.1)."""
         login = AccountId(f"{state.number}/maint")
         hashed, fault = None, None
         if secret := state.domain.password_secret():
             name = (state.domain.metadata.namespace, secret)
             hashed, fault = self._look_up(name, f"maint@{state.name}", generated=False)
-        credential = Credential((login,), hashed, {"portal": "everywhere"}, mailbox=False)
-        self.out.records(f"maint@{state.name}").credentials[login] = credential
+        services: dict[Service, Access] = {"portal": "everywhere", "imap": "everywhere"}
+        records = self.out.records(f"maint@{state.name}")
+        records.credentials[login] = Credential((login,), hashed, services, quota=ADMINISTRATOR_QUOTA)
+        records.accounts[login] = Account(Address(f"maint@{state.name}"), 0, ADMINISTRATOR_QUOTA)
         return login, fault
 
     def _depend(self, ref: ObjectRef, *keys: str, shards: frozenset[int] = frozenset()) -> None:

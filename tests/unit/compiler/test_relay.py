@@ -116,4 +116,4 @@ def test_an_account_has_its_own_login_at_the_smarthost() -> None:
         server(), domain(number=7), info, named, secrets={("default", "own"): {"password": b"p"}}
     )
     found = {id: account.smarthost for id, account in there.accounts.items()}
-    assert found == {"7/info": ("info@a.test", "p"), "7/anna": ("u", "p")}
+    assert found == {"7/maint": None, "7/info": ("info@a.test", "p"), "7/anna": ("u", "p")}

@@ -1,11 +1,12 @@
 """Where an address leads, and why."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 import pytest
 
 from mailpods.directory.records import (
+    Account,
     AccountId,
     Address,
     AddressEntry,
@@ -29,8 +30,14 @@ class FakeDirectory:
     def domain(self, name: DomainName) -> Domain | None:
         return self.domains.get(name)
 
+    known: Collection[AccountId] = ()
+    first_number: int | None = 7
+
     def address(self, address: Address) -> AddressEntry | None:
         return self.entries.get(address)
+
+    def account(self, account: AccountId) -> Account | None:
+        return Account(Address("x@a.test"), 0) if account in self.known else None
 
 
 def box(account: AccountId) -> AddressEntry:
@@ -142,3 +149,23 @@ def test_a_sender_owns_its_address_and_the_aliases_that_lead_to_it() -> None:
         and not router.owns(INFO, "")
         and not router.owns(INFO, "x@y.test")
     )
+
+
+@pytest.mark.parametrize(
+    ("address", "number"), [("postmaster@a.test", 7), ("postmaster@b.test", 8), ("PostMaster@mx.a.test", 7)]
+)
+def test_postmaster_always_reaches_somebody(address: str, number: int) -> None:
+    """RFC 5321 §4.5.1: the domain's administrator, or that of the first domain; before a catch-all."""
+    domains = {"a.test": Domain(7), "b.test": Domain(8, catch_all=Address("info@a.test"))}
+    known = (AccountId("7/maint"), AccountId("8/maint"))
+    directory = FakeDirectory(domains=domains, entries=BOXES, known=known)
+    assert accounts(directory, address) == (AccountId(f"{number}/maint"),)
+    own = FakeDirectory(domains=domains, entries={**BOXES, address.lower(): box(ANNA)}, known=known)
+    if address != "PostMaster@mx.a.test":
+        assert accounts(own, address) == (ANNA,)
+    external = Server("mx.a.test", postmasters=(Address("info@a.test"),))
+    assert accounts(FakeDirectory(external, domains, BOXES, known), address) == (INFO,)
+
+
+def test_mailer_daemon_is_nobody_where_there_are_no_external_postmasters() -> None:
+    assert refusal(FakeDirectory(known=[AccountId("7/maint")]), "mailer-daemon@a.test").code == 550
