@@ -74,8 +74,20 @@ class _Watcher:
 
     files: list[WatchedFile[Any]]
 
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._names: int | None = None  # when a name in it had last changed before refresh() looked
+
+    def stirred(self) -> bool:
+        """Whether a name in the folder changed since refresh() last looked: one look instead of one a file.
+
+        A file that is written in place, or in the same tick of the clock, only refresh() sees. Never raises.
+        """
+        return self._names != _changed_at(self._folder)
+
     def refresh(self) -> bool:
         """Read the files that changed. Returns whether anything in use changed. Never raises."""
+        self._names = _changed_at(self._folder)
         return any([file.refresh() for file in self.files])
 
     @property
@@ -89,10 +101,19 @@ class _Watcher:
         return {file.path.name: file.problem for file in self.files if file.problem}
 
 
+def _changed_at(folder: Path) -> int:
+    """In ns; 0 while there is no folder."""
+    try:
+        return folder.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
 class DirectoryReader(_Watcher):
     """The directory in the folder `path`: `server.json` and `buckets` bucket files."""
 
     def __init__(self, path: Path, buckets: int) -> None:
+        super().__init__(path)
         self._server = WatchedFile(path / SERVER_FILE, decode_server)
         self._buckets = [WatchedFile(path / file_name(n), decode) for n in range(buckets)]
         self.files = [self._server, *self._buckets]
@@ -133,6 +154,7 @@ class CredentialsReader(_Watcher):
     """The credentials in the folder `path`: `store.json` and `buckets` bucket files."""
 
     def __init__(self, path: Path, buckets: int) -> None:
+        super().__init__(path)
         self._settings = WatchedFile(path / STORE_FILE, decode_store)
         self._buckets = [WatchedFile(path / file_name(n), decode_credentials) for n in range(buckets)]
         self.files = [self._settings, *self._buckets]

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import sqlite3
+import time
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
@@ -32,7 +33,8 @@ from mailpods.smtp.tls import Certificate
 from mailpods.spool.spool import Spool
 from mailpods.supervision.tasks import VitalTasks
 
-POLL_SECONDS = 0.1  # between looks at directory and certificate
+POLL_SECONDS = 0.1  # between looks at each file of the directory, and at the certificate
+LOOK_SECONDS = 0.02  # between looks whether the directory's folder changed
 REPORT_SECONDS = 1.0  # between signs of life
 MOST_DESTINATIONS = 50  # whose connections are told: those that have most
 DELIVERY_DRAIN = 10.0  # seconds that deliveries under way get when the program stops
@@ -144,7 +146,9 @@ def _left_behind(spool: Path, workers: int) -> list[Spool]:
 
 async def _poll(reader: DirectoryReader, certificate: Certificate) -> None:
     while True:
-        await asyncio.sleep(POLL_SECONDS)
+        end = time.monotonic() + POLL_SECONDS
+        while time.monotonic() < end and not reader.stirred():
+            await asyncio.sleep(LOOK_SECONDS)
         reader.refresh()
         certificate.refresh()
 

@@ -52,7 +52,6 @@ class StorePod:
     def __init__(self, options: argparse.Namespace) -> None:
         serves_mail: bool = options.role == "store"
         self._state: Path = options.state
-        self._credentials: Path = options.credentials
         self._mail: Path | None = options.mail if serves_mail else None
         self._tls: Path | None = options.tls if serves_mail else None
         self._reader = CredentialsReader(options.credentials, options.buckets)
@@ -102,11 +101,9 @@ class StorePod:
         if self._outgoing:
             self._outgoing.start()
         while not self._stopping:
-            seen = _changed_at(self._credentials)
             self._step()
             self._heard = time.monotonic()
-            # A change is seen in the folder at once; a file that is written in place, by the next step.
-            while time.monotonic() < self._heard + POLL_SECONDS and _changed_at(self._credentials) == seen:
+            while time.monotonic() < self._heard + POLL_SECONDS and not self._reader.stirred():
                 time.sleep(LOOK_SECONDS)
         self._dovecot.stop()
         self._database.close()
@@ -230,14 +227,6 @@ class StorePod:
 
 def _health(good: bool) -> Response:
     return Response.text("ok") if good else Response.text("not now", 503)
-
-
-def _changed_at(folder: Path) -> int:
-    """When a name in the folder last changed; 0 while there is no folder."""
-    try:
-        return folder.stat().st_mtime_ns
-    except OSError:
-        return 0
 
 
 def _space(folder: Path) -> tuple[int, int]:
