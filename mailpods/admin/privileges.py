@@ -14,7 +14,11 @@ RUNNER = "RUNNER_PID"  # environment: the process of one machine that started th
 
 
 def become(user: str | None) -> None:
-    """Run as this user from now on, if started as root. Raises KeyError for a user that does not exist."""
+    """Run as this user from now on, if started as root, and write nothing that others can read.
+
+    Raises KeyError for a user that does not exist.
+    """
+    os.umask(0o027)
     if user is not None and os.geteuid() == 0:
         entry = pwd.getpwnam(user)
         os.setgroups([])

@@ -24,7 +24,9 @@ def write_atomically(path: Path, data: bytes, mode: int = 0o600, owner: int | No
 
 def make_folder(path: Path, owner: int | None = None, mode: int = 0o700) -> Path:
     """The folder, made and given to `owner` (a user id) where needed."""
-    path.mkdir(mode=mode, parents=True, exist_ok=True)
+    for parent in reversed(path.parents):
+        parent.mkdir(mode=0o711, exist_ok=True)  # other users of ours go through it, and nobody lists it
+    path.mkdir(mode=mode, exist_ok=True)
     if owner is not None and path.stat().st_uid != owner:
         os.chown(path, owner, -1)
     return path

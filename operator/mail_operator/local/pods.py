@@ -65,7 +65,7 @@ class Pods:
         self._objects: Objects = {}
         self._services: list[Manifest] = []
         self._recorded: list[int] = []
-        pids = make_folder(data / "run", mode=0o755) / "pids"
+        pids = make_folder(data / "run", mode=0o711) / "pids"
         if pids.exists():
             end_leftovers(pids.read_bytes())
 

@@ -8,6 +8,8 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from mail_operator.local.files import make_folder
+
 BACKOFF_SECONDS = (0.2, 0.5, 1, 2, 5, 10)
 STEADY_SECONDS = 30  # a process that lived this long starts the backoff anew
 
@@ -48,8 +50,10 @@ class Process:
             self._start(now)
 
     def _start(self, now: float) -> None:
-        self._log.parent.mkdir(parents=True, exist_ok=True)
-        with open(self._log, "ab") as log:
+        make_folder(self._log.parent)
+        # Logs name people's addresses; one of an earlier version was for all to read.
+        with open(os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640), "ab") as log:
+            os.fchmod(log.fileno(), 0o640)
             self._process = subprocess.Popen(
                 self._command,
                 env=self._env,

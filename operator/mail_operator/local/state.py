@@ -86,7 +86,7 @@ class DataFolder:
         try:
             # Others may pass through, to the volumes that belong to the mail user; none may look.
             make_folder(path, mode=0o711)
-            make_folder(path / "run", mode=0o755)
+            make_folder(path / "run", mode=0o711)
             self._lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise DataFolderError(f"{path}: {error.strerror}; choose a folder with --data") from error
