@@ -23,11 +23,6 @@ _PADDING, _HASH = padding.PKCS1v15(), hashes.SHA256()
 _SHORTEST_RSA = 1024  # bits that verifiers must take (RFC 8301 §3.2)
 
 
-def secret_name(domain: str) -> str:
-    """Of the MailDomain of this name."""
-    return f"{domain}-dkim"
-
-
 def keys_in(values: Mapping[str, bytes]) -> tuple[list[tuple[DkimKey, str]], list[str]]:
     """All keys of a Secret with the text of their TXT records, and the names of those that are none."""
     keys: list[tuple[DkimKey, str]] = []

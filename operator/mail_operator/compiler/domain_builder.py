@@ -361,7 +361,7 @@ class _Builder:
         if not state.domain.spec.dkim.enabled:
             return [], (), None
         meta = state.domain.metadata
-        name = (meta.namespace, dkim.secret_name(meta.name))
+        name = (meta.namespace, state.domain.dkim_secret)
         self.out.secrets_read.add(name)
         found = self.snapshot.secrets.get(name)
         keys, broken = dkim.keys_in(found) if isinstance(found, Mapping) else ([], [])

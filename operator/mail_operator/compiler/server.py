@@ -190,7 +190,7 @@ def policy_verdicts(
 ) -> tuple[Verdict | None, Verdict | None]:
     """(why it has no effect, what of it does not work)."""
     namespace = policy.metadata.namespace
-    references = [s.auth_secret_ref for _, s in rules.smarthosts(policy.spec) if s.auth_secret_ref]
+    references = [s.auth_secret_ref for _, s in policy.spec.smarthosts() if s.auth_secret_ref]
     facts = RelayFacts(
         namespace=namespace,
         spec=policy.spec,

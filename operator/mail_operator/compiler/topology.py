@@ -104,8 +104,8 @@ def build_topology(
 
 def server_of(resource: MailDomain | RelayPolicy) -> ObjectRef:
     """The MailServer that a domain or policy names."""
-    reference = resource.spec.server_ref
-    return ObjectRef("MailServer", reference.namespace or resource.metadata.namespace, reference.name)
+    assert resource.server is not None  # their specs require it
+    return resource.server
 
 
 def resolvers(policies: Iterable[RelayPolicy], namespace: str) -> tuple[str, ...]:

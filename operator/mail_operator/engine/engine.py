@@ -381,8 +381,7 @@ class Engine:
         if not ending:
             return
         for ref, resource in self._snapshot.objects.items():
-            domain_ref = getattr(resource.spec, "domain_ref", None)  # type: ignore[attr-defined]
-            domain = domain_ref and ObjectRef("MailDomain", ref.namespace, domain_ref.name)
+            domain = resource.domain
             if domain in ending:
                 overrule_member = of_member(domain, domain in self._removals.held)
                 decided.statuses.pop(ref, None)

@@ -4,17 +4,13 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from mail_operator.compiler import dkim
 from mail_operator.compiler.plan import GeneratedSecret, Plan
 from mail_operator.compiler.snapshot import PasswordHash, SecretName
 from mail_operator.engine.runtime import Observation
 from mail_operator.kinds import Resource
 from mail_operator.kinds.mailbox import Mailbox
-from mail_operator.kinds.maildomain import MailDomain
 from mail_operator.kinds.mailserver import MailServer
 from mail_operator.kinds.meta import ObjectRef
-from mail_operator.kinds.relaypolicy import RelayPolicy
-from mail_operator.policies.relay import smarthosts
 
 
 @dataclass(frozen=True)
@@ -35,27 +31,13 @@ def names_in(objects: Mapping[ObjectRef, Resource], plan: Plan) -> SecretNames:
     """The Secrets that resources name, and that the last plan made or wants made."""
     hashes = {(ref.namespace, name) for ref, r in objects.items() if (name := r.password_secret())}
     hashes |= {(s.namespace, s.name) for s in plan.secrets if s.kind == "password"}
-    wholes = {name for resource in objects.values() for name in _named(resource)}
+    wholes = {(ref.namespace, name) for ref, r in objects.items() for name in r.secrets()}
     others = {(s.namespace, s.name) for s in plan.secrets}
     others |= {(r.metadata.namespace, r.certificate_secret) for r in servers(objects)}
     for each in plan.objects:
         if each["kind"] == "Secret":
             others.add((each["metadata"]["namespace"], each["metadata"]["name"]))
     return SecretNames(frozenset(hashes), frozenset(wholes), frozenset(others))
-
-
-def _named(resource: Resource) -> Iterator[SecretName]:
-    """The Secrets that a resource names whose content compile() needs."""
-    if isinstance(resource, MailServer) and (resource.spec.tls.secret_name or resource.spec.tls.issuer_ref):
-        yield resource.metadata.namespace, resource.certificate_secret
-    if isinstance(resource, RelayPolicy):
-        for _, smarthost in smarthosts(resource.spec):
-            if smarthost.auth_secret_ref:
-                yield resource.metadata.namespace, smarthost.auth_secret_ref.name
-    if isinstance(resource, MailDomain) and resource.spec.dkim.enabled:
-        yield resource.metadata.namespace, dkim.secret_name(resource.metadata.name)
-    if isinstance(resource, Mailbox) and resource.spec.smarthost_auth:
-        yield resource.metadata.namespace, resource.spec.smarthost_auth.password_secret_ref.name
 
 
 def servers(objects: Mapping[ObjectRef, Resource]) -> Iterator[MailServer]:

@@ -17,9 +17,9 @@ from pydantic import BaseModel
 from mail_operator.kinds import KINDS
 from mail_operator.kinds.meta import GROUP, VERSION, Formerly, Part, Resource, Rule, models_in
 
-_ROOT = Path(__file__).parents[3]
-CRDS = _ROOT / "crds"
-CHART_CRDS = _ROOT / "charts" / "mailpods" / "files" / "crds"
+ROOT = Path(__file__).parents[3]
+CRDS = ROOT / "crds"
+CHART_CRDS = ROOT / "charts" / "mailpods" / "files" / "crds"
 
 Schema = dict[str, Any]
 

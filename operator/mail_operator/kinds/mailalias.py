@@ -57,6 +57,7 @@ class MailAliasStatus(Status):
 class MailAlias(Resource):
     """An address and where it leads."""
 
+    author = "users"
     plural = "mailaliases"
     short_name = "malias"
     columns = (Column("Address", ".status.address"), READY, REASON, AGE)

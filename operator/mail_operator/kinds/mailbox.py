@@ -1,5 +1,6 @@
 """Mailbox: an account, its address, its password, and the services it may use."""
 
+from collections.abc import Iterator
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -181,6 +182,8 @@ class MailboxStatus(Status):
 class Mailbox(Resource):
     """An account: it receives, and reads and sends with its login."""
 
+    author = "users"
+    filled = ("loginName", "shard")
     plural = "mailboxes"
     short_name = "mbox"
     columns = (
@@ -210,6 +213,11 @@ class Mailbox(Resource):
     def local_part(self) -> str:
         """What stands before the @."""
         return self.spec.local_part or self.metadata.name
+
+    def secrets(self) -> Iterator[str]:
+        """That of its login at the smarthost."""
+        if self.spec.smarthost_auth:
+            yield self.spec.smarthost_auth.password_secret_ref.name
 
     def password_secret(self) -> str | None:
         """The account's, if it names one."""

@@ -1,5 +1,6 @@
 """MailDomain: a domain, the names that share its users, and what its users may do."""
 
+from collections.abc import Iterator
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
@@ -175,6 +176,8 @@ class MailDomainStatus(Status):
 class MailDomain(Resource):
     """A domain and the names that share its users."""
 
+    author = "domains"
+    filled = ("number",)
     plural = "maildomains"
     short_name = "mdom"
     columns = (
@@ -189,6 +192,16 @@ class MailDomain(Resource):
 
     kind: Literal["MailDomain"]
     spec: MailDomainSpec
+
+    @property
+    def dkim_secret(self) -> str:
+        """The Secret with its keys, which the operator makes where nobody else did."""
+        return f"{self.metadata.name}-dkim"
+
+    def secrets(self) -> Iterator[str]:
+        """That of its keys."""
+        if self.spec.dkim.enabled:
+            yield self.dkim_secret
 
     def password_secret(self) -> str | None:
         """The administrator's."""

@@ -46,6 +46,7 @@ class MailingListStatus(Status):
 class MailingList(Resource):
     """An address whose mail goes to its members."""
 
+    author = "users"
     plural = "mailinglists"
     short_name = "mlist"
     columns = (Column("Address", ".status.address"), READY, REASON, AGE)

@@ -1,6 +1,7 @@
 """MailServer: one installation of mail, by the platform team."""
 
 import re
+from collections.abc import Iterator
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -406,6 +407,8 @@ _NAME = rf"^[a-z]([-a-z0-9]{{0,{LONGEST_NAME - 2}}}[a-z0-9])?$"
 class MailServer(Resource):
     """One installation: who may use it, and what it runs on."""
 
+    author = "platform"
+    owns = True
     plural = "mailservers"
     short_name = "msrv"
     columns = (
@@ -437,6 +440,11 @@ class MailServer(Resource):
     def hosts(self) -> tuple[str, ...]:
         """All names that its spec gives it."""
         return self.spec.hostname, *self.spec.hostnames
+
+    def secrets(self) -> Iterator[str]:
+        """That of its certificate, unless the operator makes it."""
+        if self.spec.tls.secret_name or self.spec.tls.issuer_ref:
+            yield self.certificate_secret
 
     @property
     def certificate_secret(self) -> str:

@@ -376,8 +376,16 @@ class Scale(NamedTuple):
 
 
 class Resource(BaseModel):
-    """A custom resource. Subclasses add `spec`; the class variables say what else the API server knows."""
+    """A custom resource. Subclasses add `spec`; the class variables say what else is to be known of the kind.
 
+    `author`: who writes it: the platform team; who makes domains (role mail-config); who keeps their users
+    (mail-maint, mail-domain-admin). `filled`: the fields of its spec that the operator fills in where they
+    are blank. `owns`: whether Kubernetes objects of the operator's belong to it.
+    """
+
+    author: ClassVar[Literal["platform", "domains", "users"]]
+    filled: ClassVar[tuple[str, ...]] = ()
+    owns: ClassVar[bool] = False
     plural: ClassVar[str]
     short_name: ClassVar[str]
     columns: ClassVar[tuple[Column, ...]]
@@ -401,6 +409,28 @@ class Resource(BaseModel):
         """The object's name for others."""
         return ObjectRef(self.kind, self.metadata.namespace, self.metadata.name)
 
+    @property
+    def server(self) -> ObjectRef | None:
+        """The MailServer that it names itself."""
+        reference = getattr(self._spec, "server_ref", None)
+        return reference and ObjectRef(
+            "MailServer", reference.namespace or self.ref.namespace, reference.name
+        )
+
+    @property
+    def domain(self) -> ObjectRef | None:
+        """The MailDomain that it belongs to, and with which it goes."""
+        reference = getattr(self._spec, "domain_ref", None)
+        return reference and ObjectRef("MailDomain", self.ref.namespace, reference.name)
+
+    @property
+    def _spec(self) -> Any:
+        return self.spec  # type: ignore[attr-defined]
+
     def password_secret(self) -> str | None:
         """The Secret with the password of the account that this object describes, if it names one."""
         return None
+
+    def secrets(self) -> Iterator[str]:
+        """The other Secrets that it names, or that are named after it, and of which the content matters."""
+        return iter(())

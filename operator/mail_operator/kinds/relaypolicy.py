@@ -1,5 +1,6 @@
 """RelayPolicy: who may pass mail through, which way, under which rules."""
 
+from collections.abc import Iterator
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -312,6 +313,15 @@ class RelayPolicySpec(Part):
     helo: Helo = Field(Helo(), description="What a client must call itself.")
     advanced: Advanced = Field(Advanced(), description="Extended security rules.")
 
+    def smarthosts(self) -> Iterator[tuple[str, Smarthost]]:
+        """(field, smarthost) of all that it names and uses."""
+        outbound = self.outbound
+        if outbound.smarthost and outbound.mode == "smarthost":
+            yield "spec.outbound.smarthost", outbound.smarthost
+        for number, rule in enumerate(outbound.rules):
+            if rule.smarthost:
+                yield f"spec.outbound.rules[{number}].smarthost", rule.smarthost
+
 
 class RelayPolicyStatus(Status):
     """What became of a policy."""
@@ -326,6 +336,7 @@ class RelayPolicyStatus(Status):
 class RelayPolicy(Resource):
     """Who may pass mail through, which way, under which rules."""
 
+    author = "domains"
     plural = "relaypolicies"
     short_name = "rpol"
     columns = (
@@ -339,3 +350,7 @@ class RelayPolicy(Resource):
 
     kind: Literal["RelayPolicy"]
     spec: RelayPolicySpec
+
+    def secrets(self) -> Iterator[str]:
+        """Those of its smarthosts."""
+        return (s.auth_secret_ref.name for _, s in self.spec.smarthosts() if s.auth_secret_ref)

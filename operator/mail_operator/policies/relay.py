@@ -1,10 +1,10 @@
 """May this RelayPolicy rule its MailServer, do its rules agree, and is all there that it names?"""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from mail_operator.kinds.meta import ObjectRef
-from mail_operator.kinds.relaypolicy import RelayPolicySpec, Smarthost
+from mail_operator.kinds.relaypolicy import RelayPolicySpec
 from mail_operator.policies import secret
 from mail_operator.policies.secret import SecretFacts
 from mail_operator.policies.verdict import Verdict, missing_server
@@ -87,7 +87,7 @@ def unreachable_rule(facts: RelayFacts) -> Verdict | None:
 
 def loop(facts: RelayFacts) -> Verdict | None:
     """Mail must not go to the server itself."""
-    for field, smarthost in smarthosts(facts.spec):
+    for field, smarthost in facts.spec.smarthosts():
         if smarthost.host in facts.hostnames:
             return Verdict(
                 "Loop", f"{field}.host {smarthost.host} is this server: mail would come back. Name another."
@@ -107,16 +107,6 @@ def lan_missing(facts: RelayFacts) -> Verdict | None:
 def secret_unusable(facts: RelayFacts) -> Verdict | None:
     """Credentials of smarthosts must be readable; without them, those would refuse the mail."""
     return next((verdict for each in facts.secrets if (verdict := secret.unusable(each))), None)
-
-
-def smarthosts(spec: RelayPolicySpec) -> Iterator[tuple[str, Smarthost]]:
-    """(field, smarthost) of all that a policy names and uses."""
-    outbound = spec.outbound
-    if outbound.smarthost and outbound.mode == "smarthost":
-        yield "spec.outbound.smarthost", outbound.smarthost
-    for number, rule in enumerate(outbound.rules):
-        if rule.smarthost:
-            yield f"spec.outbound.rules[{number}].smarthost", rule.smarthost
 
 
 Rule = Callable[[RelayFacts], Verdict | None]

@@ -12,6 +12,13 @@ import yaml
 from mail_operator.compiler.workloads import USER
 from mail_operator.kinds import KINDS
 from mail_operator.kinds.crd import crd
+from mail_operator.kinds.rights import (
+    READ,
+    of_the_operator,
+    of_those_who_keep_users,
+    of_those_who_look,
+    of_those_who_make_domains,
+)
 
 from tests.support import helm, install
 from tests.support.charting import Object, by_name, objects_of, rendered
@@ -44,8 +51,6 @@ EVERYTHING = [
 MONITORING = ["--api-versions", "monitoring.coreos.com/v1"]
 KNOWN = ["--api-versions", "mailpods.io/v1alpha1/MailServer", *MONITORING]
 MONITORED = {"PodMonitor", "PrometheusRule"}
-MANAGE = {"create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"}
-READ = {"get", "list", "watch"}
 PLURALS = {kind.plural for kind in KINDS.values()}
 
 
@@ -219,12 +224,7 @@ def test_the_operator_s_rights(full: list[Object]) -> None:
     see = {"list", "watch"}
     apply = see | {"create", "patch"}
     assert rights == {
-        **{("mailpods.io", plural): see for plural in PLURALS},
-        **{("mailpods.io", plural): see | {"delete"} for plural in ("mailaliases", "mailinglists")},
-        ("mailpods.io", "maildomains"): see | {"patch"},
-        ("mailpods.io", "mailboxes"): see | {"patch", "delete"},
-        **{("mailpods.io", f"{plural}/status"): {"patch"} for plural in PLURALS},
-        ("mailpods.io", "mailservers/finalizers"): {"update"},
+        **{("mailpods.io", resource): verbs for resource, verbs in of_the_operator().items()},
         ("", "secrets"): apply | {"get"},
         ("", "services"): apply | {"get", "delete"},
         ("cert-manager.io", "certificates"): {"create", "patch", "delete"},
@@ -243,15 +243,10 @@ def test_the_operator_s_rights(full: list[Object]) -> None:
 def test_config_makes_domains_and_maint_users(full: list[Object]) -> None:
     """What R-000-13 asks of the roles; whether an API server agrees, tests/cluster shows."""
     roles = by_name(full, "ClusterRole")
-    assert _mail(roles["mail-config"]) == {
-        "maildomains": MANAGE,
-        "relaypolicies": MANAGE,
-        "mailservers": READ,
-    }
-    users = {"mailboxes": MANAGE, "mailaliases": MANAGE, "mailinglists": MANAGE, "maildomains": READ}
-    assert _mail(roles["mail-maint"]) == users
-    assert _mail(roles["mail-domain-admin"]) == users
-    assert _mail(roles["mail-view"]) == {plural: READ for plural in PLURALS}
+    assert _mail(roles["mail-config"]) == of_those_who_make_domains()
+    assert _mail(roles["mail-maint"]) == of_those_who_keep_users()
+    assert _mail(roles["mail-domain-admin"]) == of_those_who_keep_users()
+    assert _mail(roles["mail-view"]) == of_those_who_look()
 
 
 def test_only_one_role_reaches_pods(full: list[Object]) -> None:
