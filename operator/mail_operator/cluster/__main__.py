@@ -27,7 +27,9 @@ class Operator:
     def __init__(self) -> None:
         self.client = ApiClient(login, MANAGER)
         image = os.environ.get("MAIL_IMAGE", "mailpods:0.1.0")
-        self.runtime = ClusterRuntime(self.client, image, _LOG.info)
+        # WATCH_NAMESPACES=a,b: those alone, and rights in no other are needed.
+        namespaces = [name for name in os.environ.get("WATCH_NAMESPACES", "").split(",") if name]
+        self.runtime = ClusterRuntime(self.client, image, _LOG.info, namespaces)
         self.engine = Engine(self.runtime, _LOG.info)
         self.task: asyncio.Task[None] | None = None
         self._runner: web.AppRunner | None = None

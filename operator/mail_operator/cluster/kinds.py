@@ -1,8 +1,9 @@
 """Where the API server keeps what: the paths of collections, objects and subresources."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mail_operator.cluster.reflector import Source
 from mail_operator.kinds import KINDS
 from mail_operator.kinds.meta import API_VERSION, ObjectRef
 
@@ -27,6 +28,17 @@ def collection(kind: str, namespace: str = "") -> str:
     version, plural = (API_VERSION, KINDS[kind].plural) if kind in KINDS else BUILT_IN[kind]
     root = f"/apis/{version}" if "/" in version else f"/api/{version}"
     return f"{root}/namespaces/{namespace}/{plural}" if namespace else f"{root}/{plural}"
+
+
+def sources(
+    kind: str, namespaces: Sequence[str] = (), labels: str = "", metadata_only: bool = False
+) -> list[Source]:
+    """Where to list and watch a kind: in the whole cluster, or in some namespaces; or those themselves."""
+    if not namespaces:
+        return [Source(collection(kind), labels, metadata_only)]
+    if kind == "Namespace":
+        return [Source(collection(kind), labels, metadata_only, name) for name in namespaces]
+    return [Source(collection(kind, namespace), labels, metadata_only) for namespace in namespaces]
 
 
 def path(ref: ObjectRef, subresource: str = "") -> str:

@@ -8,7 +8,8 @@ import asyncio
 import random
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections import ChainMap
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -27,16 +28,18 @@ FIRST_BACKOFF_SECONDS, MOST_BACKOFF_SECONDS = 0.5, 15.0
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A collection: its path, and which of its objects."""
+    """A collection: its path, and which of its objects: by labels, or the one of a name."""
 
     path: str
     labels: str = ""
     metadata_only: bool = False
+    name: str = ""
 
     @property
     def query(self) -> dict[str, str]:
         """Parameters of list and watch."""
-        return {"labelSelector": self.labels} if self.labels else {}
+        query = {"labelSelector": self.labels} if self.labels else {}
+        return query | ({"fieldSelector": f"metadata.name={self.name}"} if self.name else {})
 
 
 class Reflector(Generic[T]):
@@ -64,7 +67,7 @@ class Reflector(Generic[T]):
         return self._objects.get(key)
 
     @property
-    def objects(self) -> Mapping[Key, T]:
+    def objects(self) -> dict[Key, T]:
         """All that is cached. It changes under way: copy what is to stay."""
         return self._objects
 
@@ -158,6 +161,31 @@ class Reflector(Generic[T]):
             del self._objects[key]
         if cached != known:
             self._changed(key)
+
+
+class Reflectors(Generic[T]):
+    """Those of one kind: one for the whole cluster, or one for each namespace that is watched."""
+
+    def __init__(
+        self,
+        client: ApiClient,
+        sources: Iterable[Source],
+        keep: Callable[[Json, T | None], T | None],
+        changed: Callable[[Key], None],
+        log: Callable[[str], None],
+    ) -> None:
+        self.each = tuple(Reflector(client, source, keep, changed, log) for source in sources)
+
+    def get(self, key: Key) -> T | None:
+        """What is cached of an object."""
+        return self.objects.get(key)
+
+    @property
+    def objects(self) -> Mapping[Key, T]:
+        """All that is cached. It changes under way: copy what is to stay."""
+        if len(self.each) == 1:
+            return self.each[0].objects
+        return ChainMap(*(each.objects for each in self.each))
 
 
 def _key(item: Json) -> Key:

@@ -5,7 +5,7 @@ import base64
 import datetime
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from mail_operator.cluster.applier import Applier
 from mail_operator.cluster.cached import (
@@ -21,10 +21,10 @@ from mail_operator.cluster.cached import (
     cache_secret,
     cache_service,
 )
-from mail_operator.cluster.client import ApiClient, ApiError
-from mail_operator.cluster.kinds import CHILDREN, collection, path
+from mail_operator.cluster.client import ApiClient, ApiError, Json
+from mail_operator.cluster.kinds import CHILDREN, collection, path, sources
 from mail_operator.cluster.pods import MailPods
-from mail_operator.cluster.reflector import Key, Reflector, Source
+from mail_operator.cluster.reflector import Key, Reflector, Reflectors
 from mail_operator.cluster.removals import Sweeps
 from mail_operator.cluster.rollouts import unblock
 from mail_operator.compiler.domain_plan import BUCKETS
@@ -56,13 +56,18 @@ MAIL_PODS = "app.kubernetes.io/name=mailpods,app.kubernetes.io/component"
 _CREDENTIALS = "mailpods.io/credentials"  # the type of the Secrets with hashes
 
 
+T = TypeVar("T")
+
+
 class ClusterRuntime:
-    """One for each operator. `close()` it at the end."""
+    """One for each operator. `close()` it at the end. `namespaces`: all that is looked at; none: all."""
 
     timings = Timings()
     issues_certificates = True
 
-    def __init__(self, client: ApiClient, image: str, log: Callable[[str], None]) -> None:
+    def __init__(
+        self, client: ApiClient, image: str, log: Callable[[str], None], namespaces: Sequence[str] = ()
+    ) -> None:
         self._client, self._image, self._log = client, image, log
         self._tell: Changed = lambda ref: None
         self._interesting: frozenset[SecretName] | None = None  # all that matter; None: not known yet
@@ -71,38 +76,37 @@ class ClusterRuntime:
         def teller(kind: str) -> Callable[[Key], None]:
             return lambda key: self._changed(ObjectRef(kind, *key))
 
-        def source(kind: str, labels: str = "", metadata_only: bool = False) -> Source:
-            return Source(collection(kind), labels, metadata_only)
+        def reflect(
+            kind: str,
+            keep: Callable[[Json, T | None], T | None],
+            changed: Callable[[Key], None] | None = None,
+            labels: str = "",
+            metadata_only: bool = False,
+        ) -> Reflectors[T]:
+            places = sources(kind, namespaces, labels, metadata_only)
+            made = Reflectors(client, places, keep, changed or teller(kind), log)
+            self._reflectors += made.each
+            return made
 
-        self.resources: dict[str, Reflector[ObservedResource]] = {
-            kind: Reflector(client, source(kind), cache_resource(kind), teller(kind), log) for kind in KINDS
+        self._reflectors: list[Reflector[Any]] = []
+        self.resources: dict[str, Reflectors[ObservedResource]] = {
+            kind: reflect(kind, cache_resource(kind)) for kind in KINDS
+        }
+        self.children: dict[str, Reflectors[CachedChild]] = {
+            kind: reflect(kind, cache_child, labels=MANAGED, metadata_only=True) for kind in CHILDREN
         }
         # Of Secrets the metadata alone, of all of them: so no label is needed for a change to be seen at
         # once, and no content is ever cached. Values are fetched by name.
-        self.secrets: Reflector[CachedSecret] = Reflector(
-            client, source("Secret", metadata_only=True), cache_secret, self._secret_changed, log
+        self.secrets: Reflectors[CachedSecret] = reflect(
+            "Secret", cache_secret, self._secret_changed, metadata_only=True
         )
-        self.namespaces: Reflector[CachedNamespace] = Reflector(
-            client, source("Namespace", metadata_only=True), cache_namespace, teller("Namespace"), log
+        self.namespaces: Reflectors[CachedNamespace] = reflect(
+            "Namespace", cache_namespace, metadata_only=True
         )
-        self.pods: Reflector[CachedPod] = Reflector(
-            client, source("Pod", MAIL_PODS), cache_pod, teller("Pod"), log
+        self.pods: Reflectors[CachedPod] = reflect("Pod", cache_pod, labels=MAIL_PODS)
+        self.services: Reflectors[CachedService] = reflect(
+            "Service", cache_service, teller("Address"), labels=MANAGED
         )
-        self.children: dict[str, Reflector[CachedChild]] = {
-            kind: Reflector(client, source(kind, MANAGED, True), cache_child, teller(kind), log)
-            for kind in CHILDREN
-        }
-        self.services: Reflector[CachedService] = Reflector(
-            client, source("Service", MANAGED), cache_service, teller("Address"), log
-        )
-        self._reflectors: list[Reflector[Any]] = [
-            *self.resources.values(),
-            *self.children.values(),
-            self.secrets,
-            self.namespaces,
-            self.pods,
-            self.services,
-        ]
         self._applier = Applier(client, self._child, self._restored, log)
         self._pods = MailPods(client, lambda: self.pods.objects, log)
         self._sweeps = Sweeps(client, self._changed, log)

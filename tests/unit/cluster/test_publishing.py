@@ -45,7 +45,7 @@ def written(client: Refusing, log: list[str], times: int = 1) -> bool:
     async def write() -> bool:
         runtime = ClusterRuntime(client, "image", log.append)
         there = ObservedResource(("uid", 1, ()), None, (), False, False, b"{}")
-        runtime.resources["MailServer"]._objects = {("default", "main"): there}
+        runtime.resources["MailServer"].each[0]._objects = {("default", "main"): there}
         publisher = Publisher(runtime, FaultLog(log.append), log.append)
         return [await publisher.publish({MAIN: STATUS}) for _ in range(times)][-1]
 
