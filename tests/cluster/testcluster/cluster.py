@@ -9,7 +9,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.cluster.testcluster import certificates, cgroups, configuration, images, network, processes
+from tests.cluster.testcluster import (
+    certificates,
+    cgroups,
+    configuration,
+    images,
+    network,
+    pod_network,
+    processes,
+)
 from tests.cluster.testcluster.binaries import build
 from tests.cluster.testcluster.places import (
     API_PORT,
@@ -66,6 +74,9 @@ def up(local_cluster: LocalCluster) -> None:
     ready = ("wait", "--for=condition=Ready", f"node/{local_cluster.name}", "--timeout=5s")
     _wait(local_cluster, "kubelet", lambda: _kubectl_succeeds(local_cluster, *ready))
     _wait(local_cluster, "coredns", lambda: _answers(local_cluster, f"http://{NODE_IP}:8181/ready"))
+    # kube-router writes the whole filter table anew, without what others added since it read it. Where those
+    # were kube-proxy's first chains, kube-proxy gives up for 30 s, each time, and no Service has a way.
+    _wait(local_cluster, "kube-proxy", lambda: bool(pod_network.rules(local_cluster)))
     _start_firewall(local_cluster, programs)
     # Pods are refused before their namespace's account is there.
     _wait(
@@ -73,6 +84,7 @@ def up(local_cluster: LocalCluster) -> None:
         "kube-controller-manager",
         lambda: _kubectl_succeeds(local_cluster, "get", "serviceaccount", "default"),
     )
+    _see_that_pods_reach_the_api(local_cluster, programs)
 
 
 def down(local_cluster: LocalCluster) -> None:
@@ -231,6 +243,27 @@ def _start_firewall(local_cluster: LocalCluster, programs: Path) -> None:
         "kube-router",
         lambda: _answers(local_cluster, f"http://127.0.0.1:{_FIREWALL_HEALTH}/healthz"),
     )
+
+
+def _see_that_pods_reach_the_api(local_cluster: LocalCluster, programs: Path) -> None:
+    """A cluster whose pods cannot reach the API server is not up. What leads there is started anew once."""
+
+    def kubectl(*arguments: str, input: str | None = None) -> str:
+        command = _kubectl_command(local_cluster, *arguments)
+        return subprocess.run(command, check=True, input=input, stdout=subprocess.PIPE, text=True).stdout
+
+    why = pod_network.check(local_cluster, kubectl)
+    if why is None:
+        return
+    print(f"pods do not reach the API server ({why}): starting kube-proxy anew", file=sys.stderr)
+    processes.stop(local_cluster, "kube-proxy")
+    _start_services(local_cluster, programs)
+    if (why := pod_network.check(local_cluster, kubectl)) is not None:
+        rules = pod_network.rules(local_cluster) or "none: kube-proxy has not written any"
+        raise NotReady(
+            f"pods do not reach the API server: {why}\nRules that lead to it: {rules}\n"
+            f"See kube-proxy.log and kube-router.log in {local_cluster.root}/logs"
+        )
 
 
 def _wait(local_cluster: LocalCluster, name: str, ready: Callable[[], bool], seconds: float = 60) -> None:
