@@ -5,6 +5,7 @@ Mount paths and ports here are those that the programs are told in their argumen
 
 from mail_operator.components.component import Component, Container, Port, Volume
 from mail_operator.components.installation import Installation, Manifest
+from mail_operator.kinds.pods import PodVolume
 from mailpods.directory.shards import SERVER_FILE, STORE_FILE, file_name
 
 USER = 5000
@@ -42,9 +43,15 @@ def disruption_budget(at: Installation, component: Component) -> Manifest:
 
 
 def _template(at: Installation, component: Component) -> Manifest:
+    added = at.spec.pods
+    pull_secrets = [{"name": secret.name} for secret in added.image_pull_secrets]
     return {
-        "metadata": {"labels": at.labels(component.name)},
+        "metadata": {
+            "labels": {**added.labels, **at.labels(component.name)},
+            **({"annotations": dict(added.annotations)} if added.annotations else {}),
+        },
         "spec": {
+            **({"imagePullSecrets": pull_secrets} if pull_secrets else {}),
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
             "terminationGracePeriodSeconds": component.grace_seconds,
@@ -58,7 +65,10 @@ def _template(at: Installation, component: Component) -> Manifest:
                 "seccompProfile": {"type": "RuntimeDefault"},
             },
             "containers": [_container(at, component, container) for container in component.containers],
-            "volumes": [_volume(at, each) for each in component.volumes if each.kind != "claim"],
+            "volumes": [
+                *(_volume(at, each) for each in component.volumes if each.kind != "claim"),
+                *(_added_volume(each) for each in added.volumes),
+            ],
         },
     }
 
@@ -74,20 +84,29 @@ def _container(at: Installation, component: Component, container: Container) -> 
     if container.holds_key:
         key = {"name": at.key_secret, "key": "key"}
         env.append({"name": "INSTALLATION_KEY", "valueFrom": {"secretKeyRef": key}})
+    added, own = at.spec.pods, {variable["name"] for variable in env}
+    env += [{"name": each.name, "value": each.value} for each in added.env if each.name not in own]
     resources, alive = container.resources(at), {"httpGet": {"path": "/livez", "port": container.admin}}
     return {
         "name": container.name,
         "image": container.image(at),
+        **({"imagePullPolicy": added.image_pull_policy} if added.image_pull_policy else {}),
         "command": ["python", "-m", *container.command(at)],
         "env": env,
         "ports": [_container_port(at, component, port) for port in ports],
         "volumeMounts": [
-            {
-                "name": each.name,
-                "mountPath": f"/{each.name}",
-                **({"readOnly": True} if each.read_only else {}),
-            }
-            for each in container.mounts
+            *(
+                {
+                    "name": each.name,
+                    "mountPath": f"/{each.name}",
+                    **({"readOnly": True} if each.read_only else {}),
+                }
+                for each in container.mounts
+            ),
+            *(
+                {"name": _added_name(each), "mountPath": each.mount_path, "readOnly": True}
+                for each in added.volumes
+            ),
         ],
         # Nodes learn a moment late that a pod leaves: what they still send finds it at work.
         "lifecycle": {"preStop": {"exec": {"command": ["sleep", str(LEAVING_SECONDS)]}}},
@@ -126,6 +145,20 @@ def _volume(at: Installation, volume: Volume) -> Manifest:
             }
     medium = {"medium": "Memory"} if volume.kind == "memory" else {}
     return {"name": volume.name, "emptyDir": {**medium, "sizeLimit": volume.size}}
+
+
+def _added_volume(volume: PodVolume) -> Manifest:
+    """Optional: a missing object is the owner's to notice, and no reason for all pods to stand still."""
+    if volume.secret:
+        source: Manifest = {"secret": {"secretName": volume.secret.name, "optional": True}}
+    else:
+        assert volume.config_map
+        source = {"configMap": {"name": volume.config_map.name, "optional": True}}
+    return {"name": _added_name(volume), **source}
+
+
+def _added_name(volume: PodVolume) -> str:
+    return f"added-{volume.name}"
 
 
 def _file_sources(at: Installation, mount: str) -> list[Manifest]:

@@ -36,6 +36,7 @@ from mail_operator.kinds.meta import (
     immutable,
     later,
 )
+from mail_operator.kinds.pods import Pods
 
 LoginForm = Literal["numbered", "address", "generated", "prefixed"]
 
@@ -372,6 +373,7 @@ class MailServerSpec(Part):
     storage: Storage = Field(Storage(), description="Volumes for mail and spool.")
     service: Exposure = Field(Exposure(), description="How the world reaches the pods.")
     scheduling: Scheduling = Field(Scheduling(), description="Where the pods run.")
+    pods: Pods = Field(Pods(), description="What is added to each pod.")
     smtp: Smtp = Field(Smtp(), description="The pods that speak SMTP.")
     bulk: BulkPool = Field(BulkPool(), description="The pods for mass mailings.")
     portal: Portal = Field(Portal(), description="The pods with pages for everybody.")

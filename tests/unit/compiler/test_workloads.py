@@ -109,3 +109,43 @@ def test_pages_for_everybody_have_pods_that_know_no_secret() -> None:
     assert "secretKeyRef" not in str(deployment)
     on_nodes = objects(portal={"replicas": 1}, service={"hostPorts": True})["Deployment", "main-portal"]
     assert "hostPort" not in str(on_nodes)  # where nodes have an Ingress of theirs
+
+
+def test_what_is_added_to_all_pods_takes_nothing_of_their_own_away() -> None:
+    added = {
+        "labels": {"team": "mail", "app.kubernetes.io/component": "other"},
+        "annotations": {"example.org/cost": "7"},
+        "imagePullPolicy": "Always",
+        "imagePullSecrets": [{"name": "pull"}],
+        "env": [{"name": "TZ", "value": "UTC"}, {"name": "PORT_ADMIN", "value": "1"}],
+        "volumes": [
+            {"name": "tls", "mountPath": "/etc/ssl/our", "configMap": {"name": "our-ca"}},
+            {"name": "more", "mountPath": "/opt/more", "secret": {"name": "more"}},
+        ],
+    }
+    for plain, made in zip(
+        objects(portal={"replicas": 1}).values(),
+        objects(portal={"replicas": 1}, pods=added).values(),
+        strict=True,
+    ):
+        if made["kind"] not in ("StatefulSet", "Deployment"):
+            continue
+        before, after = plain["spec"]["template"], made["spec"]["template"]
+        assert after["metadata"]["labels"] == {"team": "mail", **before["metadata"]["labels"]}
+        assert after["metadata"]["annotations"] == added["annotations"]
+        pod = after["spec"]
+        assert pod["imagePullSecrets"] == added["imagePullSecrets"]
+        assert pod["volumes"] == [
+            *before["spec"]["volumes"],
+            {"name": "added-tls", "configMap": {"name": "our-ca", "optional": True}},
+            {"name": "added-more", "secret": {"secretName": "more", "optional": True}},
+        ]
+        for own, container in zip(before["spec"]["containers"], pod["containers"], strict=True):
+            assert container["imagePullPolicy"] == "Always"
+            assert container["env"] == [*own["env"], {"name": "TZ", "value": "UTC"}]
+            assert container["volumeMounts"] == [
+                *own["volumeMounts"],
+                {"name": "added-tls", "mountPath": "/etc/ssl/our", "readOnly": True},
+                {"name": "added-more", "mountPath": "/opt/more", "readOnly": True},
+            ]
+        assert made["spec"]["selector"] == plain["spec"]["selector"]
