@@ -84,8 +84,14 @@ class ApiClient:
 
     async def get(self, path: str, *, metadata_only: bool = False, **query: str) -> Json:
         """GET; of a list with `metadata_only` the names, labels and versions without the contents."""
-        headers = {"Accept": _METADATA.format("List" if metadata_only else "")} if metadata_only else {}
+        headers = {"Accept": _METADATA.format("List")} if metadata_only else {}
         return await self._request("GET", path, query, None, headers)
+
+    async def metadata(self, path: str) -> Json:
+        """The metadata of one object."""
+        answer = await self._request("GET", path, {}, None, {"Accept": _METADATA.format("")})
+        found: Json = answer["metadata"]
+        return found
 
     async def create(self, path: str, body: Mapping[str, Any]) -> Json:
         """POST to a collection. Raises ApiError 409 where it exists."""

@@ -50,9 +50,9 @@ class Sweeps:
         if namespace is None or "deletionTimestamp" in namespace["metadata"]:
             return f"its namespace {ref.namespace}"
         try:
-            kind = await self._client.get(_CRD, metadata_only=True)
+            kind = await self._client.metadata(_CRD)
         except ApiError as error:
             if error.code != 404:
                 raise
             return f"its kind, {ref.kind}"
-        return f"its kind, {ref.kind}" if "deletionTimestamp" in kind["metadata"] else ""
+        return f"its kind, {ref.kind}" if "deletionTimestamp" in kind else ""
