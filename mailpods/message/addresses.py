@@ -15,6 +15,12 @@ _TOKEN = re.compile(
     re.DOTALL,
 )
 _PLAIN = re.compile(r"[^\s\x00-\x20\x7f()<>\[\]:;@\\,.\"]+(?:\.[^\s\x00-\x20\x7f()<>\[\]:;@\\,.\"]+)*\Z")
+_ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]"
+_PLAIN_ADDRESS = rf"{_ATOM}++(?:\.{_ATOM}++)*+@[A-Za-z0-9-]++(?:\.[A-Za-z0-9-]++)*+"
+# Nearly every field has this form: an address, or one behind words without anything special.
+_COMMON = re.compile(
+    rf"(?:\r\n)?[ \t]*(?:({_PLAIN_ADDRESS})|(?:{_ATOM}|[. \t])*+<({_PLAIN_ADDRESS})>)[ \t]*\Z".encode()
+)
 Token = tuple[str, str]  # kind, text
 
 
@@ -24,6 +30,8 @@ class Malformed(ValueError):
 
 def mailboxes(value: bytes) -> list[str]:
     """The addresses that a field names, in lower case, domains in A-labels. Raises Malformed."""
+    if match := _COMMON.match(value):
+        return [(match[1] or match[2]).decode().lower()]
     try:
         tokens = list(_tokens(value.decode("utf-8").replace("\r\n", "")))
     except UnicodeDecodeError as error:

@@ -31,7 +31,7 @@ def foreign_sender(header: bytes, owns: Callable[[str], bool]) -> str:
     """Why the message does not say truly who sends it, "" if it does: one From at most (one is added where
     none is), one Sender at most, and each mailbox in them one that `owns` says is the login's."""
     for name in ("From", "Sender"):
-        found = headers.values(header, name)
+        found = headers.values(header, name.lower())
         if len(found) > 1:
             return f"Message has {len(found)} {name} fields: one is allowed"
         try:

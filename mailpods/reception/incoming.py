@@ -22,11 +22,15 @@ class IncomingText:
         self.content = MessageContent(limit, mend=context.account is not None)
         self.chunk: ReadChunk | None = None  # that is being received; None for DATA
         self.data = Data(self.content)
-        self.network = network_of(context.ip)
         self._budget = state.budgets.of(context.may_relay)
         self._timeouts, self._context = state.timeouts, context
         self._began = began
         self._window = began, 0  # since when the rate is measured, and how much was there then
+
+    @property
+    def network(self) -> str:
+        """Of the client."""
+        return network_of(self._context.ip)
 
     @property
     def complete(self) -> bool:

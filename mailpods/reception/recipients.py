@@ -12,7 +12,7 @@ from mailpods.rules import chains, lookups
 from mailpods.rules.context import PolicyContext
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Taken:
     """A recipient, and where it leads."""
 
@@ -20,7 +20,7 @@ class Taken:
     route: Routed
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Discarded:
     """A recipient that is taken and thrown away, as the rule of this name says."""
 

@@ -1,7 +1,7 @@
 """One client's session: carries out what its commands ask for, if the rules let it, and replies."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from mailpods.reception import recipients, replies, sender
@@ -220,10 +220,10 @@ class Session(Connection):
 
     def _rcpt(self, action: machine.Rcpt) -> None:
         verdict = recipients.judge(self.state, self.context, action.address)
-        if isinstance(verdict, Taken | Refusal | Discarded):
-            self._decide(verdict)
-        else:
+        if isinstance(verdict, Coroutine):
             self.suspend(self._rcpt_later(verdict))
+        else:
+            self._decide(verdict)
 
     async def _rcpt_later(self, asking: recipients.Asking) -> None:
         self._decide(await asking)

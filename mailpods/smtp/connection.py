@@ -210,7 +210,11 @@ class Connection(SMTP):
             line = data[position : newline + 1]
             position = newline + 1
             self.more = position < end
-            self._line(line)
+            try:
+                self._line(line)
+            except Exception as error:  # of one command: the next one may be better
+                self._content = self._expected = None
+                self.reply(self.fault(error))
             turn -= 1
             if not turn and position < end and not self._suspended:
                 self._suspended = True
@@ -226,13 +230,6 @@ class Connection(SMTP):
         self.hang_up()
 
     def _line(self, line: bytes) -> None:
-        try:
-            self._judge(line)
-        except Exception as error:  # of one command: the next one may be better
-            self._content = self._expected = None
-            self.reply(self.fault(error))
-
-    def _judge(self, line: bytes) -> None:
         if self._overlong:
             self._overlong = False
             self.misuse(b"500 5.5.2 Line too long\r\n", "command-length")

@@ -31,7 +31,7 @@ class Malformed(ValueError):
     """The argument is not in the grammar; the message is the reply's text with its enhanced code."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Path:
     """A path's address and the parameters behind it, names in upper case.
 

@@ -18,14 +18,14 @@ _BETWEEN_CHUNKS = frozenset(("BDAT", "RSET", "NOOP", "QUIT"))  # RFC 3030 §2
 LAST_OF_GROUP = frozenset(("HELO", "EHLO", "DATA", "VRFY", "AUTH", "STARTTLS", "NOOP", "QUIT"))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Say:
     """Reply this; nothing else follows from the command."""
 
     reply: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Misuse:
     """The client broke the protocol: reply this, and count it by its reason."""
 
@@ -33,7 +33,7 @@ class Misuse:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Hello:
     """HELO, or EHLO where `esmtp`. What went before is forgotten."""
 
@@ -41,7 +41,7 @@ class Hello:
     esmtp: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Mail:
     """Begin a transaction, if the rules let it. `size` is what was announced, in bytes."""
 
@@ -51,19 +51,19 @@ class Mail:
     utf8: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Rcpt:
     """Add a recipient, if the rules let it."""
 
     address: str  # "postmaster" alone for that of the server
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ReadData:
     """Read message text up to its final dot."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ReadChunk:
     """Read so many octets of message text. Unwanted ones come all the same (RFC 3030 §2): they are read, and
     `refusal` is said behind them."""
@@ -73,29 +73,29 @@ class ReadChunk:
     refusal: Misuse | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Authenticate:
     """AUTH with this argument."""
 
     argument: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class StartTls:
     """Begin TLS, if there is a certificate."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Verify:
     """VRFY."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Reset:
     """Forget the transaction."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class HangUp:
     """Reply this, and close."""
 

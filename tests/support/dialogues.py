@@ -48,6 +48,10 @@ ADDRESSES = {
     Address("sales@a.test"): AddressEntry("sales", targets=(Address("info@a.test"),)),
     Address("info@strasse.test"): AddressEntry("info2", AccountId("8/info")),
 }
+ACCOUNTS = {
+    AccountId("7/maint"): Account(Address("maint@a.test"), 0),
+    **{entry.account: Account(address, 0) for address, entry in ADDRESSES.items() if entry.account},
+}
 
 
 class Directory:
@@ -72,9 +76,7 @@ class Directory:
 
     def account(self, id: AccountId) -> Account | None:
         """An account."""
-        known = {entry.account: address for address, entry in ADDRESSES.items() if entry.account}
-        known |= {AccountId("7/maint"): Address("maint@a.test")}
-        return Account(known[id], 0) if id in known else None
+        return ACCOUNTS.get(id)
 
 
 class StoringSpool:
