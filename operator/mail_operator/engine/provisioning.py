@@ -60,14 +60,13 @@ class SecretProvisioner:
         self._slots = {True: asyncio.Semaphore(_SLOW_AT_ONCE), False: asyncio.Semaphore(_QUICK_AT_ONCE)}
         self._tasks: dict[SecretName, asyncio.Task[None]] = {}
         self._unseen: dict[SecretName, float] = {}  # made, and not observed yet: until when to wait for that
-        self._broken: dict[SecretName, float] = {}  # of an exception: when to try again
+        self._broken: dict[SecretName, float] = {}  # when to try again
         self._looked: dict[SecretName, tuple[object, datetime.datetime]] = {}  # in what state, when
         # What is wanted and cannot be had: who wants it, and which Secret is somebody else's.
         self._foreign: dict[SecretName, tuple[ObjectRef, SecretName]] = {}
         self._authority_lock = asyncio.Lock()
         self._told_at = 0.0
         self.made = 0  # how many ended
-        self.failed = False  # whether something could not be made since the last look
 
     def look(self, wanted: Iterable[GeneratedSecret], there: Mapping[SecretName, ObservedSecret]) -> None:
         """Begin to make what is missing, certificates that end within the month or lack a name, and keys."""
@@ -77,7 +76,6 @@ class SecretProvisioner:
             _keep(known, names)
         for name in [name for name in self._tasks if name not in names]:
             self._tasks.pop(name).cancel()
-        self.failed = False
         for secret in wanted:
             name = (secret.namespace, secret.name)
             seen = there.get(name)
@@ -139,12 +137,14 @@ class SecretProvisioner:
             async with self._slots[secret.kind == "dkim"]:
                 await work
             self._faults.over(secret.owner, doing)
+            self._broken.pop(name, None)
         except Unavailable as error:
             self._log(f"Secret {'/'.join(name)}: not made: {error}")
-            self.failed = True
             self._looked.pop(name, None)
+            self._broken[name] = time.monotonic() + self._runtime.timings.retry
         except Foreign as error:
             self._foreign[name] = (secret.owner, error.args[0])
+            self._unseen[name] = time.monotonic() + _BROKEN_SECONDS
         except Exception as error:  # it is this object's alone
             self._faults.note(secret.owner, doing, error)
             self._looked.pop(name, None)
@@ -214,6 +214,11 @@ class SecretProvisioner:
         if not held.made:
             raise Foreign(name)
         return KeyPair(held.values["tls.crt"], held.values["tls.key"])
+
+    @property
+    def failed(self) -> bool:
+        """Whether something could not be made, and is to be tried again."""
+        return bool(self._broken)
 
     def verdicts(self) -> dict[ObjectRef, Verdict]:
         """Owner -> what hinders it."""

@@ -6,25 +6,25 @@ from collections.abc import Iterator
 import pytest
 from mail_operator.local import observed
 
-from tests.component.contract.grounds import SERVER, Ground, LocalGround, MemoryGround
+from tests.component.contract.grounds import SERVER, ClusterGround, Ground, LocalGround, MemoryGround
 from tests.support.installation import domain, server
 
+GROUNDS: dict[str, type[Ground]] = {"memory": MemoryGround, "cluster": ClusterGround, "local": LocalGround}
 
-@pytest.fixture(scope="session", params=["memory", "local"])
+
+@pytest.fixture(scope="session", params=["memory", "cluster", "local"])
 def ground(request: pytest.FixtureRequest) -> Iterator[Ground]:
     """One of them, with a server and a domain."""
     if request.param == "local" and shutil.which("dovecot") is None:
         pytest.skip("no Dovecot here: ./run installs it")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(observed, "_ENDED_SECONDS", 0.5)
-        made: MemoryGround | LocalGround = MemoryGround() if request.param == "memory" else LocalGround()
+        made = GROUNDS[request.param]()
         made.apply(server(), domain("a.test", 7))
         made.start()
         made.wait_for(SERVER, seconds=60)
         yield made
-        made.stop()
-        if isinstance(made, LocalGround):
-            made.close()
+        made.close()
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """The grounds on which the contract of the engine is tested, and what a person does there."""
 
 import asyncio
+import base64
 import json
 import os
 import shutil
@@ -8,14 +9,20 @@ import signal
 import tempfile
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import kopf
 import yaml
 from mail_operator.cli.main import MAIL_USER
+from mail_operator.cluster.client import ApiClient
+from mail_operator.cluster.runtime import ClusterRuntime
+from mail_operator.components.component import Component
 from mail_operator.engine.engine import Engine
+from mail_operator.engine.runtime import Timings
 from mail_operator.kinds.meta import ObjectRef
 from mail_operator.local.ports import Ports
 from mail_operator.local.runner import Runner
@@ -23,6 +30,7 @@ from mail_operator.local.state import DataFolder
 
 from mailpods.directory.shards import decode, decode_credentials, decode_store
 from tests.component.contract.memory import MemoryRuntime
+from tests.support.apiserver import ApiServer
 from tests.support.installation import HOST, wait
 
 T = TypeVar("T")
@@ -47,6 +55,10 @@ class Ground(ABC):
     @abstractmethod
     def stop(self) -> None:
         """End it; what is to outlive it stays."""
+
+    def close(self) -> None:
+        """End it, and leave nothing behind."""
+        self.stop()
 
     @abstractmethod
     def apply(self, *documents: Any) -> None:
@@ -319,3 +331,122 @@ class LocalGround(Ground):
         finally:
             for pid in pids:
                 os.killpg(pid, signal.SIGCONT)
+
+
+class ReachedCluster(ClusterRuntime):
+    """Of which every Service leads to its pods."""
+
+    async def reaches(self, server: ObjectRef, components: Sequence[Component]) -> bool:
+        return True
+
+
+class ClusterGround(Ground):
+    """The operator, on an API server in memory."""
+
+    def __init__(self) -> None:
+        self.api = ApiServer()
+        self.log: list[str] = []
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        self.do(self.api.start)
+        self._task: asyncio.Task[None] | None = None
+
+    def do(self, what: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """In the loop's thread."""
+        return asyncio.run_coroutine_threadsafe(what(), self._loop).result(30)
+
+    def call(self, what: Callable[..., T], *arguments: Any) -> T:
+        """The same, of a plain function."""
+
+        async def called() -> T:
+            return what(*arguments)
+
+        return self.do(called)
+
+    def start(self) -> None:
+        async def start() -> None:
+            info = kopf.ConnectionInfo(server=self.api.url, default_namespace="operator")
+            self.client = ApiClient(lambda: info, "mailpods")
+            await self.client.open()
+            self.runtime = ReachedCluster(self.client, "mailpods:test", self.log.append)
+            self.runtime.timings = replace(Timings(), quiet=0.02, patience=0.5, retry=0.5, ask=0.02)
+            self._engine = Engine(self.runtime, self.log.append)
+            self._task = asyncio.create_task(self._engine.run())
+
+        self.do(start)
+
+    def stop(self) -> None:
+        async def stop() -> None:
+            if self._task:
+                self._task.cancel()
+                await asyncio.gather(self._task, return_exceptions=True)
+                await self.runtime.close()
+                await self.client.close()
+
+        self.do(stop)
+        self._task = None
+
+    def close(self) -> None:
+        """End the API server, too."""
+        self.stop()
+        self.do(self.api.stop)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+
+    def engine(self) -> Engine:
+        return self._engine
+
+    def apply(self, *documents: Any) -> None:
+        flat = [d for each in documents for d in (each if isinstance(each, list) else [each])]
+        for each in flat:
+            self.call(self._put, each)
+
+    def _put(self, document: Document) -> None:
+        ref = ref_of(document)
+        there = self.api.objects.get((*ref,), {})
+        meta = {**there.get("metadata", {}), "annotations": {}, **document["metadata"]}
+        item = {**there, **json.loads(json.dumps(document)), "metadata": meta}
+        if ref.kind == "Secret":
+            values = item.pop("stringData")
+            item["data"] = {k: base64.b64encode(v.encode()).decode() for k, v in values.items()}
+        else:
+            known = there.get("spec", {})
+            given = {k: v for k, v in known.items() if k in ("number", "loginName", "shard")}
+            item["spec"] = {**given, **item["spec"]}
+        self.api.put(item)
+
+    def remove(self, *refs: ObjectRef) -> None:
+        for ref in refs:
+            self.call(self.api.delete, *ref)
+
+    def remove_made(self, name: str) -> None:
+        self.call(self.api.objects.pop, ("Secret", "t", name))
+
+    def status(self, ref: ObjectRef) -> dict[str, Any]:
+        return dict(self.api.objects.get((*ref,), {}).get("status", {}))
+
+    def is_there(self, ref: ObjectRef) -> bool:
+        return (*ref,) in self.api.objects
+
+    def files(self, mount: str) -> Mapping[str, bytes]:
+        return self.call(self.api.files, "t", mount)
+
+    def secret(self, name: str) -> Mapping[str, bytes]:
+        data = self.api.objects.get(("Secret", "t", name), {}).get("data", {})
+        return {key: base64.b64decode(value) for key, value in data.items()}
+
+    def spec(self, ref: ObjectRef) -> Mapping[str, Any]:
+        spec: Mapping[str, Any] = self.api.objects[(*ref,)]["spec"]
+        return spec
+
+    def writes(self) -> object:
+        return dict(self.api.writes)
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        self.api.frozen = True
+        try:
+            yield
+        finally:
+            self.api.frozen = False
