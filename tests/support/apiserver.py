@@ -165,6 +165,14 @@ class ApiServer:
             self.delete(*key)
             return web.json_response({})
         body = await request.json()
+        if sub == "eviction":
+            self.writes["evict"] += 1
+            self.delete(*key)
+            return web.json_response({})
+        if isinstance(body, list):  # RFC 6902, of which one operation is used
+            assert there and [each["op"] for each in body] == ["replace"]
+            self.writes[f"replace {kind}"] += 1
+            return web.json_response(self._replace(there, body[0]["path"], body[0]["value"]))
         wanted = body["metadata"].get("resourceVersion") if "metadata" in body else None
         if there and wanted and wanted != there["metadata"]["resourceVersion"]:
             return _status(409, "Conflict")
@@ -176,6 +184,16 @@ class ApiServer:
         if kind == "StatefulSet" and there is None:
             await self._run(after)
         return web.json_response(after)
+
+    def _replace(self, there: Json, pointer: str, value: Any) -> Json:
+        item = copy.deepcopy(there)
+        *parents, last = pointer.strip("/").split("/")
+        at = item
+        for step in parents:
+            at = at[step]
+        at[last] = value
+        item["metadata"].pop("managedFields", None)  # nobody else owns any of it now
+        return self.put(item)
 
     # Pods -------------------------------------------------------------------------------------------------
 

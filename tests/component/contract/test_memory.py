@@ -1,13 +1,19 @@
 """What the engine promises, where only a ground in memory can show it."""
 
 import time
+from collections.abc import Collection
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from mail_operator.compiler.snapshot import PasswordHash
-from mail_operator.engine import provisioning
+from mail_operator.engine import provisioning, secret_reader
+from mail_operator.engine.runtime import Program, Status
+from mail_operator.engine.secrets import hash_password
+from mail_operator.kinds.meta import ObjectRef
 
 from tests.component.contract.grounds import SERVER, MemoryGround
-from tests.component.contract.test_engine import box, dom, mortal
+from tests.component.contract.test_engine import bare, box, dom, mortal
 from tests.support.installation import domain, mailbox, secret, server, wait
 
 HASH = "{PLAIN}before"
@@ -78,3 +84,99 @@ def test_a_domain_that_goes_with_its_namespace_waits_and_an_event_says_so(memory
     confirmed = mortal("swept.test", 8, annotations={"mailpods.io/confirm-removal": "mail"})
     memory.apply(confirmed)
     memory.wait_until_gone(dom("swept-test"))
+
+
+WORDS = "what a Secret holds"
+
+
+def fail(*_: object, **__: object) -> Any:
+    """Any of our own functions, broken."""
+    raise ZeroDivisionError(WORDS)
+
+
+PROVISIONERS = {
+    "make_dkim_keys": dom("broken-test"),
+    "generate_password": box("bare"),
+    "make_certificate": SERVER,
+}
+
+
+@pytest.mark.parametrize("broken", PROVISIONERS)
+def test_an_exception_in_a_provisioner_stays_with_its_object(
+    memory: MemoryGround, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    memory.apply(server(), domain("a.test", 7), mailbox("well"))
+    memory.start()
+    memory.wait_for(box("well"))
+    monkeypatch.setattr(provisioning, broken, fail)
+    monkeypatch.setattr(provisioning, "_BROKEN_SECONDS", 0.1)
+    if broken == "make_certificate":
+        memory.remove_made("main-tls")
+        memory.engine().look()
+    memory.apply(domain("broken.test", 70), bare("bare"), mailbox("more"))
+    message = memory.wait_for(PROVISIONERS[broken], "InternalError")["message"]
+    memory.wait_for(box("more"))
+    (told,) = [line for line in memory.log if "ZeroDivisionError" in line]
+    id_ = told.partition("internal error ")[2][:8]
+    assert f"({id_})" in message and WORDS not in told + message
+    monkeypatch.undo()
+    memory.wait_for(PROVISIONERS[broken])
+
+
+def test_an_exception_while_a_status_is_written_stays_with_its_object(
+    memory: MemoryGround, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish = memory.runtime.publish
+
+    async def sometimes(ref: ObjectRef, status: Status, removed: Collection[str]) -> None:
+        if ref == box("broken"):
+            fail()
+        await publish(ref, status, removed)
+
+    monkeypatch.setattr(memory.runtime, "publish", sometimes)
+    memory.apply(server(), domain("a.test", 7), mailbox("broken"), mailbox("well"))
+    memory.start()
+    memory.wait_for(box("well"))
+    wait(lambda: any("internal error" in line and "t/broken" in line for line in memory.log))
+    monkeypatch.undo()
+    memory.wait_for(box("broken"))
+
+
+def test_an_exception_while_a_password_is_hashed_stays_with_its_account(
+    memory: MemoryGround, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def sometimes(password: str, origin: str) -> str:
+        return fail() if "broken" in origin else hash_password(password, origin)
+
+    monkeypatch.setattr(secret_reader, "hash_password", sometimes)
+    monkeypatch.setattr(secret_reader, "_RETRY_SECONDS", 0.1)
+    memory.apply(server(), domain("a.test", 7), mailbox("broken"), mailbox("well"))
+    memory.start()
+    memory.wait_for(box("well"))
+    memory.wait_for(box("broken"), "InternalError")
+    monkeypatch.undo()
+    memory.wait_for(box("broken"))
+
+
+def test_private_keys_that_nobody_names_any_more_are_dropped(memory: MemoryGround) -> None:
+    memory.apply(server(), domain("a.test", 7), domain("gone.test", 8))
+    memory.start()
+    memory.wait_for(dom("gone-test"))
+    held = memory.engine()._reader._contents
+    wait(lambda: ("t", "gone-test-dkim") in held)
+    memory.remove(dom("gone-test"))
+    wait(lambda: ("t", "gone-test-dkim") not in held)
+    assert ("t", "a-test-dkim") in held
+
+
+def test_what_pods_answer_ends_nothing(memory: MemoryGround, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(program: Program) -> Any:
+        fail()
+
+    monkeypatch.setattr(memory.runtime, "ask", broken)
+    memory.runtime.timings = replace(memory.runtime.timings, retry=0.05)
+    memory.apply(server(), domain("a.test", 7))
+    memory.start()
+    wait(lambda: any("asking the pods failed" in line for line in memory.log))
+    monkeypatch.undo()
+    memory.wait_for(SERVER)

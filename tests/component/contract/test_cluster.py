@@ -1,0 +1,165 @@
+"""What is the operator's alone: whose objects are whose, and what others do to them."""
+
+import base64
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from mail_operator.cluster import rollouts
+
+from tests.component.contract.grounds import SERVER, ClusterGround
+from tests.component.contract.test_engine import box, dom, mortal, ref
+from tests.support.installation import domain, mailbox, server, wait
+
+TEMPLATE = ("StatefulSet", "t", "main-store")
+
+
+@pytest.fixture
+def cluster() -> Iterator[ClusterGround]:
+    """One of its own, with a server and a domain; a test starts the operator."""
+    made = ClusterGround()
+    made.apply(server(), domain("a.test", 7))
+    yield made
+    made.close()
+
+
+def test_an_object_of_somebody_else_is_told_and_left_alone(cluster: ClusterGround) -> None:
+    foreign = {
+        "kind": "Service",
+        "metadata": {"name": "main-smtp", "namespace": "t", "labels": {"app": "theirs"}},
+        "spec": {"ports": [{"port": 1}]},
+    }
+    cluster.call(cluster.api.put, foreign)
+    cluster.start()
+    assert "Service t/main-smtp" in cluster.wait_for(SERVER, "ObjectForeign")["message"]
+    assert cluster.api.objects["Service", "t", "main-smtp"]["spec"] == foreign["spec"]
+    cluster.call(cluster.api.delete, "Service", "t", "main-smtp")
+    cluster.wait_for(SERVER)
+
+
+def forged(namespace: str, name: str, **metadata: Any) -> dict[str, Any]:
+    """A Secret that says what the hash of info's password is."""
+    versions = json.dumps({"t/info-pw": ["forged", "{PLAIN}forged"]}).encode()
+    return {
+        "kind": "Secret",
+        "type": "Opaque",
+        "metadata": {
+            "name": name,
+            "namespace": namespace,
+            "annotations": {"mailpods.io/hash": "x"},
+            **metadata,
+        },
+        "data": {"versions.json": base64.b64encode(versions).decode()},
+    }
+
+
+def test_a_forged_secret_puts_no_hash_into_anybodys_account(cluster: ClusterGround) -> None:
+    cluster.apply(mailbox("info"))
+    password = cluster.api.objects["Secret", "t", "info-pw"]
+    version = f"{password['metadata']['uid']}/{password['metadata']['resourceVersion']}"
+    for each in (
+        forged("operator", "main-credentials-0"),
+        forged("t", "other-credentials-0"),
+        forged("t", "main-credentials-0"),  # of the right name, and of neither the owner nor the type
+        forged("t", "main-credentials-1", ownerReferences=[owner(cluster)]),  # of another type
+    ):
+        each["data"] = json.loads(json.dumps(each["data"]).replace("forged", version))
+        cluster.call(cluster.api.put, each)
+    cluster.start()
+    wait(lambda: cluster.hashes.get("7/info"))
+    assert "forged" not in (cluster.hashes["7/info"] or "")
+
+
+def owner(cluster: ClusterGround) -> dict[str, Any]:
+    uid = cluster.api.objects[(*SERVER,)]["metadata"]["uid"]
+    return {"kind": "MailServer", "name": "main", "uid": uid, "controller": True}
+
+
+def test_a_recreated_server_takes_over_all_that_it_had(cluster: ClusterGround) -> None:
+    cluster.apply(mailbox("info"))
+    cluster.start()
+    cluster.wait_for(box("info"))
+    item = cluster.api.objects[(*SERVER,)]
+    before = {k: v["metadata"]["uid"] for k, v in cluster.api.objects.items() if _owners(v)}
+    cluster.remove(SERVER)
+    meta = {"name": "main", "namespace": "t", "annotations": {}}
+    cluster.call(cluster.api.put, {"kind": "MailServer", "metadata": meta, "spec": item["spec"]})
+    uid = cluster.api.objects[(*SERVER,)]["metadata"]["uid"]
+    assert uid != item["metadata"]["uid"]
+    wait(lambda: all(_owners(cluster.api.objects[key]) == [uid] for key in before))
+    cluster.wait_for(SERVER)
+    assert {key: cluster.api.objects[key]["metadata"]["uid"] for key in before} == before
+
+
+def _owners(item: dict[str, Any]) -> list[str]:
+    return [each["uid"] for each in item["metadata"].get("ownerReferences", ())]
+
+
+def test_what_is_added_to_a_template_by_hand_is_taken_out_and_said(cluster: ClusterGround) -> None:
+    cluster.start()
+    cluster.wait_for(SERVER)
+    item = json.loads(json.dumps(cluster.api.objects[TEMPLATE]))
+    ours = item["spec"]["template"]
+    added = json.loads(json.dumps(ours))
+    added["spec"]["nodeSelector"] = {"no": "node"}
+    added["metadata"].setdefault("annotations", {})["kubectl.kubernetes.io/restartedAt"] = "now"
+    item["spec"]["template"] = added
+    fields: dict[str, Any] = {"f:spec": {"f:template": {"f:spec": {"f:nodeSelector": {"f:no": {}}}}}}
+    item["metadata"]["managedFields"] = [{"manager": "kubectl-edit", "fieldsV1": fields}]
+    cluster.call(cluster.api.put, item)
+    wait(lambda: "nodeSelector" not in cluster.api.objects[TEMPLATE]["spec"]["template"]["spec"])
+    events = [v for k, v in cluster.api.objects.items() if k[0] == "Event"]
+    (event,) = [each for each in events if each["reason"] == "TemplateRestored"]
+    assert "spec.nodeSelector.no" in event["message"] and "StatefulSet t/main-store" in event["message"]
+    kept = cluster.api.objects[TEMPLATE]["spec"]["template"]["metadata"]["annotations"]
+    assert kept["kubectl.kubernetes.io/restartedAt"] == "now", "a restart that was asked for goes on"
+
+
+def test_a_rollout_that_is_stuck_goes_on(cluster: ClusterGround, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rollouts, "LOOK_SECONDS", 0.05)
+    cluster.start()
+    cluster.wait_for(SERVER)
+
+    def pod(name: str, revision: str, ready: str) -> None:
+        item = json.loads(json.dumps(cluster.api.objects["Pod", "t", name]))
+        item["metadata"]["labels"]["controller-revision-hash"] = revision
+        item["status"]["conditions"][0]["status"] = ready
+        cluster.api.put(item)
+
+    def old_template() -> None:
+        item = json.loads(json.dumps(cluster.api.objects[TEMPLATE]))
+        cluster.api.put({**item, "status": {"updateRevision": "right"}})
+        pod("main-store-0", "wrong", "False")
+        pod("main-smtp-0", "wrong", "True")
+
+    cluster.call(old_template)
+    wait(lambda: ("Pod", "t", "main-store-0") not in cluster.api.objects)
+    assert ("Pod", "t", "main-smtp-0") in cluster.api.objects
+    assert cluster.api.writes["evict"] == 1
+
+
+def test_a_domain_that_goes_with_its_namespace_is_an_accident(cluster: ClusterGround) -> None:
+    cluster.apply(mortal("swept.test", 8))
+    cluster.start()
+    cluster.wait_for(dom("swept-test"))
+    wait(lambda: cluster.api.objects["MailDomain", "t", "swept-test"]["metadata"].get("finalizers"))
+
+    def sweep() -> None:
+        item = json.loads(json.dumps(cluster.api.objects["Namespace", "", "t"]))
+        item["metadata"] |= {"deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["kubernetes"]}
+        cluster.api.put(item)
+        cluster.api.delete("MailDomain", "t", "swept-test")
+
+    cluster.call(sweep)
+    assert "its namespace t" in cluster.wait_for(dom("swept-test"), "DeletionHeld")["message"]
+    cluster.apply(mortal("swept.test", 8, annotations={"mailpods.io/confirm-removal": "mail"}))
+    cluster.wait_until_gone(dom("swept-test"))
+
+
+def test_an_object_that_no_version_could_have_written_hinders_nobody(cluster: ClusterGround) -> None:
+    cluster.call(cluster.api.put, {"kind": "Mailbox", "metadata": {"name": "odd", "namespace": "t"}})
+    cluster.start()
+    cluster.apply(mailbox("well"))
+    cluster.wait_for(box("well"))
+    assert not cluster.status(ref("Mailbox", "odd"))
