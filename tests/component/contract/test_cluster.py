@@ -38,34 +38,23 @@ def test_an_object_of_somebody_else_is_told_and_left_alone(cluster: ClusterGroun
     cluster.wait_for(SERVER)
 
 
-def forged(namespace: str, name: str, **metadata: Any) -> dict[str, Any]:
-    """A Secret that says what the hash of info's password is."""
-    versions = json.dumps({"t/info-pw": ["forged", "{PLAIN}forged"]}).encode()
-    return {
-        "kind": "Secret",
-        "type": "Opaque",
-        "metadata": {
-            "name": name,
-            "namespace": namespace,
-            "annotations": {"mailpods.io/hash": "x"},
-            **metadata,
-        },
-        "data": {"versions.json": base64.b64encode(versions).decode()},
-    }
-
-
 def test_a_forged_secret_puts_no_hash_into_anybodys_account(cluster: ClusterGround) -> None:
     cluster.apply(mailbox("info"))
     password = cluster.api.objects["Secret", "t", "info-pw"]
     version = f"{password['metadata']['uid']}/{password['metadata']['resourceVersion']}"
-    for each in (
-        forged("operator", "main-credentials-0"),
-        forged("t", "other-credentials-0"),
-        forged("t", "main-credentials-0"),  # of the right name, and of neither the owner nor the type
-        forged("t", "main-credentials-1", ownerReferences=[owner(cluster)]),  # of another type
-    ):
-        each["data"] = json.loads(json.dumps(each["data"]).replace("forged", version))
-        cluster.call(cluster.api.put, each)
+    versions = json.dumps({"t/info-pw": [version, "{PLAIN}forged"]}).encode()
+
+    def forge(namespace: str, name: str, type_: str, **metadata: Any) -> None:
+        meta = {"name": name, "namespace": namespace, "annotations": {"mailpods.io/hash": "x"}, **metadata}
+        data = {"versions.json": base64.b64encode(versions).decode()}
+        item = {"kind": "Secret", "type": type_, "metadata": meta, "data": data}
+        cluster.call(cluster.api.put, item)
+
+    credentials = "mailpods.io/credentials"
+    forge("operator", "main-credentials-0", credentials)
+    forge("t", "other-credentials-0", credentials, ownerReferences=[owner(cluster)])
+    forge("t", "main-credentials-0", credentials)
+    forge("t", "main-credentials-1", "Opaque", ownerReferences=[owner(cluster)])
     cluster.start()
     wait(lambda: cluster.hashes.get("7/info"))
     assert "forged" not in (cluster.hashes["7/info"] or "")

@@ -1,5 +1,6 @@
 """What the engine promises, where only a ground in memory can show it."""
 
+import threading
 import time
 from collections.abc import Collection
 from dataclasses import replace
@@ -19,7 +20,16 @@ from tests.support.installation import domain, mailbox, secret, server, wait
 HASH = "{PLAIN}before"
 
 
-def test_a_former_runs_hash_is_used_if_it_is_of_the_version_that_there_is(memory: MemoryGround) -> None:
+def test_a_former_runs_hash_is_used_if_it_is_of_the_version_that_there_is(
+    memory: MemoryGround, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashing = threading.Event()
+
+    def slow(password: str, origin: str) -> str:
+        assert "newer" not in origin or hashing.wait(20)
+        return hash_password(password, origin)
+
+    monkeypatch.setattr(secret_reader, "hash_password", slow)
     memory.apply(server(), domain("a.test", 7), mailbox("same"), mailbox("newer"), mailbox("broken"))
     version = memory.runtime.secrets["t", "same-pw"].mark
     memory.runtime.hashes = {
@@ -30,6 +40,9 @@ def test_a_former_runs_hash_is_used_if_it_is_of_the_version_that_there_is(memory
     }
     memory.apply(secret("broken-pw", password=""))
     memory.start()
+    memory.wait_for(box("newer"), "Hashing")
+    assert memory.hashes.get("7/newer") is None, "it may have been changed because it is known to somebody"
+    hashing.set()
     memory.wait_for(box("newer"))
     memory.wait_for(box("broken"), "Empty")
     assert memory.hashes["7/same"] == HASH
