@@ -48,9 +48,9 @@ class _Transaction:
 
 
 class Outgoing:
-    """Listens from the start; `port` tells where."""
+    """Listens from the start, on loopback; `port` tells where, 0 takes a free one."""
 
-    def __init__(self, way: Callable[[], Way], log: Callable[[str], None]) -> None:
+    def __init__(self, way: Callable[[], Way], log: Callable[[str], None], port: int = 0) -> None:
         class Handler(socketserver.StreamRequestHandler):
             timeout = SECONDS
 
@@ -63,7 +63,7 @@ class Outgoing:
                 except OSError as error:
                     log(f"outgoing: {error}")
 
-        self._server = _Server((ADDRESS, 0), Handler)
+        self._server = _Server((ADDRESS, port), Handler)
         self.port: int = self._server.server_address[1]
 
     def start(self) -> None:
@@ -79,6 +79,7 @@ class Outgoing:
 class _Server(socketserver.ThreadingTCPServer):
     daemon_threads = True
     request_queue_size = 128
+    allow_reuse_address = True
 
 
 def is_ours(port: int, own_port: int) -> bool:

@@ -62,7 +62,8 @@ class StorePod:
             self._state / "accounts" / "accounts.sqlite", options.shard if serves_mail else None
         )
         self._siblings = Siblings(options.shard) if serves_mail else None
-        self._outgoing = Outgoing(self._way_out, log) if serves_mail else None
+        port = int(os.environ.get("PORT_OUTGOING", "0"))
+        self._outgoing = Outgoing(self._way_out, log, port) if serves_mail else None
         self._housekeeping = Housekeeping(self._mail, self._dovecot.kick, log) if self._mail else None
         self._shard: int = options.shard
         self._stopping = False

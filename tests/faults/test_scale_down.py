@@ -1,12 +1,17 @@
 """Two smtp pods, and one again: the queue of the one that leaves moves to the one that stays."""
 
+import base64
 import json
 import smtplib
-import urllib.request
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+from mail_operator.components import SMTP
+from mail_operator.local.asking import ask_json
+
 from bench.processes import free_port
+from mailpods.store.outgoing import Outgoing, Way
 from tests.support.installation import (
     HOST,
     EmbeddedInstallation,
@@ -21,14 +26,13 @@ from tests.support.installation import (
 
 def queue(installation: EmbeddedInstallation, pod: str) -> list[dict[str, Any]]:
     """What waits in the spools of one pod."""
-    with urllib.request.urlopen(
-        f"{installation.state()['queue'][f'{pod}/smtp']}/queue", timeout=10
-    ) as answer:
-        found: list[dict[str, Any]] = json.load(answer)
+    found: list[dict[str, Any]] = ask_json(installation.state()["queue"][f"{pod}/smtp"], "/queue", seconds=10)
     return found
 
 
-def test_the_queue_of_a_pod_that_leaves_moves(installations: Callable[[], EmbeddedInstallation]) -> None:
+def test_the_queue_of_a_pod_that_leaves_moves(
+    installations: Callable[[], EmbeddedInstallation], monkeypatch: pytest.MonkeyPatch
+) -> None:
     installation = installations()
     nowhere = {"mode": "smarthost", "smarthost": {"host": HOST, "port": free_port(), "tls": "none"}}
     policy = manifest("RelayPolicy", "main", {"serverRef": {"name": "main"}, "outbound": nowhere})
@@ -36,13 +40,16 @@ def test_the_queue_of_a_pod_that_leaves_moves(installations: Callable[[], Embedd
     installation.apply("info", mailbox("info"))
     installation.start()
     installation.wait_for("Mailbox", "info")
-    names = json.loads((installation.data / "run" / "resolve.json").read_text())
-    port = names["main-smtp-1.main-smtp-pods.t.svc:2587"].rpartition(":")[2]
-    with smtplib.SMTP(HOST, int(port), timeout=20) as client:
-        client.starttls(context=installation.tls())
-        client.login("7/info", "pw-info")
+    # On one machine the first pod stands for the Service: the other one is given mail as Dovecot gives it.
+    monkeypatch.setenv("RESOLVE_FILE", str(installation.data / "run" / "resolve.json"))
+    kept = json.loads((installation.data / "state.json").read_text())["secrets"]["t/main-key"]["key"]
+    second = f"main-smtp-1.main-smtp-pods.t.svc:{SMTP.port('queue').number}"
+    giving = Outgoing(lambda: Way("mail.a.test", [second], base64.b64decode(kept).decode(), {}), print)
+    giving.start()
+    with smtplib.SMTP(HOST, giving.port, timeout=20) as client:
         for n in range(3):
             client.send_message(message("info@a.test", "x@sink.test", str(n)))
+    giving.stop()
     before = wait(lambda: queue(installation, "main-smtp-1"))
     assert len(before) == 3 and queue(installation, "main-smtp-0") == []
     installation.apply("server", server(smtp={"replicas": 1}), domain("a.test", 7), policy)

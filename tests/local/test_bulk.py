@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from mail_operator.components import SMTP
 
-from tests.support.installation import Installation, domain, mailbox, message, server, wait
+from tests.support.installation import Installation, domain, get, mailbox, message, server, wait
 from tests.support.returned import dsn, feedback
 from tests.support.world import World, world
 
@@ -255,9 +255,8 @@ def test_who_complains_gets_no_further_mailing(installation: Installation, outsi
 
 
 def events(installation: Installation, after: str = "") -> dict[str, Any]:
-    host, port = installation.pod("main-bulk-0", SMTP.port("queue").number)
-    with urllib.request.urlopen(f"http://{host}:{port}/events?after={after}") as answer:
-        found: dict[str, Any] = json.load(answer)
+    queue = installation.pod("main-bulk-0", SMTP.port("queue").number)
+    found: dict[str, Any] = json.loads(get(queue, f"/events?after={after}"))
     return found
 
 

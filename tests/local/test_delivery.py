@@ -2,14 +2,13 @@
 
 import json
 import time
-import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from mail_operator.components import SMTP
 
-from tests.support.installation import Installation, domain, mailbox, manifest, message, server, wait
+from tests.support.installation import Installation, domain, get, mailbox, manifest, message, server, wait
 from tests.support.world import World, world
 
 FIRST, SECOND, DOWN = 91, 92, 99
@@ -85,11 +84,10 @@ def test_how_tls_went_is_kept_for_reports(installation: Installation, outside: W
     send(installation, "tls@sink.test")
     wait(lambda: outside.sinks[FIRST].to("tls@sink.test"), 40)
     day = time.strftime("%Y-%m-%d", time.gmtime())
-    url = "http://{}:{}".format(*installation.pod("main-smtp-0", SMTP.port("queue").number))
+    queue = installation.pod("main-smtp-0", SMTP.port("queue").number)
 
     def reported() -> Any:
-        with urllib.request.urlopen(f"{url}/tls-reports?day={day}") as answer:
-            reports = {each["report-id"]: each for each in json.load(answer)}
+        reports = {each["report-id"]: each for each in json.loads(get(queue, f"/tls-reports?day={day}"))}
         report = reports.get(f"{day}.sink.test@mail.a.test")
         return report and report["policies"][0]
 

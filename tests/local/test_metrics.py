@@ -3,27 +3,27 @@
 import json
 import re
 import time
-import urllib.request
+
+from mail_operator.local.asking import ask
 
 from tests.support.installation import EmbeddedInstallation, mailbox, wait
 
 
-def ask(url: str) -> str:
+def asked(endpoint: str, path: str) -> str:
     """The body of an answer."""
-    with urllib.request.urlopen(url, timeout=5) as answer:
-        return str(answer.read().decode())
+    return ask(endpoint, path, seconds=5).decode()
 
 
 def values(installation: EmbeddedInstallation, container: str) -> dict[str, float]:
     """Sample -> value."""
-    lines = ask(f"{installation.state()['admin'][container]}/metrics").splitlines()
+    lines = asked(installation.state()["admin"][container], "/metrics").splitlines()
     pairs = (line.rpartition(" ") for line in lines if line and not line.startswith("#"))
     return {name: float(value) for name, _, value in pairs}
 
 
 def test_every_metric_says_what_it_means(installation: EmbeddedInstallation) -> None:
-    for container, url in installation.state()["admin"].items():
-        text = ask(f"{url}/metrics")
+    for container, endpoint in installation.state()["admin"].items():
+        text = asked(endpoint, "/metrics")
         samples = set(re.findall(r"^(mail_\w+?)(?:_bucket|_sum|_count|_created|_total)?(?:\{| )", text, re.M))
         explained = dict(re.findall(r"^# HELP (mail_\w+?)(?:_created|_total)? (.+)$", text, re.M))
         assert samples <= explained.keys(), container
@@ -53,9 +53,9 @@ def test_counters_follow_what_happens(installation: EmbeddedInstallation) -> Non
 
 
 def test_probes_and_the_directory_answer(installation: EmbeddedInstallation) -> None:
-    for url in installation.state()["admin"].values():
-        assert ask(f"{url}/livez") == ask(f"{url}/readyz") == "ok\n"
-        told = json.loads(ask(f"{url}/directory"))
+    for endpoint in installation.state()["admin"].values():
+        assert asked(endpoint, "/livez") == asked(endpoint, "/readyz") == "ok\n"
+        told = json.loads(asked(endpoint, "/directory"))
         assert told["problems"] == {} and len(told["hashes"]) > 10
 
 

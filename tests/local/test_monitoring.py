@@ -110,10 +110,11 @@ def log_in(installation: EmbeddedInstallation) -> None:
 def targets(installation: EmbeddedInstallation) -> list[Target]:
     """The containers of the mail pods."""
     found = []
-    for name, url in installation.state()["admin"].items():
+    at = f"{HOST}:{installation.port('metrics')}"
+    for name in installation.state()["admin"]:
         pod, _, container = name.partition("/")
         port = "auth-admin" if container == "auth" else "admin"
-        found.append(Target(url.removeprefix("http://"), "mailpods", pod, container, port))
+        found.append(Target(at, "mailpods", pod, container, port, path=f"/metrics/{name}"))
     return found
 
 

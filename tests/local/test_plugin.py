@@ -30,7 +30,7 @@ def only_our_kubectl(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def admin(installation: EmbeddedInstallation) -> dict[str, str]:
-    """Pod -> the URL of the port that it is asked at."""
+    """Pod -> where it is asked."""
     return {name.partition("/")[0]: url for name, url in installation.state()["queue"].items()}
 
 

@@ -10,7 +10,6 @@ import ssl
 import subprocess
 import sys
 import time
-import urllib.request
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -21,6 +20,9 @@ from typing import Any, TypeVar
 
 import yaml
 from mail_operator.cli import main as cli
+from mail_operator.local.asking import ask_json
+
+from mailpods.directory.endpoints import Place, http_connection, resolve
 
 HOST = "127.0.0.1"
 T = TypeVar("T")
@@ -89,6 +91,19 @@ def wait(what: Callable[[], T | None], seconds: float = 20, why: str = "it did n
             return value
         assert time.monotonic() < end, f"{why} within {seconds} s"
         time.sleep(0.05)
+
+
+def get(place: Place, path: str) -> bytes:
+    """What a program answers, at host and port or at a socket of this machine."""
+    connection = http_connection(place, 10)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        body = answer.read()
+        assert answer.status == 200, body
+        return body
+    finally:
+        connection.close()
 
 
 class Installation(ABC):
@@ -266,11 +281,10 @@ class EmbeddedInstallation(Installation):
 
     def _settings(self) -> str | None:
         """The version of the server's settings that all workers have loaded."""
-        url = self.state()["admin"].get("main-smtp-0/smtp")
-        if url is None:
+        endpoint = self.state()["admin"].get("main-smtp-0/smtp")
+        if endpoint is None:
             return None
-        with urllib.request.urlopen(f"{url}/directory") as answer:
-            found: str | None = json.load(answer)["hashes"].get("server.json")
+        found: str | None = ask_json(endpoint, "/directory")["hashes"].get("server.json")
         return found
 
     def tool(self, *words: str, fails: bool = False) -> str:
@@ -285,7 +299,7 @@ class EmbeddedInstallation(Installation):
         """As pods find each other."""
         names = json.loads((self.data / "run" / "resolve.json").read_text())
         (at,) = [at for of, at in names.items() if of.startswith(f"{name}.") and of.endswith(f":{port}")]
-        return HOST, int(at.rpartition(":")[2])
+        return resolve(at)
 
     def stop(self) -> None:
         """As Ctrl-C does."""

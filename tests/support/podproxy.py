@@ -5,14 +5,14 @@ import os
 import re
 import shutil
 import threading
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+from mailpods.directory.endpoints import http_connection, resolve
 
 _PROXY = re.compile(r"/api/v1/namespaces/([^/]+)/pods/([^/:]+):9102/proxy(/.*)")
 _DISCOVERY: dict[str, Any] = {
@@ -79,7 +79,7 @@ def api_server(
             if proxied := _PROXY.fullmatch(self.path):
                 verb = {"GET": "get", "POST": "create", "DELETE": "delete"}[self.command]
                 if verb in allowed:
-                    self._send(*self._forward(admin[proxied[2]] + proxied[3], body))
+                    self._send(*self._forward(admin[proxied[2]], proxied[3], body))
                 else:
                     self._send(403, json.dumps(_forbidden("eve", verb, "pods/proxy", proxied[1])).encode())
             elif url.path in _DISCOVERY:
@@ -101,14 +101,15 @@ def api_server(
             ]
             return {"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items}
 
-        def _forward(self, url: str, body: bytes | None) -> tuple[int, bytes]:
-            data = None if body is None else iter([body])  # in chunks again, as the real proxy does
+        def _forward(self, endpoint: str, path: str, body: bytes | None) -> tuple[int, bytes]:
+            connection = http_connection(resolve(endpoint), 10)
             try:
-                request = urllib.request.Request(url, data=data, method=self.command)
-                with urllib.request.urlopen(request, timeout=10) as answer:
-                    return answer.status, answer.read()
-            except urllib.error.HTTPError as error:
-                return error.code, error.read()
+                # In chunks again, as the real proxy does.
+                connection.request(self.command, path, None if body is None else iter([body]))
+                answer = connection.getresponse()
+                return answer.status, answer.read()
+            finally:
+                connection.close()
 
         def _body(self) -> bytes | None:
             if self.headers.get("Transfer-Encoding") != "chunked":

@@ -34,6 +34,7 @@ class Target:
     container: str
     port_name: str
     namespace: str = "t"
+    path: str = "/metrics"
 
     def discovered(self) -> dict[str, Any]:
         """What discovery of the role `pod` finds."""
@@ -45,6 +46,7 @@ class Target:
             "pod_label_app_kubernetes_io_name": self.name,
         }
         labels = {f"__meta_kubernetes_{name}": value for name, value in meta.items()}
+        labels["__metrics_path__"] = self.path
         return {"targets": [self.address], "labels": labels}
 
 

@@ -1,13 +1,13 @@
 """A component that does nothing but be there, and its program."""
 
-import json
 import os
 import sys
-from http.server import BaseHTTPRequestHandler, HTTPServer
+import threading
 from pathlib import Path
 
 from mail_operator.components.component import ADMIN, DIRECTORY, TMP, WORLD, Component, Container, Port
 
+from mailpods.admin.server import AdminServer, Request, Response
 from mailpods.directory.shards import content_hash
 
 TOY = Component(
@@ -30,14 +30,12 @@ TOY = Component(
 )
 
 
-class _Admin(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        folder = Path(sys.argv[sys.argv.index("--directory") + 1])
-        hashes = {file.name: content_hash(file.read_bytes()) for file in folder.glob("*.json")}
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(json.dumps({"hashes": hashes}).encode())
+def _directory(_: Request) -> Response:
+    folder = Path(sys.argv[sys.argv.index("--directory") + 1])
+    return Response.json({"hashes": {f.name: content_hash(f.read_bytes()) for f in folder.glob("*.json")}})
 
 
 if __name__ == "__main__":
-    HTTPServer((os.environ["BIND"], int(os.environ["PORT_ADMIN"])), _Admin).serve_forever()
+    routes = {"GET /directory": _directory, "GET /metrics": lambda _: Response.text("toys 1")}
+    AdminServer(os.environ["BIND"], os.environ["PORT_ADMIN"], routes).start()
+    threading.Event().wait()

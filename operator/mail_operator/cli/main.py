@@ -6,9 +6,7 @@ import json
 import os
 import signal
 import sys
-import urllib.error
 import urllib.parse
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import FrameType
@@ -20,7 +18,8 @@ from mail_operator.compiler import compile
 from mail_operator.compiler.plan import wire
 from mail_operator.compiler.status import ready_of
 from mail_operator.local import checking, demo, questions
-from mail_operator.local.ports import Ports, PortTaken
+from mail_operator.local.asking import Answer, ask_json
+from mail_operator.local.ports import LOOPBACK, Ports, PortTaken, addresses
 from mail_operator.local.questions import Ask, CommandError
 from mail_operator.local.runner import Runner
 from mail_operator.local.state import DataFolder, DataFolderError, default_folder, require_access
@@ -58,7 +57,18 @@ def _parser() -> argparse.ArgumentParser:
     render = command("render", _render, "Print the Kubernetes objects that manifests lead to.")
     for sub in (up, check, render):
         sub.add_argument("paths", nargs="+", type=Path, metavar="DIR|FILE")
-    up.add_argument("--bind", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    up.add_argument(
+        "--bind",
+        action="append",
+        metavar="ADDRESS",
+        help=f"address to listen on, as often as there are some (default: {LOOPBACK})",
+    )
+    up.add_argument(
+        "--metrics-bind",
+        default=LOOPBACK,
+        metavar="ADDRESS",
+        help="address at which metrics are read (default: %(default)s)",
+    )
     ports = up.add_mutually_exclusive_group()
     ports.add_argument(
         "--port-offset",
@@ -105,7 +115,9 @@ def _up(options: argparse.Namespace) -> int:
         signal.signal(number, stop)
     data = DataFolder(options.data.absolute())
     require_access(data.path, _mail_user())
-    ports = Ports(options.bind, None if options.free_ports else options.port_offset)
+    bind = ",".join(addresses(options.bind or [LOOPBACK]))
+    offset = None if options.free_ports else options.port_offset
+    ports = Ports(bind, offset, addresses([options.metrics_bind])[0])
     shown = ""
 
     def show() -> None:
@@ -115,7 +127,7 @@ def _up(options: argparse.Namespace) -> int:
             print(table, flush=True)
             shown = table
 
-    runner = Runner(options.paths, data, ports, options.bind, _mail_user(), show)
+    runner = Runner(options.paths, data, ports, _mail_user(), show)
     runner.observed.refresh()
     checking.require_manifests(runner.observed)
     runners.append(runner)
@@ -163,15 +175,14 @@ def _words(failure: str) -> str:
 
 def _asker(data: Path, component: str = "") -> Ask:
     def ask(path: str, method: str, query: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
-        for container, url in _running(data)["queue"].items():
+        for container, endpoint in _running(data)["queue"].items():
             if component not in container:
                 continue
-            request = urllib.request.Request(f"{url}{path}?{urllib.parse.urlencode(query)}", method=method)
+            page = f"{path}?{urllib.parse.urlencode(query)}"
             try:
-                with urllib.request.urlopen(request, timeout=10) as answer:
-                    yield container.partition("/")[0], json.load(answer)
-            except urllib.error.HTTPError as error:
-                raise CommandError(f"{container}: {_words(error.read().decode())}") from error
+                yield container.partition("/")[0], ask_json(endpoint, page, method, seconds=10)
+            except Answer as error:
+                raise CommandError(f"{container}: {_words(str(error))}") from error
             except OSError as error:
                 raise CommandError(f"{container}: {error}; is `mailpods up` running?") from error
 

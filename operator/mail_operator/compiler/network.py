@@ -26,13 +26,13 @@ _DNS_PORTS = (53, 5353)
 _KUBE_SYSTEM = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}}}
 
 
-def services(at: Installation, component: Component) -> Iterator[Manifest]:
-    """The Service for the world, and the one that gives each pod a name of its own."""
+def services(at: Installation, component: Component, components: Iterable[Component]) -> Iterator[Manifest]:
+    """The Service for the world, and the one that gives each pod a name of its own, for other pods."""
     if public := [port for port in component.ports if port.public]:
         yield _public_service(at, component, public)
     if component.pods_service:
-        inner = [port for port in component.ports if not port.public and port.admits != (PODS,)]
-        yield _headless_service(at, component, inner)
+        called = {port.name for _, whom, port in _talks(components) if whom == component.name}
+        yield _headless_service(at, component, [port for port in component.ports if port.name in called])
 
 
 def pod_host(at: Installation, component: Component, ordinal: int) -> str:

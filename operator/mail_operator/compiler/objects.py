@@ -23,7 +23,7 @@ def _of_component(
     at: Installation, component: Component, components: Sequence[Component]
 ) -> tuple[list[Manifest], ...]:
     return (
-        list(services(at, component)),
+        list(services(at, component, components)),
         [network_policy(at, component, components)],
         [disruption_budget(at, component)],
         [workload(at, component)],

@@ -35,6 +35,7 @@ STORE = Component(
                 Port("sieve", 4190, public=4190, admits=(WORLD,)),
                 Port("lmtp", 2024),  # these two ask for no login: just those that say so talk to them
                 Port("quota", 2340),
+                Port("outgoing", 2526),  # on loopback, where Dovecot gives what filters of users send
                 ADMIN,
             ),
             mounts=(

@@ -34,7 +34,7 @@ def main(arguments: list[str], user: str | None) -> int:
         Path(folder).chmod(0o755)
         data = DataFolder(Path(folder) / "data")
         ports = Ports(HOST, None)
-        runner = Runner([Path(arguments[0])], data, ports, HOST, user)
+        runner = Runner([Path(arguments[0])], data, ports, user)
         running = threading.Thread(target=lambda: asyncio.run(runner.run()))
         running.start()
         try:

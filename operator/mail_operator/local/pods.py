@@ -2,7 +2,8 @@
 
 The manifests are executed as they are. Three things stand in for what a machine without containers lacks:
 a mount path in an argument or an environment value is replaced by the volume's folder; `PORT_<NAME>` by the
-port of this machine; and the names of Services by RESOLVE_FILE (mailpods.directory.endpoints).
+port or socket of this machine (listening.py); and the names of Services by RESOLVE_FILE, which the pods alone
+may read (mailpods.directory.endpoints).
 """
 
 import json
@@ -14,10 +15,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mail_operator.local.files import make_folder, write_atomically
-from mail_operator.local.ports import Ports, selects, service_ports
+from mail_operator.local.listening import Listening, listening
+from mail_operator.local.metrics import MetricsPort
+from mail_operator.local.ports import Ports, selects
 from mail_operator.local.processes import Process, end_leftovers, record
 from mail_operator.local.volumes import Manifest, Objects, content, empty_folder, files_of, write_volume
 
+METRICS = 9100  # the port of all metrics of this machine
 WORKLOADS = ("StatefulSet", "Deployment")
 # What a process inherits; everything else it needs stands in its manifest.
 _INHERITED = ("PATH", "LANG", "LC_ALL", "TZ", "PYTHONPATH", "VIRTUAL_ENV", "DOVECOT")
@@ -29,8 +33,8 @@ class Container:
 
     name: str
     process: Process
-    admin: str | None  # URL of its admin port
-    queue: str | None  # … and of the one at which its queue is asked about
+    admin: str | None  # where its admin port is: host:port, or unix:PATH
+    queue: str | None  # … and the one at which its queue is asked about
     mounts: frozenset[str]  # names of its volumes
 
     @property
@@ -44,8 +48,9 @@ class Pod:
     """One pod: its folder, its containers, and the template it was started from."""
 
     name: str
+    namespace: str
     labels: Mapping[str, str]
-    template: str  # canonical JSON; a difference means a restart
+    template: str  # canonical, with where it listens; a difference means a restart
     volumes: dict[str, Path]
     containers: list[Container] = field(default_factory=list)
     leaving: bool = False
@@ -54,48 +59,59 @@ class Pod:
 class Pods:
     """The pods of this machine. `apply()` what should run; `tick()` a few times a second."""
 
-    def __init__(self, data: Path, ports: Ports, bind: str, user: str | None) -> None:
+    def __init__(self, data: Path, ports: Ports, user: str | None) -> None:
         self._data = data
         self._ports = ports
-        self._bind = bind
         self._user = user
         self._owner = pwd.getpwnam(user).pw_uid if user else None
         self._pods: dict[str, Pod] = {}
         self._wanted: dict[str, tuple[Manifest, Manifest]] = {}  # pod name -> (workload, pod template)
         self._objects: Objects = {}
         self._services: list[Manifest] = []
+        self._listening: dict[str, tuple[str, dict[str, Listening]]] = {}  # pod name -> addresses, ports
+        self._metrics: MetricsPort | None = None
         self._recorded: list[int] = []
         pids = make_folder(data / "run", mode=0o711) / "pids"
+        self._sockets = make_folder(data / "run" / "sockets", self._owner)
         if pids.exists():
             end_leftovers(pids.read_bytes())
 
     def apply(self, objects: Sequence[Manifest]) -> None:
-        """Make what runs follow the objects of a Plan: files at once, changed pods by a graceful restart."""
-        self._objects = {(o["kind"], o["metadata"]["name"]): o for o in objects}
-        self._services = [o for o in objects if o["kind"] == "Service"]
-        self._wanted = {
+        """Make what runs follow the objects of a Plan: files at once, changed pods by a graceful restart.
+
+        Raises PortTaken, with nothing changed.
+        """
+        services = [o for o in objects if o["kind"] == "Service"]
+        wanted = {
             f"{o['metadata']['name']}-{n}": (o, _ordinal_template(o, n))
             for o in objects
             if o["kind"] in WORKLOADS
-            for n in range(o["spec"].get("replicas", 1))
+            for n in range(_replicas(o))
         }
-        for name, (_, template) in self._wanted.items():
-            for container in template["spec"]["containers"]:
-                for port in container.get("ports", ()):
-                    self._ports.choose(name, port["name"], self._service_port(name, template, port["name"]))
+        self._ports.withdraw()
+        places = {
+            name: listening(name, owner, services, self._ports, self._sockets)
+            for name, (owner, _) in wanted.items()
+        }
+        self._objects = {(o["kind"], o["metadata"]["name"]): o for o in objects}
+        self._services, self._wanted, self._listening = services, wanted, places
+        place = self._ports.metrics(METRICS)
+        self._metrics = self._metrics or MetricsPort(*place, self._with_metrics)
         self._write_names()
         for pod in self._pods.values():
-            wanted = self._wanted.get(pod.name)
-            if wanted is None or _canonical(wanted[1]) != pod.template:
+            now = wanted.get(pod.name)
+            if now is None or self._canonical(pod.name, now[1]) != pod.template:
                 self._leave(pod)
             else:
-                self._write_files(pod, wanted[1])
+                self._write_files(pod, now[1])
 
-    def _service_port(self, pod: str, template: Manifest, port: str) -> int | None:
-        # The first pod stands for the Service; the others are reached by name alone.
-        if not pod.endswith("-0"):
-            return None
-        return service_ports(self._services, template["metadata"]["labels"]).get(port)
+    def _with_metrics(self) -> dict[str, tuple[str, Mapping[str, str]]]:
+        """Container -> its admin port, and the labels of its metrics, as the chart's PodMonitor has them."""
+        found: dict[str, tuple[str, Mapping[str, str]]] = {}
+        for pod in self.running:
+            job = {"job": pod.labels.get("app.kubernetes.io/name", ""), "namespace": pod.namespace}
+            found |= {c.process.name: (c.admin, job) for c in pod.containers if c.admin}
+        return found
 
     def _write_names(self) -> None:
         names: dict[str, str] = {}
@@ -103,7 +119,9 @@ class Pods:
             namespace = owner["metadata"]["namespace"]
             ports = [p for c in template["spec"]["containers"] for p in c.get("ports", ())]
             for port in ports:
-                here = f"127.0.0.1:{self._ports.of(name, port['name'])}"
+                if not (found := self._listening[name][1].get(port["name"])):
+                    continue
+                here = found.endpoint
                 if group := owner["spec"].get("serviceName"):  # the pods of a Deployment have no names
                     names[f"{name}.{group}.{namespace}.svc:{port['containerPort']}"] = here
                 for service in self._services:
@@ -112,7 +130,9 @@ class Pods:
                             if exposed.get("targetPort") == port["name"]:
                                 host = f"{service['metadata']['name']}.{namespace}.svc"
                                 names[f"{host}:{exposed['port']}"] = here
-        write_atomically(self._names_file, json.dumps(names, indent=1, sort_keys=True).encode(), 0o644)
+        write_atomically(
+            self._names_file, json.dumps(names, indent=1, sort_keys=True).encode(), owner=self._owner
+        )
 
     @property
     def _names_file(self) -> Path:
@@ -136,6 +156,9 @@ class Pods:
     def stop(self) -> None:
         """Ask everything to end; `tick()` until `running` is empty."""
         self._wanted = {}
+        if self._metrics:
+            self._metrics.close()
+            self._metrics = None
         for pod in self._pods.values():
             self._leave(pod)
 
@@ -155,8 +178,12 @@ class Pods:
             write_atomically(self._data / "run" / "pids", record(pids))
             self._recorded = pids
 
+    def _canonical(self, name: str, template: Manifest) -> str:
+        return json.dumps(template, sort_keys=True) + repr(self._listening[name])
+
     def _make(self, name: str, owner: Manifest, template: Manifest) -> Pod:
-        pod = Pod(name, template["metadata"]["labels"], _canonical(template), {})
+        namespace, labels = owner["metadata"]["namespace"], template["metadata"]["labels"]
+        pod = Pod(name, namespace, labels, self._canonical(name, template), {})
         folder = self._data / "run" / "pods" / name
         claims = {c["metadata"]["name"] for c in owner["spec"].get("volumeClaimTemplates", ())}
         for claim in claims:
@@ -179,24 +206,27 @@ class Pods:
 
     def _container(self, pod: Pod, template: Manifest, container: Manifest) -> Container:
         paths = {m["mountPath"]: str(pod.volumes[m["name"]]) for m in container.get("volumeMounts", ())}
-        ports = {p["name"]: self._ports.of(pod.name, p["name"]) for p in container.get("ports", ())}
+        bind, places = self._listening[pod.name]
         env: dict[str, str] = {}
         for variable in container.get("env", ()):
             env[variable["name"]] = _value(variable, pod, self._objects)
         env = {name: _local(value, paths) for name, value in env.items()}
         # What is this machine's own is no path of the container, even where it begins with one, e.g. /tmp.
         env = {name: os.environ[name] for name in _INHERITED if name in os.environ} | env
-        here = {str(p["containerPort"]): str(ports[p["name"]]) for p in container.get("ports", ())}
-        env |= {name: here.get(value, value) for name, value in env.items() if name.startswith("PORT_")}
-        env |= {"BIND": self._bind, "RESOLVE_FILE": str(self._names_file), "RUNNER_PID": str(os.getpid())}
+        here = {str(p["containerPort"]): places.get(p["name"]) for p in container.get("ports", ())}
+        for name in [name for name in env if name.startswith("PORT_")]:
+            value = env.pop(name)
+            if found := here.get(value):  # what is closed here has no variable
+                env[name] = found.value
+        env |= {"BIND": bind, "RESOLVE_FILE": str(self._names_file), "RUNNER_PID": str(os.getpid())}
         command = [_local(_expand(a, env), paths) for a in _command(container)]
         if command[0].startswith("python"):
             command[0] = sys.executable
         if self._user:
             command += ["--user", self._user]
         probe = container.get("readinessProbe", {}).get("httpGet", {}).get("port")
-        admin = ports.get(probe)
-        queue = ports.get("queue")
+        declared = {port["name"] for port in container.get("ports", ())}
+        admin, queue = (places.get(name) for name in (probe, "queue" if "queue" in declared else ""))
         return Container(
             name=container["name"],
             process=Process(
@@ -206,10 +236,16 @@ class Pods:
                 self._data / "logs" / f"{pod.name}-{container['name']}.log",
                 template["spec"].get("terminationGracePeriodSeconds", 30),
             ),
-            admin=f"http://{self._bind}:{admin}" if admin else None,
-            queue=f"http://{self._bind}:{queue}" if queue else None,
+            admin=admin.endpoint if admin else None,
+            queue=queue.endpoint if queue else None,
             mounts=frozenset(m["name"] for m in container.get("volumeMounts", ())),
         )
+
+
+def _replicas(workload: Manifest) -> int:
+    """Of pods without volumes and names one is enough here: nobody would reach another."""
+    wanted: int = workload["spec"].get("replicas", 1)
+    return min(wanted, 1) if workload["kind"] == "Deployment" else wanted
 
 
 def _ordinal_template(owner: Manifest, ordinal: int) -> Manifest:
@@ -217,10 +253,6 @@ def _ordinal_template(owner: Manifest, ordinal: int) -> Manifest:
     template = owner["spec"]["template"]
     labels = {**template["metadata"].get("labels", {}), "apps.kubernetes.io/pod-index": str(ordinal)}
     return {**template, "metadata": {**template["metadata"], "labels": labels}}
-
-
-def _canonical(template: Manifest) -> str:
-    return json.dumps(template, sort_keys=True)
 
 
 def _command(container: Manifest) -> Iterator[str]:

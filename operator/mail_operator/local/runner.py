@@ -26,14 +26,13 @@ class Runner:
         paths: list[Path],
         data: DataFolder,
         ports: Ports,
-        bind: str,
         user: str | None,
         on_shown: Callable[[], None] = lambda: None,
     ) -> None:
         self.observed = ObservedState(
             Manifests(paths), data.state, one_server=True, last_good=data.last_good()
         )
-        self.pods = Pods(data.path, ports, bind, user)
+        self.pods = Pods(data.path, ports, user)
         self.runtime = LocalRuntime(self.observed, data, self.pods, ports, log)
         self.runtime.shown = on_shown
         self.engine = Engine(self.runtime, log)

@@ -7,7 +7,6 @@ import hmac
 import json
 import os
 import time
-import urllib.request
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -32,10 +31,11 @@ from mail_operator.engine.runtime import (
 )
 from mail_operator.kinds import Resource, load
 from mail_operator.kinds.meta import ObjectRef
+from mail_operator.local.asking import ask_json
 from mail_operator.local.files import write_atomically
 from mail_operator.local.observed import ObservedState
 from mail_operator.local.pods import WORKLOADS, Container, Pods
-from mail_operator.local.ports import Ports
+from mail_operator.local.ports import Ports, PortTaken
 from mail_operator.local.state import DataFolder, DataFolderError
 from mail_operator.local.volumes import Manifest as Volume
 
@@ -258,7 +258,12 @@ class LocalRuntime:
         self._data.save()  # before anything is put to use
         there = given.keys() | {_name_of(each) for each in wanted if each["kind"] == "Secret"}
         startable = [each for each in wanted if there.issuperset(_needed(each))]
-        self._pods.apply([*map(wire, startable), *(_manifest(*each) for each in given.items())])
+        try:
+            self._pods.apply([*map(wire, startable), *(_manifest(*each) for each in given.items())])
+        except PortTaken as error:
+            if self._pods.running:  # what is there goes on
+                raise Unavailable(str(error)) from error
+            raise
         self._wanted, self._given, self._incomplete = wanted, given, len(startable) < len(wanted)
         self._servers = {server.name: server for server in map(_server_of, wanted)}
         self._remember_hashes(written)
@@ -334,7 +339,7 @@ class LocalRuntime:
             for container in pod.containers:
                 mount = next((m for m in ("directory", "credentials") if m in container.mounts), None)
                 if mount and container.admin:
-                    at = f"{container.admin}/directory"
+                    at = container.admin
                     found.append(Program(self._key(container), server, component, mount, at, shard))
         return found
 
@@ -378,7 +383,7 @@ class LocalRuntime:
         ]
         containers = self._containers()
         status = {
-            # Container ("pod/container") -> URL of such a port.
+            # Container ("pod/container") -> where such a port is: host:port, or unix:PATH.
             "admin": {c.process.name: c.admin for c in containers},
             "queue": {c.process.name: c.queue for c in containers if c.queue},
             "ports": self._ports.offered(),
@@ -409,11 +414,10 @@ def _flat(values: Mapping[str, bytes]) -> Iterator[bytes]:
         yield value
 
 
-def _loaded(url: str) -> Mapping[str, str] | None:
+def _loaded(endpoint: str) -> Mapping[str, str] | None:
     try:
-        with urllib.request.urlopen(url, timeout=1) as answer:
-            hashes: Mapping[str, str] = json.load(answer)["hashes"]
-            return hashes
+        hashes: Mapping[str, str] = ask_json(endpoint, "/directory")["hashes"]
+        return hashes
     except Exception:  # not up yet, or it answers nonsense: whatever it is, it has loaded nothing
         return None
 

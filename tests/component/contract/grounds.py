@@ -257,7 +257,7 @@ class LocalGround(Ground):
     def start(self) -> None:
         self._data = DataFolder(self._folder / "d")
         user = MAIL_USER if os.geteuid() == 0 else None
-        runner = self._runner = Runner([self._manifests], self._data, Ports(HOST, None), HOST, user)
+        runner = self._runner = Runner([self._manifests], self._data, Ports(HOST, None), user)
         self._thread = threading.Thread(target=lambda: asyncio.run(runner.run()), daemon=True)
         self._thread.start()
 

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 from mail_operator.compiler.plan import wire
+from mail_operator.local.asking import ask_json
 from mail_operator.local.pods import Pods
 from mail_operator.local.ports import Ports, PortTaken
 
@@ -22,15 +24,19 @@ from tests.support.toy import TOY
 
 # Serves its Secret, its environment and its process id over HTTP.
 PROGRAM = """
-import http.server, json, os, sys
-class Handler(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        names = json.load(open(os.environ["RESOLVE_FILE"]))
-        secret = open(sys.argv[1].removeprefix("--config=") + "/word").read()
-        body = json.dumps({"word": secret, "names": names, "pid": os.getpid(), "pod": sys.argv[2]}).encode()
-        self.send_response(200); self.end_headers(); self.wfile.write(body)
-    def log_message(self, *args): pass
-http.server.HTTPServer((os.environ["BIND"], int(os.environ["PORT_ADMIN"])), Handler).serve_forever()
+import json, os, sys, time
+from mailpods.admin.server import AdminServer, Response
+def answer(_):
+    names = json.load(open(os.environ["RESOLVE_FILE"]))
+    secret = open(sys.argv[1].removeprefix("--config=") + "/word").read()
+    told = {"word": secret, "names": names, "pid": os.getpid(), "pod": sys.argv[2]}
+    return Response.json({**told, "web": os.environ.get("PORT_WEB")})
+servers = [AdminServer(os.environ["BIND"], os.environ["PORT_ADMIN"], {"GET /": answer})]
+if web := os.environ.get("PORT_WEB"):
+    servers.append(AdminServer(os.environ["BIND"], web, {"GET /": answer}))
+for server in servers:
+    server.start()
+time.sleep(1000)
 """
 
 
@@ -43,8 +49,9 @@ def a_plan(word: str, image: str = "one") -> list[dict[str, Any]]:
         "env": [
             {"name": "POD", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
             {"name": "PORT_ADMIN", "value": "9100"},
+            {"name": "PORT_WEB", "value": "9000"},
         ],
-        "ports": [{"name": "admin", "containerPort": 9100}],
+        "ports": [{"name": "admin", "containerPort": 9100}, {"name": "web", "containerPort": 9000}],
         "readinessProbe": {"httpGet": {"path": "/readyz", "port": "admin"}},
         "volumeMounts": [{"name": "config", "mountPath": "/etc/web"}],
     }
@@ -67,7 +74,7 @@ def a_plan(word: str, image: str = "one") -> list[dict[str, Any]]:
         {
             "kind": "Service",
             "metadata": {"name": "front", **meta},
-            "spec": {"selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": "admin"}]},
+            "spec": {"selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": "web"}]},
         },
         {
             "kind": "StatefulSet",
@@ -80,7 +87,7 @@ def a_plan(word: str, image: str = "one") -> list[dict[str, Any]]:
 class Machine:
     def __init__(self, folder: Path) -> None:
         self.ports = Ports("127.0.0.1", None)
-        self.pods = Pods(folder, self.ports, "127.0.0.1", None)
+        self.pods = Pods(folder, self.ports, None)
 
     def until(self, condition: Callable[[], Any]) -> Any:
         deadline = time.monotonic() + 30
@@ -95,8 +102,8 @@ class Machine:
         raise AssertionError("not within 30 s")
 
     def ask(self, pod: str = "web-0") -> Any:
-        url = f"http://127.0.0.1:{self.ports.of(pod, 'admin')}/"
-        return json.load(urllib.request.urlopen(url, timeout=5))
+        (endpoint,) = [c.admin for p in self.pods.running for c in p.containers if p.name == pod]
+        return ask_json(str(endpoint), "/", seconds=5)
 
     def stop(self) -> None:
         self.pods.stop()
@@ -110,15 +117,46 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
     machine.stop()
 
 
-def test_pods_run_with_their_files_ports_and_names(machine: Machine) -> None:
+def test_pods_run_with_their_files_ports_and_names(machine: Machine, tmp_path: Path) -> None:
     machine.pods.apply(a_plan("first"))
     answer = machine.until(machine.ask)
     assert answer["word"] == "first" and answer["pod"] == "web-0"
     assert machine.until(lambda: machine.ask("web-1"))["pod"] == "web-1"
-    here = f"127.0.0.1:{machine.ports.of('web-0', 'admin')}"
-    assert answer["names"]["front.mail.svc:80"] == here
-    assert answer["names"]["web-0.webs.mail.svc:9100"] == here
-    assert answer["names"]["web-1.webs.mail.svc:9100"] != here
+    here = f"127.0.0.1:{machine.ports.offered()['web']}"
+    assert answer["names"]["front.mail.svc:80"] == answer["names"]["web-0.webs.mail.svc:9000"] == here
+    inner = machine.until(lambda: machine.ask("web-1"))
+    assert inner["web"] is None and "web-1.webs.mail.svc:9000" not in inner["names"], "one is the Service"
+    assert inner["names"]["web-1.webs.mail.svc:9100"] == f"unix:{tmp_path}/run/sockets/web-1.admin"
+
+
+def test_only_the_programs_see_where_they_find_each_other(machine: Machine, tmp_path: Path) -> None:
+    machine.pods.apply(a_plan("first"))
+    machine.until(machine.ask)
+    assert (tmp_path / "run" / "resolve.json").stat().st_mode & 0o077 == 0
+    assert (tmp_path / "run" / "sockets").stat().st_mode & 0o077 == 0
+
+
+def test_metrics_of_all_programs_are_found_at_one_port(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    machine.pods.apply([wire(each) for each in Compiled(server(), components=(TOY,)).plan.objects])
+    at = f"http://127.0.0.1:{machine.ports.offered()['metrics']}"
+    (found,) = machine.until(lambda: json.load(urllib.request.urlopen(f"{at}/targets", timeout=5)))
+    assert found == {
+        "targets": [at.removeprefix("http://")],
+        "labels": {
+            "__metrics_path__": "/metrics/main-toy-0/toy",
+            "job": "mailpods",
+            "namespace": "default",
+            "pod": "main-toy-0",
+            "container": "toy",
+        },
+    }
+    url = at + found["labels"]["__metrics_path__"]
+    assert machine.until(lambda: urllib.request.urlopen(url, timeout=5).status) == 200
+    with pytest.raises(urllib.error.HTTPError, match="404"):
+        urllib.request.urlopen(f"{at}/queue", timeout=5)
 
 
 def test_a_changed_secret_is_seen_without_a_restart_and_a_changed_template_with_one(machine: Machine) -> None:
@@ -143,12 +181,12 @@ def test_a_declared_component_runs_and_says_what_it_has_loaded(
     def loaded() -> set[str]:
         """The pods that have all files of the plan."""
         containers = [(pod.name, c) for pod in machine.pods.running for c in pod.containers]
-        urls = {pod: f"{c.admin}/directory" for pod, c in containers if "directory" in c.mounts}
-        answers = {pod: json.load(urllib.request.urlopen(url, timeout=5)) for pod, url in urls.items()}
+        asked = {pod: str(c.admin) for pod, c in containers if "directory" in c.mounts}
+        answers = {pod: ask_json(endpoint, "/directory") for pod, endpoint in asked.items()}
         return {pod for pod, answer in answers.items() if answer["hashes"] == expected}
 
-    machine.until(lambda: loaded() == {"main-toy-0", "main-toy-1"})
-    assert machine.ports.offered().keys() == {"toy"}
+    machine.until(lambda: loaded() == {"main-toy-0"})
+    assert machine.ports.offered().keys() == {"toy", "metrics"}
 
 
 def test_a_killed_process_comes_back(machine: Machine) -> None:
@@ -162,13 +200,13 @@ def test_what_outlived_a_killed_runner_is_ended_by_the_next(machine: Machine, tm
     machine.pods.apply(a_plan("first"))
     pid = machine.until(machine.ask)["pid"]
     assert Path(f"/proc/{pid}").exists()
-    Pods(tmp_path, Ports("127.0.0.1", None), "127.0.0.1", None)
+    Pods(tmp_path, Ports("127.0.0.1", None), None)
     machine.until(lambda: machine.ask()["pid"] != pid)
 
 
 def test_a_taken_port_is_named_with_its_remedy(machine: Machine) -> None:
     machine.pods.apply(a_plan("first"))
     machine.until(machine.ask)
-    port = machine.ports.of("web-0", "admin")
+    port = machine.ports.offered()["web"]
     with pytest.raises(PortTaken, match=rf"port {port} .* --port-offset"):
-        Ports("127.0.0.1", port - 80).choose("web-0", "admin", 80)
+        Ports("127.0.0.1", port - 80).offer("web-0", "web", 80, False)
