@@ -23,7 +23,14 @@ from mail_operator.local.files import write_atomically
 
 from bench.processes import free_port
 from mailpods.directory.records import AccountId, Credential, Credentials, StoreSettings
-from mailpods.directory.shards import STORE_FILE, content_hash, encode_credentials, encode_store, file_name
+from mailpods.directory.shards import (
+    STORE_FILE,
+    bucket_of,
+    content_hash,
+    encode_credentials,
+    encode_store,
+    file_name,
+)
 from tests.support.installation import wait
 
 HOST = "127.0.0.1"
@@ -41,8 +48,8 @@ def credential(*logins: str, password: str | None, quota: int | None = None, **s
 class StoreProgram:
     """`python -m mailpods.store` with folders of its own, ended by `close()`."""
 
-    def __init__(self, role: str = "store") -> None:
-        self.role = role
+    def __init__(self, role: str = "store", buckets: int = 1) -> None:
+        self.role, self._buckets = role, buckets
         self.folder = Path(tempfile.mkdtemp(prefix="mp-"))  # short: sockets lie below it
         self.folder.chmod(0o755)
         self.state = self.folder / "s"
@@ -81,8 +88,11 @@ class StoreProgram:
 
     def write(self, accounts: Mapping[str, Credential]) -> dict[str, str]:
         """The credentials, as the runner writes them; file -> hash."""
-        bucket = Credentials({AccountId(id): credential for id, credential in accounts.items()})
-        files = {STORE_FILE: encode_store(self.settings), file_name(0): encode_credentials(bucket)}
+        buckets: list[dict[AccountId, Credential]] = [{} for _ in range(self._buckets)]
+        for id, each in accounts.items():
+            buckets[bucket_of(id, self._buckets)][AccountId(id)] = each
+        files = {file_name(n): encode_credentials(Credentials(bucket)) for n, bucket in enumerate(buckets)}
+        files[STORE_FILE] = encode_store(self.settings)
         for name, data in files.items():
             write_atomically(self.folder / "c" / name, data, 0o644)
         return {name: content_hash(data) for name, data in files.items()}
@@ -103,7 +113,15 @@ class StoreProgram:
 
     def start(self) -> None:
         """Start, or start again; it is up when `tell()` returns."""
-        command = [sys.executable, "-m", "mailpods.store", "--role", self.role, "--buckets", "1"]
+        command = [
+            sys.executable,
+            "-m",
+            "mailpods.store",
+            "--role",
+            self.role,
+            "--buckets",
+            str(self._buckets),
+        ]
         for option, name in (("credentials", "c"), ("state", "s"), ("mail", "m"), ("tls", "t")):
             command += [f"--{option}", str(self.folder / name)]
         env = {**os.environ, "BIND": HOST, **{f"PORT_{name}": str(n) for name, n in self.ports.items()}}

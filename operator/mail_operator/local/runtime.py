@@ -40,8 +40,9 @@ from mail_operator.local.state import DataFolder, DataFolderError
 from mail_operator.local.volumes import Manifest as Volume
 
 _LONGEST_SOCKET = "/state/run/token-login/imap-urlauth"
-_TICK_SECONDS = 0.05
-_LOOK_SECONDS = 0.1  # between looks at the manifests
+_TICK_SECONDS = 0.02
+_LOOK_SECONDS = 0.02  # between looks at the manifests …
+_LOOK_SHARE = 0.2  # … which take no more of the time than this
 _GOOD_SECONDS = 3.0  # after a change; ten thousand manifests take a tenth of a second to write
 _AUTHORITY = ("", "mailpods-ca")
 _SERVED = b'{"account":""}'  # all that is remembered of the status of what was served in a former run
@@ -52,7 +53,7 @@ class LocalRuntime:
 
     # A manifest is written by a person or a program that is done with it: it acts at once.
     timings = Timings(
-        quiet=0.0, longest_quiet=0.5, first_settle=0.5, acknowledge=0.0, ask=0.05, patience=0.0, calm=3.0
+        quiet=0.0, longest_quiet=0.5, first_settle=0.5, acknowledge=0.0, ask=0.02, patience=0.0, calm=3.0
     )
     issues_certificates = False
 
@@ -94,8 +95,8 @@ class LocalRuntime:
             now = time.monotonic()
             try:
                 if now >= next_look:
-                    next_look = now + _LOOK_SECONDS
                     self._look(now)
+                    next_look = now + max(_LOOK_SECONDS, (time.monotonic() - now) / _LOOK_SHARE)
                 self._pods.tick()
                 if (keys := frozenset(self._key(c) for c in self._containers())) != running:
                     running, self._dirty = keys, True
