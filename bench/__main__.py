@@ -7,12 +7,13 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import accept, compiling, editing, mailbox, outgoing, signed, signing
+from bench import accept, compiling, editing, large, mailbox, outgoing, signed, signing
 
 PARTS: dict[str, Callable[[Path, int], list[str]]] = {
     "compiling": lambda folder, rounds: compiling.run(),
     "accept": accept.run,
     "mailbox": mailbox.run,
+    "large": lambda folder, rounds: large.run(folder),
     "outgoing": outgoing.run,
     "signed": signed.run,
     "signing": lambda folder, rounds: signing.run(),

@@ -31,7 +31,9 @@ USER = "mailpods"
 
 
 @dataclass
-class _Dovecot:
+class Dovecot:
+    """A running one, and its ports."""
+
     process: subprocess.Popen[bytes]
     lmtp: int
     imap: int
@@ -53,13 +55,13 @@ def _accounts(peer: str) -> list[str]:
     return [f"1/u{n}" if peer == "mailpods" else f"{peer}-u{n}@a.test" for n in range(USERS)]
 
 
-def _start_dovecot(folder: Path) -> _Dovecot:
+def start_dovecot(folder: Path, names: list[str], storage: str = "maildir") -> Dovecot:
+    """The product's own; each name logs in with `x`. `storage`: of mailboxes, by Dovecot's name for it."""
     version = subprocess.run(["dovecot", "--version"], capture_output=True, text=True, check=True).stdout
     full = version.split()[0].partition("-")[0]
     state, owner = folder / "dovecot", pwd.getpwnam(USER)
     for name in ("run", "state", "accounts", "mail"):
         (state / name).mkdir(parents=True)
-    names = [account for peer in ("mailpods", "postfix", "dovecot") for account in _accounts(peer)]
     database = AccountsDatabase(state / "accounts" / "accounts.sqlite", None)
     accounts = {AccountId(name): Credential((name,), "{PLAIN}x", {"imap": "everywhere"}) for name in names}
     database.update(accounts, StoreSettings("bench.test"))
@@ -80,7 +82,16 @@ def _start_dovecot(folder: Path) -> _Dovecot:
         tls_required=False,
     )
     for path, text in files(facts).items():
-        lines = text.replace("ssl = yes\n", "ssl = no\n", 1).splitlines()
+        for ours, other in (
+            ("ssl = yes\n", "ssl = no\n"),
+            ("maildir:~/Maildir", f"{storage}:~/{storage}"),
+            (
+                "mail_driver = maildir\nmail_path = ~/Maildir",
+                f"mail_driver = {storage}\nmail_path = ~/{storage}",
+            ),
+        ):
+            text = text.replace(ours, other, 1)
+        lines = text.splitlines()
         path.write_text("\n".join(line for line in lines if not line.startswith(("ssl_cert", "ssl_key"))))
     for path in [state, *state.rglob("*")]:
         os.chown(path, owner.pw_uid, owner.pw_gid)
@@ -88,7 +99,7 @@ def _start_dovecot(folder: Path) -> _Dovecot:
         command = ["dovecot", "-F", "-c", str(state / "dovecot.conf")]
         process = subprocess.Popen(command, stderr=log, user=USER, group=USER, extra_groups=[])
     wait_for(ports["IMAP"])
-    return _Dovecot(process, ports["LMTP"], ports["IMAP"])
+    return Dovecot(process, ports["LMTP"], ports["IMAP"])
 
 
 def _send(port: int, recipients: list[str], lmtp: bool = False) -> list[subprocess.Popen[bytes]]:
@@ -98,9 +109,7 @@ def _send(port: int, recipients: list[str], lmtp: bool = False) -> list[subproce
     return [subprocess.Popen([*command, "-t", to, f"127.0.0.1:{port}"]) for to in recipients]
 
 
-def _round(
-    dovecot: _Dovecot, accounts: list[str], send: Callable[[], list[subprocess.Popen[bytes]]]
-) -> float:
+def _round(dovecot: Dovecot, accounts: list[str], send: Callable[[], list[subprocess.Popen[bytes]]]) -> float:
     """Messages a second, until the last one is visible."""
     wanted = dovecot.count(accounts) + USERS * MESSAGES
     began = time.monotonic()
@@ -117,7 +126,8 @@ def _round(
 
 def run(folder: Path, rounds: int) -> list[str]:
     """The rows of the table."""
-    dovecot = _start_dovecot(folder)
+    names = [account for peer in ("mailpods", "postfix", "dovecot") for account in _accounts(peer)]
+    dovecot = start_dovecot(folder, names)
     postfix = start_postfix(folder / "postfix", f"lmtp:inet:127.0.0.1:{dovecot.lmtp}")
     users = [f"u{n}" for n in range(USERS)]
     ours, process = start_ours(folder / "ours", dovecot.lmtp, users)
