@@ -41,10 +41,11 @@ _Settings = tuple[str, bool, Sequence[tuple[int, Service, str, int]]]
 def password_query(user: str, service: str) -> str:
     """What Dovecot asks at a login; both are its variables, which it quotes. The owner asks for the password
     of what is passed on; the way there is encrypted, and its certificate names the public host."""
+    # CROSS JOIN: the login first, whatever the planner thinks, for it may look through all accounts in order.
     access = " ".join(f"WHEN '{each}' THEN {each}" for each in SERVICES)
     return (
         f"WITH asked AS (SELECT id, hash, shard, CASE '{service}' {access} ELSE 'off' END AS access"
-        f" FROM login JOIN account ON id = account WHERE login = '{user}')"
+        f" FROM login CROSS JOIN account ON id = account WHERE login = '{user}')"
         " SELECT hash AS password, iif(host IS NULL, id, NULL) AS user,"
         " iif(host IS NULL AND access = 'lan', lan, NULL) AS allow_nets,"
         " iif(host IS NULL, NULL, 'y') AS nopassword, iif(host IS NULL, NULL, 'y') AS proxy, host, port,"
@@ -135,10 +136,11 @@ class AccountsDatabase:
             connection.execute("DELETE FROM login")
             connection.execute("DELETE FROM account")
             before = {}
-        changed = [id for id, c in accounts.items() if before.get(id) is not c and before.get(id) != c]
-        gone = [id for id in before if id not in accounts]
-        old = ((login, id) for id in (*changed, *gone) if id in before for login in _logins(before[id]))
-        connection.executemany("DELETE FROM login WHERE login = ? AND account = ?", old)
+        # Of a file that did not change the same objects are here again, so this takes little for each.
+        changed = [id for id, c in accounts.items() if (old := before.get(id)) is not c and old != c]
+        gone = before.keys() - accounts.keys()
+        former = ((login, id) for id in (*changed, *gone) if id in before for login in _logins(before[id]))
+        connection.executemany("DELETE FROM login WHERE login = ? AND account = ?", former)
         connection.executemany("DELETE FROM account WHERE id = ?", ((id,) for id in gone))
         rows = (self._row(id, accounts[id]) for id in changed)
         places = ", ".join("?" * (6 + len(SERVICES)))

@@ -90,7 +90,7 @@ def wait(what: Callable[[], T | None], seconds: float = 20, why: str = "it did n
         if value:
             return value
         assert time.monotonic() < end, f"{why} within {seconds} s"
-        time.sleep(0.05)
+        time.sleep(0.01)
 
 
 def get(place: Place, path: str) -> bytes:

@@ -27,6 +27,7 @@ from mailpods.directory.shards import (
     STORE_FILE,
     bucket_of,
     content_hash,
+    decode_credentials,
     encode_credentials,
     encode_store,
     file_name,
@@ -87,7 +88,7 @@ class StoreProgram:
         return pair.certificate
 
     def write(self, accounts: Mapping[str, Credential]) -> dict[str, str]:
-        """The credentials, as the runner writes them; file -> hash."""
+        """The credentials, as the runner writes them, where they differ; file -> hash."""
         buckets: list[dict[AccountId, Credential]] = [{} for _ in range(self._buckets)]
         for id, each in accounts.items():
             buckets[bucket_of(id, self._buckets)][AccountId(id)] = each
@@ -97,10 +98,25 @@ class StoreProgram:
             write_atomically(self.folder / "c" / name, data, 0o644)
         return {name: content_hash(data) for name, data in files.items()}
 
+    def edit(self, account: str, new: Credential) -> dict[str, str]:
+        """Change one account that was told; file -> hash, of the one file that differs then."""
+        path = self.folder / "c" / file_name(bucket_of(account, self._buckets))
+        there = decode_credentials(path.read_bytes()).accounts
+        data = encode_credentials(Credentials({**there, AccountId(account): new}))
+        write_atomically(path, data, 0o644)
+        return {path.name: content_hash(data)}
+
     def tell(self, accounts: Mapping[str, Credential], seconds: float = 10) -> None:
         """Write them, and wait until the program says that Dovecot has them."""
-        hashes = self.write(accounts)
-        wait(lambda: self.directory()["hashes"] == hashes, seconds, "the accounts were not acknowledged")
+        self.wait_for(self.write(accounts), seconds)
+
+    def wait_for(self, hashes: Mapping[str, str], seconds: float = 10) -> None:
+        """Wait until the program says that Dovecot has these files."""
+
+        def loaded() -> bool:
+            return hashes.items() <= self.directory()["hashes"].items()
+
+        wait(loaded, seconds, "the accounts were not acknowledged")
 
     def directory(self) -> dict[str, dict[str, str]]:
         """What the program says of its files."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mailpods.directory.records import AccountId, Credential, Service, StoreSettings
-from mailpods.store.accounts import AccountsDatabase, Endpoint
+from mailpods.store.accounts import AccountsDatabase, Endpoint, password_query, user_query
 from tests.support.installation import wait
 from tests.support.storepod import StoreProgram, credential
 
@@ -168,3 +168,11 @@ def test_only_differences_are_written(tmp_path: Path) -> None:
         other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     database.update({**many, AccountId("7/u77"): credential("7/u77", password="y")}, settings)
     assert 0 < log.stat().st_size < 20 * 4200
+
+
+def test_a_question_looks_at_its_own_rows_alone(tmp_path: Path) -> None:
+    database = AccountsDatabase(tmp_path / "accounts.sqlite", 0)
+    database.update({}, StoreSettings("mx.a.test"))
+    for query in (password_query("x", "imap"), user_query("7/x", Path("/mail"), (2, 3))):
+        plan = [str(row[3]) for row in rows(database.path, f"EXPLAIN QUERY PLAN {query}")]
+        assert [step for step in plan if step.startswith("SCAN")] == ["SCAN setting"], plan
