@@ -4,6 +4,7 @@ Where it matters the price is of one file for each message: an unlink for each o
 """
 
 import imaplib
+import os
 import shutil
 import sys
 import time
@@ -75,6 +76,7 @@ def _unlinks(folder: Path) -> float:
     folder.mkdir()
     for number in range(MESSAGES // 2):
         (folder / f"{number}").write_bytes(_TEXT % number)
+    os.sync()  # as mail is by then
     began = time.monotonic()
     for number in range(MESSAGES // 2):
         (folder / f"{number}").unlink()

@@ -160,6 +160,8 @@ def _mail(facts: Facts, new: bool) -> list[str]:
         # fcntl locks on index files met "Resource deadlock avoided" under stress; volumes are local disks.
         "lock_method = flock",
         "mailbox_list_index = yes",
+        # Nobody but Dovecot changes cur/: a large one is not read again after each message that came.
+        "maildir_very_dirty_syncs = yes",
         f"namespace inbox {{\n  inbox = yes\n  separator = /\n{folders}\n}}",
         "lmtp_rcpt_check_quota = yes",
         "lmtp_hdr_delivery_address = none",
