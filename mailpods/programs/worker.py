@@ -176,4 +176,4 @@ async def _report(reader: DirectoryReader, managers: list[QueueManager], report:
             except OSError:
                 os._exit(1)  # the parent is gone
             last, told = state, loop.time()
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(LOOK_SECONDS)
