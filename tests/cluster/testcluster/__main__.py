@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from tests.cluster.testcluster import cluster, images, network
-from tests.cluster.testcluster.places import LocalCluster, chosen
+from tests.cluster.testcluster.places import CHECKOUT, LocalCluster, chosen
 
 
 def variables(local_cluster: LocalCluster) -> dict[str, str]:
@@ -17,7 +17,8 @@ def variables(local_cluster: LocalCluster) -> dict[str, str]:
         "KUBECONFIG": str(local_cluster.kubeconfig),
         "CONTAINERD_ADDRESS": str(local_cluster.containerd_socket),
         "CONTAINERD_NAMESPACE": "k8s.io",
-        "PATH": f"{local_cluster.root}/bin:{os.environ['PATH']}",
+        # kubectl and helm; kubectl-mailpods, which kubectl finds as its plugin.
+        "PATH": f"{local_cluster.root}/bin:{CHECKOUT}/.venv/bin:{os.environ['PATH']}",
         "MAILPODS_NETNS": str(local_cluster.netns),
         "MAILPODS_AUDIT_LOG": str(local_cluster.audit_log),
         "MAILPODS_ZONES": str(local_cluster.zones),
