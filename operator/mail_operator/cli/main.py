@@ -79,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     ports.add_argument("--free-ports", action="store_true", help="listen on any free ports")
 
-    quick = command("demo", _demo, "Run examples/quickstart: send and read mail, say what happened, stop.")
+    quick = command("demo", _demo, "Run manifests: send and read mail, say what happened, stop.")
     quick.add_argument("paths", nargs=1, metavar="DIR")
     explain = command(
         "explain", _explain, "Say where an address leads, or what becomes of a message, and why."
