@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from mail_operator.cluster.runtime import AUTHORITY
 
 from tests.support import helm
 from tests.support.charting import Object, by_name, rendered
@@ -44,17 +45,37 @@ def test_a_limited_operator_has_rights_in_its_namespaces_alone() -> None:
     ]
     everywhere = _granted(_cluster_role(rendered()))
     roles = [found for found in objects if found["kind"] == "Role"]
+    (own,) = (role for role in roles if role["metadata"]["namespace"] == "mailpods-system")
+    roles.remove(own)
+    # The authority, which is kept beside the operator: nothing else there can be read.
+    assert [(rule.get("resourceNames"), rule["verbs"]) for rule in own["rules"]] == [
+        ([AUTHORITY], ["get", "patch"]),
+        (None, ["create"]),
+    ]
     assert {role["metadata"]["namespace"] for role in roles} == {"mail-system", "tenant"}
     for role in roles:
         assert _granted(role) == everywhere - _granted(seen)
     bindings = [found for found in objects if found["kind"] == "RoleBinding"]
-    assert {each["metadata"]["namespace"] for each in bindings} == {"mail-system", "tenant"}
+    assert {each["metadata"]["namespace"] for each in bindings} == {
+        "mail-system",
+        "tenant",
+        "mailpods-system",
+    }
     (account,) = by_name(objects, "ServiceAccount")
     for binding in (*bindings, *by_name(objects, "ClusterRoleBinding").values()):
         subject = {"kind": "ServiceAccount", "name": account, "namespace": "mailpods-system"}
         assert binding["subjects"] == [subject]
     (bound,) = by_name(objects, "ClusterRoleBinding").values()
     assert bound["roleRef"]["name"] == seen["metadata"]["name"]
+
+
+def test_an_operator_that_watches_its_own_namespace_has_one_role_there() -> None:
+    namespaces = [
+        found["metadata"]["namespace"]
+        for found in rendered("watchNamespaces={mailpods-system}")
+        if found["kind"] == "Role"
+    ]
+    assert namespaces == ["mailpods-system"]
 
 
 def test_the_operator_is_told_its_namespaces() -> None:
