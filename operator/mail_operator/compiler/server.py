@@ -94,7 +94,9 @@ def build_server(
         shards=tuple(network.login_endpoints(at, n) for n in range(server.spec.store.shards)),
         wiped=tuple(sorted(wiped)),
         smtp=record.peers,
-        redirects=all(policy.spec.auto_forward for policy in effective),
+        redirects=all(
+            policy.spec.auto_forward for policy in effective if policy.metadata.namespace == at.namespace
+        ),
     )
     out = ServerOutcome(
         main={

@@ -1,9 +1,12 @@
 """RelayPolicies: what they add up to, what of them contradicts itself, and how far a tenant's reaches."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from mail_operator.kinds import Resource
+from mail_operator.kinds.meta import Part
+from mail_operator.kinds.relaypolicy import RelayPolicySpec
 
 from mailpods.directory.records import ListRule, Route, Server, Smarthost
 from mailpods.directory.shards import decode_server
@@ -117,3 +120,84 @@ def test_an_account_has_its_own_login_at_the_smarthost() -> None:
     )
     found = {id: account.smarthost for id, account in there.accounts.items()}
     assert found == {"7/maint": None, "7/info": ("info@a.test", "p"), "7/anna": ("u", "p")}
+
+
+# --- every field, from both sides
+
+NET = [{"name": "n", "cidr": "198.51.100.0/24"}]
+HUB = {"host": "hub.test"}
+VALUES: dict[str, dict[str, Any]] = {
+    "lanNetworks": {"lanNetworks": NET},
+    "auth.required": {"auth": {"required": True}},
+    "auth.skipLan": {"auth": {"skipLan": True}},
+    "auth.senderMustMatch": {"auth": {"senderMustMatch": False}},
+    "limits.messageSize": {"limits": {"messageSize": "1M"}},
+    "limits.recipients": {"limits": {"recipients": 1}},
+    "limits.hops": {"limits": {"hops": 1}},
+    "tls.required": {"tls": {"required": False}},
+    "profile.hostname": {"profile": {"hostname": "mx.else.test"}},
+    "profile.banner": {"profile": {"banner": "hello"}},
+    "profile.helpUrl": {"profile": {"helpUrl": "https://else.test"}},
+    "externalPostmasters": {"externalPostmasters": ["x@else.test"]},
+    "autoForward": {"autoForward": False},
+    "outbound.mode": {"outbound": {"mode": "smarthost", "smarthost": HUB}},
+    "outbound.smarthost": {"outbound": {"mode": "smarthost", "smarthost": {"host": "other.test"}}},
+    "outbound.trusted": {"outbound": {"trusted": NET}},
+    "outbound.rules": {"outbound": {"rules": [{"name": "r", "sender": "b.test", "smarthost": HUB}]}},
+    "outbound.shaping": {"outbound": {"shaping": [{"name": "s", "mx": "*", "connections": 1}]}},
+    "inbound.domains": {"inbound": {"domains": [{"name": "r", "domain": "relayed.test"}]}},
+    "inbound.resolvers": {"inbound": {"resolvers": ["192.0.2.53"]}},
+    "lists.allow": ALLOW,
+    "lists.deny": DENY,
+    "senderPolicy.rejectNonFqdn": {"senderPolicy": {"rejectNonFqdn": True}},
+    "senderPolicy.rejectUnknownDomain": {"senderPolicy": {"rejectUnknownDomain": True}},
+    "connectionPolicy.requirePtr": {"connectionPolicy": {"requirePtr": True}},
+    "connectionPolicy.rejectEarlyTalkers": {"connectionPolicy": {"rejectEarlyTalkers": True}},
+    "connectionPolicy.maxConcurrent": {"connectionPolicy": {"maxConcurrent": 1}},
+    "connectionPolicy.ratePerMinute": {"connectionPolicy": {"ratePerMinute": 1}},
+    "helo.required": {"helo": {"required": False}},
+    "helo.fqdn": {"helo": {"fqdn": True}},
+    "helo.known": {"helo": {"known": True}},
+    "advanced.disableVrfy": {"advanced": {"disableVrfy": True}},
+    "advanced.refuseEarlyPipelining": {"advanced": {"refuseEarlyPipelining": True}},
+}
+
+
+def test_no_field_of_a_policy_is_forgotten_here() -> None:
+    fields = set()
+    for name, info in RelayPolicySpec.model_fields.items():
+        if name == "server_ref":
+            continue
+        inner = info.annotation
+        if isinstance(inner, type) and issubclass(inner, Part):
+            fields |= {f"{info.alias}.{part.alias}" for part in inner.model_fields.values()}
+        else:
+            fields.add(str(info.alias))
+    assert fields == set(VALUES)
+
+
+@pytest.mark.parametrize("field", VALUES)
+def test_a_tenants_policy_moves_nothing_but_the_lists_of_its_own_domains(field: str) -> None:
+    world = (OPEN, domain(), mailbox("info"), domain("b.test", "tenant"), policy("main"))
+    theirs = policy("theirs", "tenant", **VALUES[field])
+    before, after = Compiled(*world), Compiled(*world, theirs)
+    if field.startswith("lists"):
+        (rule,) = record(after).screening.lists
+        assert rule.scope == ("b.test",)
+        assert replace(record(after), screening=record(before).screening) == record(before)
+    else:
+        assert after.plan.objects == before.plan.objects
+        assert after.ready(theirs)[1] == "PlatformOnly"
+        assert f"spec.{field.partition('.')[0]} is for policies in" in after.ready(theirs)[2]
+    assert after.plan.credentials == before.plan.credentials
+    assert after.plan.questions == before.plan.questions
+    others = {ref: status for ref, status in after.plan.statuses.items() if ref != theirs.ref}
+    assert others == before.plan.statuses
+
+
+@pytest.mark.parametrize("field", VALUES)
+def test_the_platforms_policy_is_everybodys(field: str) -> None:
+    world = (OPEN, domain("b.test", "tenant"))
+    before = Compiled(*world, policy("main"))
+    after = Compiled(*world, policy("main", **VALUES[field]))
+    assert (after.plan.directory, after.plan.credentials) != (before.plan.directory, before.plan.credentials)
