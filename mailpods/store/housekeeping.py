@@ -1,12 +1,12 @@
 """Mailboxes whose accounts are gone are parked, and purged when they are over their time."""
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from prometheus_client import Gauge
 
-from mailpods.directory.records import AccountId, StoreSettings
+from mailpods.directory.records import AccountId, Credential, StoreSettings
 from mailpods.store import mailboxes
 
 TIDY_SECONDS = 60.0  # between looks for mailboxes to purge
@@ -24,12 +24,19 @@ class Housekeeping:
     ) -> None:
         self._mail, self._kick, self._log = mail, kick, log
         self._removed: set[AccountId] = set()  # whose sessions are to end
+        self._replaced: set[AccountId] = set()  # likewise: another domain has their names
+        self._owners: Mapping[str, str] = {}  # number -> domain
         self._due = 0.0  # monotonic
         self.wiped: tuple[int, ...] = ()  # domains whose mail is gone for good
 
-    def bring_back(self, mine: Collection[AccountId]) -> None:
-        """Before Dovecot is told of accounts: those that were parked have their mail again."""
-        mailboxes.bring_back(self._mail, mine, self._log)
+    def bring_back(self, mine: Mapping[AccountId, Credential]) -> None:
+        """Before Dovecot is told of accounts: those that were parked have their own mail again."""
+        addresses = {id.partition("/")[0]: c.address for id, c in mine.items() if c.address}
+        owners = {number: address.rpartition("@")[2] for number, address in addresses.items()}
+        new = dict(owners.items() - self._owners.items())
+        self._replaced |= set(mailboxes.claim(self._mail, new, time.time(), self._log))
+        self._owners = owners
+        mailboxes.bring_back(self._mail, mine.keys(), owners, self._log)
 
     def accounts_changed(self, removed: Collection[AccountId]) -> None:
         """Dovecot has just been told, and these were among its accounts before: look soon."""
@@ -44,9 +51,10 @@ class Housekeeping:
         now = time.time()
         there = mailboxes.present(self._mail)
         gone = [id for id in there if id not in mine]
-        if kicked := {*gone, *self._removed} - {*mine}:
+        if kicked := ({*gone, *self._removed} - {*mine}) | self._replaced:
             self._kick(kicked)
         self._removed.clear()
+        self._replaced.clear()
         if gone:
             sudden = mailboxes.is_sudden(len(gone), len(there))
             batch = mailboxes.new_batch(now) if sudden else mailboxes.ORDINARY

@@ -1,32 +1,35 @@
 """The life of mailbox folders: parked when their account is gone, brought back with it, purged in the end.
 
-    MAIL/7/info                         a mailbox
-    MAIL/.parked/7/info~TIME~BATCH      a parked one: when, and in which sudden removal ("-": an ordinary one)
+    MAIL/7/info                             a mailbox
+    MAIL/7/.domain                          whose number that is: another that gets it never sees this mail
+    MAIL/.parked/7@a.test/info~TIME~BATCH   a parked one: when, in which sudden removal ("-": an ordinary one)
 
 A sudden large removal is taken for an accident: it parks, but nothing of it is purged until its batch is
 confirmed.
 """
 
+import os
 import shutil
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from mailpods.directory.records import AccountId
 
-PARKED = ".parked"
+PARKED, OWNER = ".parked", ".domain"
 GUARD_COUNT, GUARD_SHARE = 10, 0.2  # more mailboxes at once than either are a sudden large removal
 ORDINARY = "-"
 
 
 @dataclass(frozen=True, slots=True)
 class Parked:
-    """A parked mailbox; `at` in epoch seconds."""
+    """A parked mailbox; `at` in epoch seconds. `account`: as it was then; `domain`: "" if nobody knows."""
 
     path: Path
     account: AccountId
+    domain: str
     at: int
     batch: str
 
@@ -48,9 +51,46 @@ def parked(mail: Path) -> list[Parked]:
     for path in (mail / PARKED).glob("*/*"):
         name, _, rest = path.name.rpartition("~")
         local, _, at = name.rpartition("~")
+        number, _, domain = path.parent.name.partition("@")
         if local and at.isdecimal():
-            found.append(Parked(path, AccountId(f"{path.parent.name}/{local}"), int(at), rest))
+            found.append(Parked(path, AccountId(f"{number}/{local}"), domain, int(at), rest))
     return sorted(found, key=lambda each: (each.at, each.path))
+
+
+def owner(mail: Path, number: str) -> str:
+    """The domain whose mail lies under a number; "" if nobody wrote it down."""
+    try:
+        return (mail / number / OWNER).read_text().strip()
+    except FileNotFoundError:
+        return ""
+
+
+def claim(mail: Path, owners: Mapping[str, str], now: float, log: Callable[[str], None]) -> list[AccountId]:
+    """Write down whose the numbers are (number -> domain), before anybody is served from their folders.
+
+    Mail of another domain, which had the number before, is parked as that one's. Returns the accounts whose
+    mail that is: somebody may be logged in to it.
+    """
+    moved: list[AccountId] = []
+    for number, domain in owners.items():
+        before = owner(mail, number)
+        if before == domain:
+            continue
+        there = [id for id in present(mail) if id.partition("/")[0] == number]
+        if before:
+            sudden = is_sudden(len(there), len(present(mail)))
+            park(mail, there, new_batch(now) if sudden else ORDINARY, now)
+            moved += there
+            log(f"number {number} belongs to {domain} now: {len(there)} mailboxes of {before} are parked")
+        elif there and (older := mail / PARKED / number).exists():  # of before owners were written down
+            older.rename(mail / PARKED / f"{number}@{domain}")
+        (mail / number).mkdir(exist_ok=True, mode=0o700)
+        with open(mail / number / f"{OWNER}.new", "w") as file:
+            file.write(domain)
+            file.flush()
+            os.fsync(file.fileno())  # an empty one would give the mail to whoever comes next
+        os.rename(file.name, mail / number / OWNER)
+    return moved
 
 
 def is_sudden(gone: int, total: int) -> bool:
@@ -62,19 +102,33 @@ def park(mail: Path, gone: Collection[AccountId], batch: str, now: float) -> Non
     """Put the folders aside. One rename each: nothing is copied, and nothing is lost half-way."""
     for account in gone:
         number, _, local = account.partition("/")
-        target = mail / PARKED / number / f"{local}~{int(now)}~{batch}"
+        domain = owner(mail, number)
+        target = mail / PARKED / (f"{number}@{domain}" if domain else number) / f"{local}~{int(now)}~{batch}"
         target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         (mail / account).rename(target)
 
 
-def bring_back(mail: Path, accounts: Collection[AccountId], log: Callable[[str], None]) -> None:
-    """Give accounts that exist again their newest parked folder, unless they have one already."""
-    for each in reversed(parked(mail)):
-        home = mail / each.account
-        if each.account in accounts and not home.exists():
+def bring_back(
+    mail: Path, accounts: Collection[AccountId], owners: Mapping[str, str], log: Callable[[str], None]
+) -> None:
+    """Give accounts that exist again their newest parked folder, unless they have one already.
+
+    `owners`: number -> domain. A domain gets its own mail back, under whatever number it is now.
+    """
+    there = parked(mail)
+    wanted = {_place(id, owners.get(id.partition("/")[0], "")): id for id in accounts} if there else {}
+    for each in reversed(there):
+        account = wanted.get(_place(each.account, each.domain))
+        if account and not (home := mail / account).exists():
             home.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             each.path.rename(home)
-            log(f"mailbox {each.account} is back, as it was parked at {each.at}")
+            log(f"mailbox {account} is back, as it was parked at {each.at}")
+
+
+def _place(account: AccountId, domain: str) -> tuple[str, str]:
+    """Where an account belongs, whatever number its domain has."""
+    number, _, local = account.partition("/")
+    return domain or number, local
 
 
 def purge(
@@ -88,15 +142,21 @@ def purge(
 
 
 def wipe(mail: Path, numbers: Collection[int], log: Callable[[str], None]) -> None:
-    """Remove for good what is parked of these domains: they were deleted, and all mail in them was meant."""
-    for number in numbers:
-        folder = mail / PARKED / str(number)
+    """Remove for good what is parked of these domains: they were deleted, and all mail in them was meant.
+
+    Not what is parked of others that had the number before.
+    """
+    for number in map(str, numbers):
+        domain = owner(mail, number)
+        folder = mail / PARKED / (f"{number}@{domain}" if domain else number)
         if folder.exists():
             count = len(list(folder.iterdir()))
             shutil.rmtree(folder)
             log(f"domain {number} was deleted with all its mail: {count} mailboxes are wiped")
-        with suppress(OSError):
-            (mail / str(number)).rmdir()  # if it is empty
+        if not any(id.partition("/")[0] == number for id in present(mail)):
+            (mail / number / OWNER).unlink(missing_ok=True)
+            with suppress(OSError):
+                (mail / number).rmdir()
 
 
 def guarded(mail: Path, confirmed: str | None) -> dict[str, int]:

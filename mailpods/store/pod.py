@@ -148,7 +148,7 @@ class StorePod:
             mine = {id: c for id, c in accounts.items() if c.shard == self._shard}
         try:
             if self._housekeeping:
-                self._housekeeping.bring_back(mine.keys())
+                self._housekeeping.bring_back(mine)
             others = self._siblings.endpoints if self._siblings else ()
             remade = self._database.update(accounts, settings, others)
             if self._configure(settings) or remade:

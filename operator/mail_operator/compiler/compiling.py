@@ -347,6 +347,9 @@ class _Run:
                 wiped=wiped,
                 tenants=tenants,
                 names=names,
+                numbered={
+                    state.names[0]: state.number for state in (new.topology.domains[d] for d in served)
+                },
                 snapshot=self.snapshot,
             )
             if found := outcome(self.old, new, ref, policies, build):

@@ -4,7 +4,7 @@ import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from mail_operator.compiler import network, objects, zones
+from mail_operator.compiler import network, numbers, objects, zones
 from mail_operator.compiler.domain_plan import BUCKETS
 from mail_operator.compiler.plan import Dependencies, GeneratedSecret, Manifest, Status
 from mail_operator.compiler.snapshot import Question, SecretProblem, Snapshot
@@ -67,12 +67,14 @@ def build_server(
     wiped: Collection[int],
     tenants: Mapping[str, Sequence[str]],
     names: Sequence[str],
+    numbered: Mapping[str, int],
     snapshot: Snapshot,
 ) -> ServerOutcome:
     """Everything of a server but its domains.
 
     `policies`: the oldest first; `counts`: domains, mailboxes; `wiped`: numbers of domains deleted for good;
-    `tenants`: namespace -> names of its domains here; `names`: what these call the server besides.
+    `tenants`: namespace -> names of its domains here; `names`: what these call the server besides;
+    `numbered`: domain -> number.
     """
     at = installation(server, snapshot.image)
     verdicts = {
@@ -103,7 +105,11 @@ def build_server(
             "directory": (SERVER_FILE, encode_server(record)),
             "credentials": (STORE_FILE, encode_store(store)),
         },
-        objects=(*certificates(at, server, certified), *objects.objects(at, snapshot.components)),
+        objects=(
+            *([ledger] if (ledger := numbers.ledger(at, numbered, wiped, snapshot)) else []),
+            *certificates(at, server, certified),
+            *objects.objects(at, snapshot.components),
+        ),
         secrets=tuple(generated_secrets(at, server, certified)),
         prunable=tuple(_prunable(at, server, snapshot)),
     )

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from mail_operator.compiler import numbers
 from mail_operator.compiler.faults import Fault, fault_of, verdict_of
 from mail_operator.compiler.snapshot import Snapshot
 from mail_operator.kinds import Resource
@@ -75,13 +76,17 @@ def build_topology(
     names: dict[ObjectRef, Mapping[str, ObjectRef]] = {ref: {} for ref in servers}
     for ref, members in domains.items():
         held = _Held()
+        before = [state for state in old.domains.values() if state.server_ref == ref]
         try:
             held.resolvers = resolvers(policies[ref], ref.namespace)
+            held.had = numbers.had(ref, snapshot)
         except Exception as error:
             faults.append(fault_of(ref, error))
-            held.resolvers = next((d.resolvers for d in old.domains.values() if d.server_ref == ref), ())
+            held.resolvers = next((state.resolvers for state in before), ())
+            held.had = {name: state.number for state in before for name in state.names[:1]}
         held.hostnames = len(servers[ref].hosts) if ref in servers else 0
-        held.reserved = {d.spec.number for d in members if d.spec.number}
+        held.asked = {d.spec.number for d in members if d.spec.number}
+        held.reserved = held.asked | set(held.had.values())
         for domain in members:
             try:
                 states[domain.ref] = held.admit(domain, ref, servers.get(ref), snapshot)
@@ -122,7 +127,9 @@ class _Held:
         self.names: dict[str, ObjectRef] = {}
         self.numbers: dict[int, ObjectRef] = {}
         self.prefixes: dict[str, ObjectRef] = {}
-        self.reserved: set[int] = set()  # numbers that some domain asks for
+        self.asked: set[int] = set()  # numbers that some domain asks for
+        self.had: dict[str, int] = {}  # the numbers that domains have or had, by name
+        self.reserved: set[int] = set()  # all of those
         self.lowest_free = 1
         self.count = 0
         self.hostnames = 0  # in the server's certificate
@@ -146,7 +153,10 @@ class _Held:
         refusal = first(rules.REFUSALS, facts)
         if refusal or server is None:
             return DomainState(domain, server_ref, server, refusal)
-        number = spec.number or self._free_number()
+        before = self.had.get(spec.domain_name)
+        if before in self.asked or before in self.numbers:
+            before = None
+        number = spec.number or before or self._free_number()
         hostnames: tuple[str, ...] = ()
         if not (rules.hostname_foreign(facts) or rules.hostnames_full(facts)):
             hostnames = tuple(spec.hostnames)

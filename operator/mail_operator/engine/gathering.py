@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from mail_operator.compiler import numbers
 from mail_operator.compiler.plan import GeneratedSecret, Plan
 from mail_operator.compiler.snapshot import PasswordHash, SecretName
 from mail_operator.engine.runtime import Observation
@@ -32,6 +33,7 @@ def names_in(objects: Mapping[ObjectRef, Resource], plan: Plan) -> SecretNames:
     hashes = {(ref.namespace, name) for ref, r in objects.items() if (name := r.password_secret())}
     hashes |= {(s.namespace, s.name) for s in plan.secrets if s.kind == "password"}
     wholes = {(ref.namespace, name) for ref, r in objects.items() for name in r.secrets()}
+    wholes |= {numbers.secret_name(server.ref) for server in servers(objects)}
     others = {(s.namespace, s.name) for s in plan.secrets}
     others |= {(r.metadata.namespace, r.certificate_secret) for r in servers(objects)}
     for each in plan.objects:

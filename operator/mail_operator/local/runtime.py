@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from mail_operator.compiler import numbers
 from mail_operator.compiler.plan import Manifest, wire
 from mail_operator.compiler.server import VERSIONS
 from mail_operator.compiler.snapshot import PasswordHash, SecretName
@@ -256,6 +257,9 @@ class LocalRuntime:
         if complete and not written and given == self._given:
             return Applied()
         self._require_short_paths(wanted)
+        for each in written:
+            if each.get("type") == numbers.TYPE and self.state.secrets.get(_name_of(each)) != each["data"]:
+                self._keep(_name_of(each), each["data"])  # compile() reads it again, in another run, too
         self._data.save()  # before anything is put to use
         there = given.keys() | {_name_of(each) for each in wanted if each["kind"] == "Secret"}
         startable = [each for each in wanted if there.issuperset(_needed(each))]

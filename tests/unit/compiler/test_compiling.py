@@ -4,7 +4,7 @@ import random
 from typing import Any
 
 import pytest
-from mail_operator.compiler import compile
+from mail_operator.compiler import compile, numbers
 from mail_operator.compiler.snapshot import SecretProblem
 from mail_operator.kinds import Resource
 
@@ -297,3 +297,45 @@ def test_new_mailboxes_go_where_the_fewest_are_and_those_of_before_stay() -> Non
 
 def test_of_one_shard_nothing_is_written_down() -> None:
     assert not Compiled(*A, mailbox("info")).plan.allocations
+
+
+# --- numbers of domains that are gone
+
+
+def after(before: Compiled, *objects: Resource, **fields: Any) -> Compiled:
+    """What becomes of others, where the Secret with the numbers of before is there."""
+    (ledger,) = [each for each in before.plan.objects if each.get("type") == numbers.TYPE]
+    return Compiled(*objects, secrets={numbers.secret_name(SERVER): ledger["data"]}, **fields)
+
+
+def number(found: Compiled, of: Resource) -> int:
+    return int(found.plan.statuses[of.ref]["number"])
+
+
+def test_the_number_of_a_removed_domain_is_not_the_next_ones_and_is_kept_for_its_name() -> None:
+    a, b = domain("a.test"), domain("b.test")
+    first = Compiled(server(), a)
+    second = after(first, server(), b)
+    assert (number(first, a), number(second, b)) == (1, 2)
+    third = after(second, server(), b, a)
+    assert (number(third, a), number(third, b)) == (1, 2)
+
+
+def test_a_number_that_somebody_asks_for_is_given_and_the_name_of_before_gets_another() -> None:
+    a, b = domain("a.test"), domain("b.test", number=1)
+    second = after(Compiled(server(), a), server(), b)
+    assert number(second, b) == 1
+    third = after(second, server(), a, b)
+    assert (number(third, a), number(third, b)) == (2, 1)
+
+
+def test_a_number_whose_mail_is_wiped_is_free_again() -> None:
+    a, b = domain("a.test"), domain("b.test")
+    wiped = after(Compiled(server(), a), server(), wiped={SERVER: frozenset({1})})
+    assert number(after(wiped, server(), b), b) == 1
+
+
+def test_numbers_that_cannot_be_read_are_not_overwritten() -> None:
+    problem = SecretProblem("SecretUnreadable", "no")
+    found = Compiled(server(), domain(), secrets={numbers.secret_name(SERVER): problem})
+    assert not [each for each in found.plan.objects if each.get("type") == numbers.TYPE]
