@@ -136,13 +136,13 @@ def _tls(facts: Facts, new: bool) -> list[str]:
     if new:
         return [
             "ssl = yes",
-            f"ssl_server {{\n  cert_file = {facts.tls}/tls.crt\n  key_file = {facts.tls}/tls.key\n}}",
+            f"ssl_server {{\n  cert_file = {facts.tls}\n  key_file = {facts.tls}\n}}",
             f"auth_allow_cleartext = {cleartext}",
         ]
     return [
         "ssl = yes",
-        f"ssl_cert = <{facts.tls}/tls.crt",
-        f"ssl_key = <{facts.tls}/tls.key",
+        f"ssl_cert = <{facts.tls}",
+        f"ssl_key = <{facts.tls}",
         "ssl_min_protocol = TLSv1.2",
         f"disable_plaintext_auth = {'yes' if facts.tls_required else 'no'}",
     ]

@@ -21,6 +21,7 @@ from mailpods.directory.reader import CredentialsReader
 from mailpods.directory.records import AccountId, Credential, StoreSettings
 from mailpods.directory.shards import STORE_FILE
 from mailpods.store.accounts import AccountsDatabase, merged
+from mailpods.store.certificate import KeptPair
 from mailpods.store.configuration import Facts, files
 from mailpods.store.files import write
 from mailpods.store.housekeeping import Housekeeping
@@ -53,7 +54,7 @@ class StorePod:
         serves_mail: bool = options.role == "store"
         self._state: Path = options.state
         self._mail: Path | None = options.mail if serves_mail else None
-        self._tls: Path | None = options.tls if serves_mail else None
+        self._tls = KeptPair(options.tls, self._state / "tls.pem", log) if serves_mail else None
         self._reader = CredentialsReader(options.credentials, options.buckets)
         command = shlex.split(os.environ.get("DOVECOT", "dovecot"))
         ready = "login/login" if serves_mail else "auth-client"
@@ -72,7 +73,6 @@ class StorePod:
         self._problem: str | None = None  # why not
         self._committed: dict[str, str] = {}  # file -> hash that Dovecot uses once it runs
         self._loaded: dict[str, str] = {}  # file -> hash that Dovecot surely uses
-        self._certificate: tuple[float, ...] = ()
         self._mine: Set[AccountId] = frozenset()
         self._addresses: Mapping[str, AccountId] = {}
         self._heard = time.monotonic()
@@ -82,7 +82,7 @@ class StorePod:
         UP.set_function(lambda: float(self._dovecot.is_up()))
         PROBLEMS.set_function(lambda: len(self._problems()))
         if (tls := self._tls) is not None:
-            EXPIRY.set_function(lambda: expiry(tls / "tls.crt"))
+            EXPIRY.set_function(lambda: expiry(tls.path))
         else:
             REGISTRY.unregister(EXPIRY)  # an authenticator has none
         if (mail := self._mail) is not None:
@@ -130,8 +130,8 @@ class StorePod:
             self._update(settings)
         if self._dovecot.is_up():
             self._loaded = self._committed
-        self._follow_certificate()
-        if self._certificate or not self._tls:  # Dovecot does not start without
+        self._follow_certificate(settings)
+        if not self._tls or self._tls.path.exists():  # Dovecot does not start without
             self._dovecot.keep_running()
         if self._housekeeping and not self._stale and self._loaded:
             try:
@@ -180,7 +180,7 @@ class StorePod:
             state=self._state,
             database=self._database.path,
             mail=self._mail,
-            tls=self._tls,
+            tls=self._tls.path if self._tls else None,
             hostname=settings.hostname,
             tls_required=settings.tls_required,
             outgoing=self._outgoing.port if self._outgoing else 0,
@@ -189,15 +189,8 @@ class StorePod:
         )
         return any([write(path, text.encode()) for path, text in files(facts).items()])
 
-    def _follow_certificate(self) -> None:
-        if self._tls is None:
-            return
-        try:
-            stamp = tuple((self._tls / name).stat().st_mtime for name in ("tls.crt", "tls.key"))
-        except OSError:
-            return
-        if stamp != self._certificate:
-            self._certificate = stamp
+    def _follow_certificate(self, settings: StoreSettings) -> None:
+        if self._tls and self._tls.refresh(settings.hostname):
             self._dovecot.reload()
 
     def routes(self) -> Mapping[str, Route]:

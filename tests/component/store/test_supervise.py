@@ -1,20 +1,31 @@
 """Sessions outlive a new certificate, and nothing outlives the program."""
 
+import datetime
 import imaplib
 import os
 import signal
 import ssl
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from bench.processes import family
 from tests.support.installation import wait
+from tests.support.pairs import bad
 from tests.support.storepod import HOST, StoreProgram, credential
 
 
 def served(store: StoreProgram) -> str:
     return ssl.get_server_certificate((HOST, store.ports["IMAPS"]))
+
+
+def serves(store: StoreProgram, pem: str) -> bool:
+    return pem.startswith(served(store).strip())
+
+
+def complains(store: StoreProgram, before: int) -> bool:
+    return store.log.count("the certificate in") > before
 
 
 def bye(client: imaplib.IMAP4, seconds: float) -> bool:
@@ -42,6 +53,21 @@ def test_a_new_certificate_is_served_and_ends_no_session(store: StoreProgram) ->
         assert bye(clear, 10)
         wait(lambda: not (store.folder / "m" / "7" / "info").exists())
         assert not bye(tls, 0.1)
+
+
+def test_a_pair_that_is_of_no_use_leaves_the_last_good_one_in_use(store: StoreProgram) -> None:
+    store.start()
+    store.tell({"7/info": credential("7/info", password="pw")})
+    for what, (_, pair) in bad("mail.a.test", datetime.datetime.now(datetime.UTC)).items():
+        good = store.renew_certificate().decode()
+        wait(partial(serves, store, good))
+        told = store.log.count("the certificate in")
+        for name, data in pair.items():
+            (store.folder / "t" / name).write_bytes(data)
+        wait(partial(complains, store, told), why=what)
+        assert serves(store, good), what
+    with store.imaps("7/info", "pw"):
+        pass
 
 
 @pytest.mark.parametrize("ends", ["program", "dovecot"])

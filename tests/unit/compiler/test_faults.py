@@ -167,7 +167,7 @@ def places() -> dict[CodeType, set[int]]:
     for code, last in calls.items():
         if not is_whole(code):
             # A generator is called anew for each thing that it gives.
-            places[code] = set() if code.co_flags & inspect.CO_GENERATOR else {1, last}
+            places[code] = set() if code.co_flags & inspect.CO_GENERATOR else {last}
             places[code] |= set() if code.co_name in NEEDED else {ALWAYS}
     return places
 
