@@ -40,3 +40,12 @@ def test_every_reason_is_documented_and_no_other() -> None:
     table = re.findall(r"^\| `(\w+)` \|", (ROOT / "docs" / "conditions.md").read_text(), re.M)
     assert len(table) == len(set(table))
     assert set(table) == reasons
+
+
+def test_every_reason_has_a_test() -> None:
+    table = re.findall(r"^\| `(\w+)` \|", (ROOT / "docs" / "conditions.md").read_text(), re.M)
+    nodes = (
+        node for file in (ROOT / "tests").rglob("*.py") for node in ast.walk(ast.parse(file.read_text()))
+    )
+    said = {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    assert not [reason for reason in table if reason not in said]
