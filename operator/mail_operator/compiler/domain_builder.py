@@ -349,7 +349,7 @@ class _Builder:
             "mailboxes": mailboxes,
             "admin": {"login": admin},
             "endpoints": endpoints(hostname),
-            "dns": {"records": records},
+            "dns": {"records": records[: zones.MOST_RECORDS]},
         }
         self.out.statuses[domain.ref] = status(domain, conditions, shown)
         self._depend(domain.ref, *state.names, Address(f"maint@{state.name}"))

@@ -10,6 +10,7 @@ from mailpods.directory.records import DkimKey
 Record = dict[str, str]  # name with a dot at the end, type, value as in a zone file
 
 NOT_ASKED = "NotAsked"  # reason of a condition that DNS has not decided yet
+MOST_RECORDS = 2000  # that a status holds: keys that somebody adds by hand may be any number
 _SHOWN = 5  # records that a message names
 
 # Service -> port, of the SRV records by which clients find what they need (RFC 6186 §3, RFC 8314 §5.1).

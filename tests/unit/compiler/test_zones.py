@@ -4,6 +4,11 @@ import pytest
 from mail_operator.compiler import zones
 from mail_operator.compiler.snapshot import Answers, Question
 from mail_operator.compiler.zones import NOT_ASKED
+from mail_operator.engine.secrets import make_dkim_keys
+from mail_operator.kinds.meta import DnsStatus
+
+from tests.support.compiling import Compiled, domain, server
+from tests.support.pairs import NOW
 
 OWN = ("mail.a.test",)
 RECORDS = list(zones.of_domain(["a.test"], "mail.a.test", []))
@@ -82,3 +87,13 @@ def test_whom_to_ask_is_part_of_the_question() -> None:
         question.resolvers == ("192.0.2.53",) for question in zones.questions(RECORDS, ("192.0.2.53",))
     )
     assert zones.complete(RECORDS, ("192.0.2.53",), FULL)["reason"] == NOT_ASKED
+
+
+def test_the_records_in_a_status_keep_their_bound_however_many_keys_there_are() -> None:
+    made = make_dkim_keys(NOW.date())
+    keys = {f"k{n}.key": pem for n in range(30) for pem in made.values()}
+    names = [f"n{n}.test" for n in range(100)]
+    for these in (made, keys):
+        found = Compiled(server(), domain(additionalNames=names), secrets={("default", "a-test-dkim"): these})
+        told = DnsStatus.model_validate(found.plan.statuses[domain().ref]["dns"])
+        assert len(told.records) >= 101 * 9
