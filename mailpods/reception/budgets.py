@@ -1,8 +1,9 @@
 """How many bytes of messages under way may be kept in memory, and who has to give way when it is too much.
 
-Strangers have a budget of their own, and whoever may relay another: nothing that comes in at port 25 makes a
-login's mail wait. Within one, a network may keep a quarter; beyond that, and beyond the budget, the largest
-message of the network that keeps most is given up (452), so that small ones always get through.
+Strangers have a budget of their own, and whoever may relay another: nothing that comes in at port 25 makes
+a login's mail wait. Once half of a budget is used up, a network may keep a quarter of it; beyond that, and
+beyond the budget, the largest message of the network that keeps most is given up (452): small ones always
+get through.
 """
 
 from collections import Counter
@@ -11,7 +12,7 @@ from ipaddress import ip_network
 from typing import Protocol
 
 MOST = 256 << 20  # bytes, of each budget
-SHARE = 4  # that part of it is one network's
+SHARE = 4  # that part of it is one network's, once half of it is used up
 
 
 class Holder(Protocol):
@@ -56,7 +57,9 @@ class Budget:
 
     def release(self, holder: Holder) -> None:
         """The holder keeps nothing any more."""
-        kept = self._holders.pop(holder, 0)
+        kept = self._holders.pop(holder, None)
+        if kept is None:  # a message that came at once, as most do
+            return
         self.held -= kept
         self._networks[holder.network] -= kept
         if not self._networks[holder.network]:
@@ -64,7 +67,8 @@ class Budget:
 
     def _make_room(self, network: str) -> None:
         # One message alone is never too much: the limit of messages is what bounds that.
-        if self._networks[network] > self.most // SHARE and self._count_of(network) > 1:
+        share_counts = self.held > self.most // 2 and self._count_of(network) > 1
+        if share_counts and self._networks[network] > self.most // SHARE:
             self._give_up_largest(network)
         while self.held > self.most and len(self._holders) > 1:
             self._give_up_largest(self._networks.most_common(1)[0][0])

@@ -147,8 +147,10 @@ class Session(Connection):
         rule = f" rule={refusal.rule!r}" if refusal.rule else ""
         log(f"refused client={self.ip}{by}{to} reason={refusal.reason}{rule} code={refusal.code}")
         self.reply(refusal.line)
-        if refusal.closes or self._refusals >= MAX_REFUSALS:
+        if refusal.closes:
             self.hang_up()
+        elif self._refusals >= MAX_REFUSALS:
+            self._too_many_errors()
 
     def misuse(self, reply: bytes, reason: str) -> None:
         """The client broke the protocol; after some patience it has to go."""
@@ -156,9 +158,12 @@ class Session(Connection):
         self._misuse += 1
         self.reply(reply)
         if self._misuse >= MAX_MISUSE:
-            log(f"refused client={self.ip} reason=too-many-errors code=421")
-            self.reply(replies.TOO_MANY_ERRORS)
-            self.hang_up()
+            self._too_many_errors()
+
+    def _too_many_errors(self) -> None:
+        log(f"refused client={self.ip} reason=too-many-errors code=421")
+        self.reply(replies.TOO_MANY_ERRORS)
+        self.hang_up()
 
     def fault(self, error: Exception) -> bytes:
         """Log and count it; the transaction is over."""

@@ -123,7 +123,7 @@ class Writer:
             error = self._write(accepts, reports)
             if error is not None and ending:
                 break  # what could not be noted is done once more after the next start
-            if self._reports and not self._failed:
+            if len(reports) == MOST_CHANGES and not self._failed:  # all others wait for the next message
                 self._jobs.put(Awake())
 
     def _gather(self) -> tuple[list[Accept], bool]:

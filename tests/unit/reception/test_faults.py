@@ -88,7 +88,10 @@ def test_who_is_looked_after_by_the_clock_fails_alone() -> None:
         player.session.look_at_the_clock = faulty  # type: ignore[method-assign, assignment]
         watch = asyncio.create_task(state.sessions.watch())
         other.session.active -= 1000
-        await other.expect("421 4.4.2")
+        async with asyncio.timeout(10):
+            while not other.transport.closed:
+                await asyncio.sleep(0.01)
+        assert other.transport.written.startswith(b"421 4.4.2")
         watch.cancel()
 
     asyncio.run(run())
