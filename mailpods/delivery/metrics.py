@@ -27,6 +27,10 @@ FAILED = Counter(
 for _name in response_classes.NAMES:  # there from the start, or the first of its class would be no rise
     DEFERRED.labels(_name)
     FAILED.labels(_name)
+PARKED = Counter(
+    "mail_delivery_parked",
+    "Recipients put off by a fault of our own about their message; the log says which.",
+)
 NOTIFICATIONS = Counter("mail_delivery_notifications", "Delivery status notifications made (RFC 3464).")
 ACTIVE = Gauge(
     "mail_delivery_active", "Messages in memory, under way or waiting.", multiprocess_mode="livesum"

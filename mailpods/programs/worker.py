@@ -106,15 +106,15 @@ async def _run(
         QueueManager(reader, each, dns, log, suppressions, policies, reports, options.key)
         for each in (spool, *left)
     ]
+    tasks = VitalTasks(log)
     for manager in managers:
-        manager.start()
+        manager.start(tasks.fail)
     acceptor = Acceptor(
         bound,
         lambda listener, ip, tls: Session(state, listener, ip, tls),
         certificate,
         state.timeouts.handshake,
     )
-    tasks = VitalTasks(log)
     tasks.start("the watch over sessions", state.sessions.watch())
     tasks.start("reading the directory", _poll(reader, certificate))
     tasks.start("reporting to the parent", _report(reader, managers, report))

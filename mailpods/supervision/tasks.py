@@ -20,6 +20,11 @@ class VitalTasks:
         self._tasks.add(task)
         task.add_done_callback(self._done)
 
+    def fail(self, why: str) -> None:
+        """Something else without which nothing works has ended."""
+        self._log(f"nothing works any more: {why}")
+        self.ended.set()
+
     def cancel(self) -> None:
         """Stop all."""
         for task in self._tasks:

@@ -256,6 +256,8 @@ class Connection(Pipeline):
             self.fail(Disconnected(f"{self.host}: {reset}"))
         elif reset is not None and not reset.ok:
             raise self._out_of_step(f"answers RSET with {reset}", exchange)
+        if self._announced is not None and (data := self._announced[1].data).replies and data.reply.ok:
+            raise self._out_of_step(f"answers DATA with {data.reply}", exchange)
         known = exchange.known()
         replies = [reply for reply in known if reply is not None]
         if exchange.text.replies and not exchange.is_wanted and exchange.text.reply.ok:
@@ -274,11 +276,14 @@ class Connection(Pipeline):
         """All of it. Ends early where it fails."""
         if self._goes_at_once(mail):
             # By BDAT (RFC 3030), whose text waits for nobody's leave: a whole message in one write.
-            begun = () if announced else self._beginning(mail, exchange)
-            self.write(*begun, *self._announce(following()))
+            # Nothing goes behind it before it is over: but for DATA, all replies look the same.
+            self.write(*self._beginning(mail, exchange))
             await self.wait(exchange.reset, FINAL_SECONDS)
             return
         if not await self._asked(mail, exchange, announced):
+            return
+        if not exchange.mail.reply.ok:  # what it would take now came from nobody
+            self.fail(Disconnected(f"{self.host} wants a text behind {exchange.mail.reply}"))
             return
         wanted = exchange.is_wanted
         self.expect(exchange.text)
@@ -288,7 +293,10 @@ class Connection(Pipeline):
             after = (b"RSET\r\n", *(self._announce(following()) if wanted else ()))
         exchange.sent = wanted
         self.write(*(wire(mail.body) if wanted else (b".\r\n",)), *after)
-        if after:
+        if self._announced is not None:
+            # Its DATA has a reply of its own kind: where that comes, those before it are in step.
+            await self.wait(self._announced[1].data, FINAL_SECONDS)
+        elif after:
             await self.wait(exchange.reset, FINAL_SECONDS)
         else:
             await self.wait(exchange.text, FINAL_SECONDS)
@@ -339,8 +347,8 @@ class Connection(Pipeline):
         return {"PIPELINING", "CHUNKING"} <= self.extensions.keys() and len(mail.body) <= AT_ONCE_BYTES
 
     def _announce(self, mail: Mail | None) -> Sequence[bytes]:
-        """The next mail, as much of it as may be sent before its first answer."""
-        if mail is None or "PIPELINING" not in self.extensions or self.unfit(mail):
+        """The next mail, as much of it as may be sent before its first answer: up to DATA."""
+        if mail is None or self._goes_at_once(mail) or self.unfit(mail):
             return ()
         exchange = _Exchange(mail, self._target.lmtp)
         self._announced = (mail, exchange)

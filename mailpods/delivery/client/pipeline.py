@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import cast
 
-from mailpods.delivery.client.replies import Disconnected, NoReply, Reply
+from mailpods.delivery.client.replies import Disconnected, NoReply, OutOfStep, Reply, Unasked
 
 REPLY_SECONDS = 300.0  # RFC 5321 §4.5.3.2 asks for five minutes, ten after the final dot
 MAX_REPLY_LINES = 100
@@ -142,9 +142,14 @@ class Pipeline(asyncio.Protocol):
         self.said, self._lines = self._lines, []
         self._count += 1
         if not self._expected:
-            self.fail(Disconnected(f"{self.host} says what nobody asked: {str(reply)[:200]}"))
+            # One that goes may say so at any time (RFC 5321 §3.8); anything else puts the others in doubt.
+            kind = Disconnected if reply.code == 421 else Unasked
+            self.fail(kind(f"{self.host} says what nobody asked: {str(reply)[:200]}"))
             return
         head = self._expected[0]
+        if 300 <= reply.code < 400 and head.verb not in ("DATA", "AUTH"):
+            self.fail(OutOfStep(f"{self.host} answers {head.verb} with {reply}"))
+            return
         head.replies.append(reply)
         if head.is_complete:
             self._expected.popleft()

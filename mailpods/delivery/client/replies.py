@@ -44,6 +44,10 @@ class OutOfStep(Disconnected):
     """The server said more or less than it was asked: which reply answers what is not known any more."""
 
 
+class Unasked(OutOfStep):
+    """The server said something that nobody asked for."""
+
+
 class NoReply(OutOfStep):
     """Nothing came for too long: a reply may be missing before those that came, which prove nothing then."""
 

@@ -40,7 +40,24 @@ class Outcomes:
         self._log, self._spawn, self._closed = log, spawn, closed
 
     def apply(self, batch: DeliveryBatch, expired: bool = False) -> None:
-        """All replies are there. `expired`: what is not delivered now is given up."""
+        """All replies are there. `expired`: what is not delivered now is given up.
+
+        A fault of ours about this message puts off this message: nothing stays under way for ever.
+        """
+        try:
+            self._apply(batch, expired)
+        except Exception as error:
+            self.park(batch, error)
+
+    def park(self, batch: DeliveryBatch, error: Exception) -> None:
+        """Put a message off behind a fault of ours about it, with its reason."""
+        self._log(f"parked id={batch.id} destination={batch.destination.name} {error!r}")
+        metrics.PARKED.inc(len(batch.targets))
+        again = time.time() + retries.PARKED_SECONDS
+        why = f"451 4.3.0 a fault of ours: {error!r}"
+        self._close(batch, [DeliveryResult(batch.id, to, again, why) for to in batch.targets])
+
+    def _apply(self, batch: DeliveryBatch, expired: bool) -> None:
         now = time.time()
         results: list[DeliveryResult] = []
         failures: list[dsn.Failure] = []
@@ -108,9 +125,13 @@ class Outcomes:
     ) -> None:
         """The notification is on disk before the failed recipient leaves it."""
         message, body = batch.message, batch.body
-        failed = await self.tell(message, body, failures, "failed") if failures else True
-        if held and await self.tell(message, body, held, "delayed"):
-            self._spool.report(Warned(message.id))
+        try:
+            failed = await self.tell(message, body, failures, "failed") if failures else True
+            if held and await self.tell(message, body, held, "delayed"):
+                self._spool.report(Warned(message.id))
+        except Exception as error:
+            self.park(batch, error)
+            return
         if not failed:  # the recipient is not given up without a word
             told = {failure.recipient.address for failure in failures}
             again = time.time() + retries.FIRST_RETRY
@@ -134,7 +155,9 @@ class Outcomes:
             now = time.time()
             host = self._reader.server.hostname
             report = dsn.build(message.id, message.envelope, original, told, host, now, action)
-            back = Envelope("", (Recipient(Address(message.envelope.sender)),), now)
+            utf8 = dsn.is_international(message.envelope, told)
+            to = Recipient(Address(message.envelope.sender))
+            back = Envelope("", (to,), now, smtputf8=utf8, body_8bit=not report.isascii())
             id = await self._spool.accept(back, report)
         except KeyError:
             return True  # an administrator deleted it

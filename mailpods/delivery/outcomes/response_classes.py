@@ -11,6 +11,7 @@ _CLASSES: Sequence[tuple[str, re.Pattern[str]]] = [
     (name, re.compile(pattern, re.IGNORECASE))
     for name, pattern in (
         ("suppressed", r"on the suppression list"),
+        ("fault", r"a fault of ours"),
         ("greylisted", r"gr[ea]y.?list"),
         ("rate", r"rate.?limit|too (many|much|fast)|throttl|4\.7\.28|5\.7\.28|4\.7\.32"),
         ("spam", r"\bspam\b|blacklist|block.?list|\brbl\b|dnsbl|reputation|5\.7\.(350|51\d)"),

@@ -7,9 +7,6 @@ import asyncio
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-
-from prometheus_client import Counter as Counted
 
 from mailpods.bulk.limits import Limits, day_of
 from mailpods.bulk.suppression import Suppressions
@@ -17,13 +14,13 @@ from mailpods.delivery import metrics
 from mailpods.delivery.batch import DeliveryBatch
 from mailpods.delivery.client.replies import Disconnected, Reply
 from mailpods.delivery.destinations.base import NOWHERE, Destination, Network
-from mailpods.delivery.destinations.mx import Domain, Site, site_of
+from mailpods.delivery.destinations.mx import Domain, site_of
 from mailpods.delivery.destinations.sts import Policies
 from mailpods.delivery.outcomes.apply import Outcomes
 from mailpods.delivery.outcomes.tls_reports import TlsReports
 from mailpods.delivery.queues import shaping
 from mailpods.delivery.queues.bulk_gate import BulkGate
-from mailpods.delivery.queues.fair_queue import FairQueue
+from mailpods.delivery.queues.destination_queue import DestinationQueue
 from mailpods.delivery.queues.memory import Memory
 from mailpods.delivery.queues.prefetch import AT_ONCE
 from mailpods.delivery.queues.ready_queue import ReadyQueue
@@ -33,33 +30,18 @@ from mailpods.delivery.queues.transaction import Transaction
 from mailpods.directory.reader import DirectoryReader
 from mailpods.directory.records import Address
 from mailpods.dns.resolver import Resolver, Undeliverable
-from mailpods.spool.changes import Counted as CountedDay
-from mailpods.spool.changes import Paused
+from mailpods.spool.changes import Counted, Paused
 from mailpods.spool.leases import Leases
 from mailpods.spool.message import DeliveryResult, MessageId, QueuedMessage, Recipient
 from mailpods.spool.spool import Spool
 
 MAX_REMOTE = 4000  # messages on their way to other servers at a time
 BUSY_CONNECTIONS = 4  # to a destination, from which on its messages are read ahead
+MOST_FAULTS = 30  # rounds without success, behind which a new process may do better
 LOOKUPS_AT_ONCE = 100  # of domains' mail servers
 MOST_TOLD = 1000  # domains of a site that is left alone, of which people are told
 
 Log = Callable[[str], None]
-
-
-@dataclass
-class _DestinationQueue:
-    """What waits for a destination, and how it goes there."""
-
-    ready: ReadyQueue
-    delivered: Counted  # copies, for metrics
-    resolving: bool = False  # its site is being looked up
-    waiting: FairQueue = field(default_factory=FairQueue)
-
-    @property
-    def destination(self) -> Destination:
-        """Whose it is."""
-        return self.ready.destination
 
 
 class QueueManager:
@@ -82,27 +64,31 @@ class QueueManager:
         self._network = Network(reader, dns, bulk, policies, key or "")
         self._spool, self._schedule = spool, spool.schedule
         counts = spool.schedule.sent(day_of(time.time()))
-        limits = Limits(counts, lambda *count: spool.report(CountedDay(*count)))
+        limits = Limits(counts, lambda *count: spool.report(Counted(*count)))
         self._gate = BulkGate(reader, limits, suppressions)
         self._sorter = Sorter(reader, key, bulk)
         self._outcomes = Outcomes(spool, reader, suppressions, log, self._spawn, self._reported)
         self._scheduler = Scheduler(spool, self._found, self._pump_all, log)
         self._sweep = Sweep(spool, self._scheduler, self._outcomes, limits, self._give_up)
-        self._queues: dict[Destination, _DestinationQueue] = {}
+        self._queues: dict[Destination, DestinationQueue] = {}
         self._leases: Leases[Destination] = Leases()
         self._remote = 0  # how many of those under way go to other servers
         self._lookups = asyncio.Semaphore(LOOKUPS_AT_ONCE)
         # Those that wait for MAX_REMOTE.
-        self._starved: OrderedDict[Destination, _DestinationQueue] = OrderedDict()
+        self._starved: OrderedDict[Destination, DestinationQueue] = OrderedDict()
         self._memory = Memory(spool.schedule)
         self._sweeping = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
 
-    def start(self) -> None:
-        """Begin with what the spool holds, and go on with what it takes."""
+    def start(self, failed: Callable[[str], None] = lambda _: None) -> None:
+        """Begin with what the spool holds, and go on with what it takes.
+
+        `failed` is told why nothing is delivered any more: only a new process may help.
+        """
         self._spool.on_accepted = self._on_accepted
-        self._spawn(self._poll())
+        self._spool.watch(failed, self.late)
+        self._spawn(self._poll(failed))
 
     async def stop(self, seconds: float) -> None:
         """Let deliveries under way finish, for a while; the rest stays in the spool."""
@@ -131,7 +117,12 @@ class QueueManager:
     def _spawn(self, work: "asyncio._CoroutineLike[None]") -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            self._log(f"a task of delivery ended: {error!r}")
 
     # --- what is due
 
@@ -151,16 +142,23 @@ class QueueManager:
                 waiting.add(batch.destination)
         self._memory.keep(message, body, waiting)
 
-    async def _poll(self) -> None:
+    async def _poll(self, failed: Callable[[str], None]) -> None:
         """Find what is due: after a start, after a put-off, what others wrote into the spool."""
-        sweep = time.monotonic() + SWEEP_SECONDS
+        sweep, faults = time.monotonic() + SWEEP_SECONDS, 0
         while True:
-            if self._is_ready() and not self._stopping:
-                await self._scheduler.read(time.time())
-                if time.monotonic() >= sweep and not self._sweeping:
-                    sweep, self._sweeping = time.monotonic() + SWEEP_SECONDS, True
-                    self._spawn(self._swept())
-            self._forget_idle()
+            try:
+                if self._is_ready() and not self._stopping:
+                    await self._scheduler.read(time.time())
+                    if time.monotonic() >= sweep and not self._sweeping:
+                        sweep, self._sweeping = time.monotonic() + SWEEP_SECONDS, True
+                        self._spawn(self._swept())
+                self._forget_idle()
+                faults = 0
+            except Exception as error:  # of the moment, as a database that somebody locks; or it stays
+                faults += 1
+                self._log(f"what is due is not found: {error!r}")
+                if faults == MOST_FAULTS:
+                    failed(f"what is due is not found: {error!r}")
             metrics.ACTIVE.set(len(self._leases))
             await asyncio.sleep(POLL_SECONDS)
 
@@ -178,8 +176,9 @@ class QueueManager:
         it leads to, each of which is found anew."""
         try:
             batches, several = self._sorter.batches(message)
-        except Exception as error:  # a fault of ours about one message: others go, it is looked at again
-            self._log(f"not sorted id={message.id} {error!r}")
+        except Exception as error:  # a fault of ours about one message: the others go
+            everybody = {each.address: [str(each.address)] for each in message.recipients}
+            self._outcomes.park(DeliveryBatch(message, NOWHERE, everybody), error)
             return []
         for recipient, targets in several:
             self._spread(message.id, recipient, targets)
@@ -191,7 +190,7 @@ class QueueManager:
                 free.append(batch)
         return free
 
-    def _enqueue(self, batches: Iterable[DeliveryBatch]) -> list[_DestinationQueue]:
+    def _enqueue(self, batches: Iterable[DeliveryBatch]) -> list[DestinationQueue]:
         """Let each wait for its turn, or end where it leads nowhere. Returns where they wait."""
         queues = []
         for batch in batches:
@@ -231,7 +230,7 @@ class QueueManager:
 
     # --- destinations
 
-    def _queue(self, destination: Destination) -> _DestinationQueue | None:
+    def _queue(self, destination: Destination) -> DestinationQueue | None:
         if destination is NOWHERE:
             return None
         queue = self._queues.get(destination)
@@ -240,14 +239,14 @@ class QueueManager:
             rules = self._reader.server.shaping if self._reader.server else ()
             shape = shaping.of(destination.hosts, rules)
             ready = ReadyQueue(destination, self._network, self._log, self._left_alone, reports, shape)
-            queue = _DestinationQueue(ready, metrics.DELIVERED.labels(destination.metric))
+            queue = DestinationQueue(ready, metrics.DELIVERED.labels(destination.metric))
             self._queues[destination] = queue
             if isinstance(destination, Domain):
                 queue.resolving = True
                 self._spawn(self._find_site(destination, queue))
         return queue
 
-    async def _find_site(self, domain: Domain, queue: _DestinationQueue) -> None:
+    async def _find_site(self, domain: Domain, queue: DestinationQueue) -> None:
         """Move what waits for a domain to the servers that it shares with others."""
         try:
             async with self._lookups:
@@ -269,26 +268,24 @@ class QueueManager:
         self._pump(there)
 
     def _left_alone(self, destination: Destination, seconds: float, why: str) -> None:
-        until, names = time.time() + seconds, [destination.name]
-        if isinstance(destination, Site):
-            names = [Domain(domain).name for domain in self._sorter.domains_of(destination)]
-        for name in names[:MOST_TOLD]:
+        until = time.time() + seconds
+        for name in self._sorter.names_of(destination)[:MOST_TOLD]:
             self._spool.report(Paused(name, until, why))
 
     # --- on the way
 
-    def _has_room(self, queue: _DestinationQueue) -> bool:
+    def _has_room(self, queue: DestinationQueue) -> bool:
         return self._is_open(queue) and (not queue.destination.is_remote or self._remote < MAX_REMOTE)
 
     @staticmethod
-    def _is_open(queue: _DestinationQueue) -> bool:
+    def _is_open(queue: DestinationQueue) -> bool:
         return queue.ready.has_room and not queue.resolving
 
     def _pump_all(self) -> None:
         for queue in list(self._queues.values()):
             self._pump(queue)
 
-    def _pump(self, queue: _DestinationQueue) -> None:
+    def _pump(self, queue: DestinationQueue) -> None:
         """Send what waits for a destination, as much as it takes."""
         destination = queue.destination
         while queue.waiting and self._is_open(queue) and not self._stopping:
@@ -323,10 +320,16 @@ class QueueManager:
         # Of one that is on its way the spool may not know yet what became of it.
         return [id for id in queue.waiting.coming(AT_ONCE) if not self._leases.is_taken(id, destination)]
 
-    def _send(self, batch: DeliveryBatch, queue: _DestinationQueue | None) -> None:
+    def _send(self, batch: DeliveryBatch, queue: DestinationQueue | None) -> None:
         """Give a batch to its ready queue; without one it leads nowhere, and that is its outcome."""
         self._leases.take(batch.id, batch.destination)
         self._memory.forget(batch.destination, batch.id)
+        try:
+            self._put(batch, queue)
+        except Exception as error:
+            self._outcomes.park(batch, error)
+
+    def _put(self, batch: DeliveryBatch, queue: DestinationQueue | None) -> None:
         targets = self._gate.targets(batch)
         if queue is None or self._gate.must_wait(batch, self._sorter.tenant(batch)) or not targets:
             self._outcomes.apply(batch)
@@ -370,7 +373,7 @@ class QueueManager:
         same = next((each for each in batches if each.destination == batch.destination), None)
         return same is not None and all(same.targets.get(to) == there for to, there in batch.targets.items())
 
-    def _given_back(self, batch: DeliveryBatch, queue: _DestinationQueue) -> None:
+    def _given_back(self, batch: DeliveryBatch, queue: DestinationQueue) -> None:
         """It was not tried: it waits where it waited, at the front."""
         self._memory.give_back(batch.body)
         self._leases.give_back(batch.id, batch.destination)

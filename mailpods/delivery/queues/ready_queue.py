@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from mailpods.delivery.client.connection import Connection, Mail
-from mailpods.delivery.client.replies import Disconnected, LoginRefused, NoReply, OutOfStep, Reply, Unwelcome
+from mailpods.delivery.client.replies import Disconnected, LoginRefused, OutOfStep, Reply, Unwelcome
 from mailpods.delivery.destinations.base import Destination, Network
 from mailpods.delivery.outcomes.tls_reports import TlsReports
 from mailpods.delivery.queues.in_order import InOrder
@@ -247,13 +247,13 @@ class ReadyQueue:
 
     def _fault(self, transaction: Transaction, error: Exception) -> None:
         self._log(f"lane={self.destination.name} {error!r}")
-        self._end(transaction, transaction.replies(Reply(UNREACHABLE, f"4.3.0 {error!r}")))
+        self._end(transaction, transaction.replies(Reply(UNREACHABLE, f"4.3.0 a fault of ours: {error!r}")))
 
     def _failed(
         self, transaction: Transaction, error: Disconnected, is_new: bool, connection: Connection
     ) -> None:
         """A connection failed under a message."""
-        if isinstance(error, OutOfStep) and not isinstance(error, NoReply):
+        if type(error) is OutOfStep:
             self._whole = False  # it may have taken a text for commands
         if is_new and not self._held_here:
             self._limit = max(1, self._limit // 2)

@@ -122,9 +122,11 @@ class Sorter:
         """These are the domain's mail servers, for a while."""
         self._sites[domain] = (site, time.monotonic() + SITE_SECONDS)
 
-    def domains_of(self, site: Site) -> list[DomainName]:
-        """Those that are known to have these mail servers."""
-        return [domain for domain, (known, _) in self._sites.items() if known == site]
+    def names_of(self, destination: Destination) -> list[str]:
+        """What people look for: its own, or those of the domains that are known to have these servers."""
+        if not isinstance(destination, Site):
+            return [destination.name]
+        return [Domain(domain).name for domain, (known, _) in self._sites.items() if known == destination]
 
     def forget_old(self) -> None:
         """Sites of which nobody knows whether they still hold."""

@@ -166,16 +166,16 @@ CHUNKING = b"250-PIPELINING\r\n250 CHUNKING\r\n"
 WHOLE = b"MAIL FROM:<x@b.test>\r\nRCPT TO:<7/anna>\r\nBDAT 8 LAST\r\nsecond\r\nRSET\r\n"
 
 
-def test_where_chunks_are_taken_a_whole_message_goes_at_once_and_the_next_one_with_it() -> None:
+def test_where_chunks_are_taken_a_whole_message_goes_at_once_and_the_next_one_behind_its_end() -> None:
     ok = b"250 a\r\n250 b\r\n250 taken\r\n250 reset\r\n"
-    talk = silent(CHUNKING, (b"BDAT 10 LAST\r\nfirst\r\n.\r\nRSET\r\n" + WHOLE, ok + ok))
+    talk = silent(CHUNKING, (b"BDAT 10 LAST\r\nfirst\r\n.\r\nRSET\r\n", ok), (WHOLE, ok))
     assert codes(against(talk, deliver_two)) == [250, 250]
 
 
 def test_a_text_for_nobody_does_not_harm_the_next_one() -> None:
     refused = b"250 a\r\n550 5.1.1 unknown\r\n554 5.5.1 no valid recipients\r\n250 reset\r\n"
     taken = b"250 a\r\n250 b\r\n250 taken\r\n250 reset\r\n"
-    talk = silent(CHUNKING, (WHOLE, refused + taken))
+    talk = silent(CHUNKING, (b"BDAT 10 LAST\r\nfirst\r\n.\r\nRSET\r\n", refused), (WHOLE, taken))
     assert codes(against(talk, deliver_two)) == [550, 250]
 
 
@@ -195,12 +195,10 @@ def test_a_refused_transaction_ends_before_the_next_one() -> None:
 def test_a_large_text_waits_for_its_recipients(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "AT_ONCE_BYTES", 9)
     done = b"250 taken\r\n250 reset\r\n"
-    # The large one first: the small one goes whole behind its text. Then the other way round.
+    # The large one first, and the small one behind its end. Then the other way round.
     go = b"250 a\r\n250 b\r\n354 go\r\n"
-    taken = b"250 a\r\n250 b\r\n250 taken\r\n250 reset\r\n"
-    talk = silent(
-        CHUNKING, (b"DATA\r\n", go), (b"..\r\n.\r\nRSET\r\n" + WHOLE, b"250 taken\r\n250 reset\r\n" + taken)
-    )
+    whole = (WHOLE, b"250 a\r\n250 b\r\n" + done)
+    talk = silent(CHUNKING, (b"DATA\r\n", go), (b"..\r\n.\r\nRSET\r\n", done), whole)
     assert codes(against(talk, deliver_two)) == [250, 250]
     monkeypatch.setattr(connection, "AT_ONCE_BYTES", 7)
     talk = silent(
