@@ -20,6 +20,7 @@ from mailpods.directory.shards import (
     SERVER_FILE,
     STORE_FILE,
     MalformedShard,
+    bucket_of,
     content_hash,
     decode,
     decode_credentials,
@@ -109,6 +110,10 @@ def _changed_at(folder: Path) -> int:
         return 0
 
 
+class NotLoaded(LookupError):
+    """The file that would know has no good version yet: what is asked for may exist."""
+
+
 class DirectoryReader(_Watcher):
     """The directory in the folder `path`: `server.json` and `buckets` bucket files."""
 
@@ -133,8 +138,11 @@ class DirectoryReader(_Watcher):
 
     # A few dozen dictionaries at most: looking through them costs less than a merged copy at each change.
     def domain(self, name: DomainName) -> Domain | None:
-        """The domain, or None if mail for it is not taken here."""
-        return next((b.domains[name] for b in self._loaded if name in b.domains), None)
+        """The domain, or None if mail for it is not taken here. Raises NotLoaded, as do the others."""
+        found = next((b.domains[name] for b in self._loaded if name in b.domains), None)
+        if found is None and not self.is_complete:
+            self._require(name)
+        return found
 
     @property
     def first_number(self) -> int | None:
@@ -143,11 +151,26 @@ class DirectoryReader(_Watcher):
 
     def address(self, address: Address) -> AddressEntry | None:
         """Where the address leads, or None if it is unknown."""
-        return next((b.addresses[address] for b in self._loaded if address in b.addresses), None)
+        found = next((b.addresses[address] for b in self._loaded if address in b.addresses), None)
+        if found is None and not self.is_complete:
+            self._require(address)
+        return found
 
     def account(self, account: AccountId) -> Account | None:
         """The account, or None if it is unknown."""
-        return next((b.accounts[account] for b in self._loaded if account in b.accounts), None)
+        found = next((b.accounts[account] for b in self._loaded if account in b.accounts), None)
+        if found is None and not self.is_complete:
+            self._require(account)
+        return found
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every file has a good version: only then what is not found does not exist."""
+        return len(self._loaded) == len(self._buckets) and self._server.value is not None
+
+    def _require(self, key: str) -> None:
+        if self._buckets[bucket_of(key, len(self._buckets))].value is None:
+            raise NotLoaded(f"what the directory says of {key} is not loaded")
 
 
 class CredentialsReader(_Watcher):

@@ -167,7 +167,7 @@ async def _report(reader: DirectoryReader, managers: list[QueueManager], report:
     report.setblocking(False)
     loop, last, told = asyncio.get_running_loop(), dict[str, Any](), 0.0
     while True:
-        state = {"hashes": reader.hashes, "problems": reader.problems, "ready": reader.server is not None}
+        state = {"hashes": reader.hashes, "problems": reader.problems, "ready": reader.is_complete}
         if state != last or loop.time() - told >= REPORT_SECONDS:
             counts = sum((each.connections() for each in managers), Counter[str]())
             text = json.dumps({**state, "connections": dict(counts.most_common(MOST_DESTINATIONS))})

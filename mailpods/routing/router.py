@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from mailpods.directory.reader import NotLoaded
 from mailpods.directory.records import Account, AccountId, Address, AddressEntry, Domain, DomainName, Server
 from mailpods.message.srs import Srs
 from mailpods.refusal import Refusal
@@ -61,6 +62,13 @@ class Router:
 
     def route(self, address: Address, may_relay: bool) -> Outcome:
         """Where mail to the address goes. `may_relay`: the client may send to other servers."""
+        try:
+            return self._route(address, may_relay)
+        except NotLoaded:  # it is neither unknown nor another's
+            text = f"<{address}>: not all accounts are loaded, try again"
+            return Refusal(451, "4.3.0", text, "directory_not_loaded")
+
+    def _route(self, address: Address, may_relay: bool) -> Outcome:
         domain = _domain_of(address)
         if self._directory.domain(domain) is None and not self._is_system(address):
             if domain in self._relayed:

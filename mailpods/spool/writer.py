@@ -245,7 +245,10 @@ class Writer:
             (mode,) = self._database.execute("PRAGMA auto_vacuum").fetchone()
             if self._failed or mode != 2 or free < FREE_PAGES + VACUUM_PAGES:
                 return False
-            self._database.execute(f"PRAGMA incremental_vacuum({VACUUM_PAGES})").fetchall()
+            # A script, for it gives a page with each step, of which execute() makes one.
+            self._database.executescript(f"PRAGMA incremental_vacuum({VACUUM_PAGES})")
+            if free < FREE_PAGES + 2 * VACUUM_PAGES:  # the last step: the file itself becomes shorter
+                self._database.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
         except sqlite3.Error:
             return False
         return True

@@ -62,20 +62,20 @@ class Harness:
     """A spool and its deliverer, which may be started again."""
 
     def __init__(self, folder: Path, reader: DirectoryReader) -> None:
-        self._folder, self._reader = folder / "spool", reader
+        self._folder, self.reader = folder / "spool", reader
         self.log: list[str] = []
         self.spool = Spool.open(self._folder)
-        self._manager: QueueManager | None = None
+        self.manager: QueueManager | None = None
 
     def start(self) -> None:
-        dns = Resolvers(self._reader)
-        self._manager = QueueManager(self._reader, self.spool, dns, self.log.append, key="key")
-        self._manager.start()
+        dns = Resolvers(self.reader)
+        self.manager = QueueManager(self.reader, self.spool, dns, self.log.append, key="key")
+        self.manager.start()
 
     async def stop(self) -> None:
-        if self._manager:
-            await self._manager.stop(0)
-            self._manager = None
+        if self.manager:
+            await self.manager.stop(0)
+            self.manager = None
         self.spool.close()
 
     async def take(
@@ -95,10 +95,10 @@ class Harness:
 
     def look_again(self, most: int) -> None:
         """At so many of what is due, as the sweep does."""
-        assert self._manager
+        assert self.manager
         found, _ = self.spool.schedule.due(0, time.time(), most)
-        self._manager._scheduler.forget()
-        self._manager._scheduler.note(found, time.time())
+        self.manager._scheduler.forget()
+        self.manager._scheduler.note(found, time.time())
 
     @property
     def queue(self) -> list[dict[str, object]]:

@@ -4,10 +4,10 @@ import asyncio
 import base64
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from mailpods.delivery.client import tls
+from mailpods.delivery.client import content, tls
 from mailpods.delivery.client.pipeline import REPLY_SECONDS, Expected, Pipeline
 from mailpods.delivery.client.replies import (
     Disconnected,
@@ -229,11 +229,13 @@ class Connection(Pipeline):
         to this method, for it may begin in the same write (RFC 2920).
         """
         announced, self._announced = self._announced, None
-        if unfit := self.unfit(mail):
-            return [unfit] * len(mail.recipients)
         if announced is not None and announced[0] is mail:
             exchange = announced[1]
         else:
+            if unfit := self.unfit(mail):
+                return [unfit] * len(mail.recipients)
+            if not (mail := self._fitted(mail)).body:
+                return [Reply(554, f"5.6.3 {self.host} takes ASCII alone")] * len(mail.recipients)
             exchange = _Exchange(mail, self._target.lmtp)
             announced = None
         try:
@@ -348,11 +350,17 @@ class Connection(Pipeline):
 
     def _announce(self, mail: Mail | None) -> Sequence[bytes]:
         """The next mail, as much of it as may be sent before its first answer: up to DATA."""
-        if mail is None or self._goes_at_once(mail) or self.unfit(mail):
+        if mail is None or self._goes_at_once(mail) or self.unfit(mail) or self._fitted(mail) is not mail:
             return ()
         exchange = _Exchange(mail, self._target.lmtp)
         self._announced = (mail, exchange)
         return self._beginning(mail, exchange)
+
+    def _fitted(self, mail: Mail) -> Mail:
+        """The same in 7 bits where the server takes no more; without a body where that cannot be."""
+        if mail.body.isascii() or "8BITMIME" in self.extensions or self._target.lmtp:
+            return mail
+        return replace(mail, body=content.seven_bit(mail.body) or b"", eight_bit=False)
 
     def _beginning(self, mail: Mail, exchange: _Exchange) -> Sequence[bytes]:
         """All of a mail that may be sent before the first answer to it, whose answers are expected now."""
@@ -366,8 +374,9 @@ class Connection(Pipeline):
     def _commands(self, mail: Mail, last: str) -> bytes:
         """All commands of a mail, the one for its text being `last`."""
         options = f" SIZE={len(mail.body)}" if "SIZE" in self.extensions else ""
-        options += " BODY=8BITMIME" if mail.eight_bit and "8BITMIME" in self.extensions else ""
-        options += " SMTPUTF8" if mail.utf8 else ""
+        if "8BITMIME" in self.extensions and not mail.body.isascii():
+            options += " BODY=8BITMIME"
+        options += " SMTPUTF8" if "SMTPUTF8" in self.extensions and self._needs_utf8(mail) else ""
         recipients = "".join(f"RCPT TO:<{recipient}>\r\n" for recipient in mail.recipients)
         return f"MAIL FROM:<{mail.sender}>{options}\r\n{recipients}{last}\r\n".encode()
 
@@ -376,9 +385,14 @@ class Connection(Pipeline):
         size = self.extensions.get("SIZE", "")
         if size.isdecimal() and 0 < int(size) < len(mail.body):
             return Reply(552, f"5.3.4 the message has {len(mail.body)} bytes, {self.host} takes {size}")
-        if mail.utf8 and "SMTPUTF8" not in self.extensions:
+        if "SMTPUTF8" not in self.extensions and self._needs_utf8(mail):
             return Reply(553, f"5.6.7 {self.host} does not take addresses beyond ASCII")
         return None
+
+    @staticmethod
+    def _needs_utf8(mail: Mail) -> bool:
+        """By content: programs say SMTPUTF8 of what needs none. A header of others may be of any bytes."""
+        return mail.utf8 and content.needs_utf8(mail.sender, list(mail.recipients), mail.body)
 
     async def quit(self) -> None:
         """Say goodbye; nothing is expected of it any more."""

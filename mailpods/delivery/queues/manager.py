@@ -17,6 +17,7 @@ from mailpods.delivery.destinations.base import NOWHERE, Destination, Network
 from mailpods.delivery.destinations.mx import Domain, site_of
 from mailpods.delivery.destinations.sts import Policies
 from mailpods.delivery.outcomes.apply import Outcomes
+from mailpods.delivery.outcomes.settle import settle
 from mailpods.delivery.outcomes.tls_reports import TlsReports
 from mailpods.delivery.queues import shaping
 from mailpods.delivery.queues.bulk_gate import BulkGate
@@ -28,7 +29,7 @@ from mailpods.delivery.queues.scheduler import POLL_SECONDS, SWEEP_SECONDS, Sche
 from mailpods.delivery.queues.sorter import Sorter
 from mailpods.delivery.queues.transaction import Transaction
 from mailpods.directory.reader import DirectoryReader
-from mailpods.directory.records import Address
+from mailpods.directory.records import AccountId, Address
 from mailpods.dns.resolver import Resolver, Undeliverable
 from mailpods.spool.changes import Counted, Paused
 from mailpods.spool.leases import Leases
@@ -37,6 +38,8 @@ from mailpods.spool.spool import Spool
 
 MAX_REMOTE = 4000  # messages on their way to other servers at a time
 BUSY_CONNECTIONS = 4  # to a destination, from which on its messages are read ahead
+PUT_OFF = Reply(441, "4.3.0 the rest of its recipients waits")
+MAX_RECIPIENTS = 100  # of one transaction, as every server takes (RFC 5321 §4.5.3.1.8)
 MOST_FAULTS = 30  # rounds without success, behind which a new process may do better
 LOOKUPS_AT_ONCE = 100  # of domains' mail servers
 MOST_TOLD = 1000  # domains of a site that is left alone, of which people are told
@@ -335,27 +338,33 @@ class QueueManager:
             self._outcomes.apply(batch)
             return
         self._remote += batch.destination.is_remote
+        self._put_some(batch, queue, targets)
+
+    def _put_some(
+        self, batch: DeliveryBatch, queue: DestinationQueue, targets: list[str], is_first: bool = True
+    ) -> None:
+        """As many recipients as servers take in one transaction; the others behind them."""
         envelope, kept = batch.message.envelope, batch.body
+        now, later = targets[:MAX_RECIPIENTS], targets[MAX_RECIPIENTS:]
         remote = "@" in targets[0]
 
         def done(replies: list[Reply] | None) -> None:
-            self._remote -= batch.destination.is_remote
-            if replies is None:
+            if replies is None and is_first:
                 self._given_back(batch, queue)
                 return
-            batch.replies.update(zip(targets, replies, strict=True))
-            taken = sum(reply.ok for reply in replies)
-            if taken:
+            believed, excess = settle(now, replies or [PUT_OFF] * len(now), self._is_account)
+            batch.replies.update(believed)
+            if taken := sum(reply.ok for reply in believed.values()):
                 queue.delivered.inc(taken)
-            self._outcomes.apply(batch)
-            self._pump(queue)
-            while self._starved and self._remote < MAX_REMOTE:
-                self._pump(self._starved.popitem(last=False)[1])
+            if excess or later:
+                self._put_some(batch, queue, [*excess, *later], is_first=False)
+            else:
+                self._done(batch, queue)
 
         queue.ready.put(
             Transaction(
                 self._sorter.sender(batch) if remote else envelope.sender,
-                targets,
+                now,
                 lambda: kept if kept is not None else self._schedule.body(batch.id),
                 done,
                 remote and envelope.body_8bit,
@@ -363,6 +372,16 @@ class QueueManager:
                 lambda: self._is_current(batch),
             )
         )
+
+    def _is_account(self, target: str) -> bool:
+        return "@" not in target and self._reader.account(AccountId(target)) is not None
+
+    def _done(self, batch: DeliveryBatch, queue: DestinationQueue) -> None:
+        self._remote -= batch.destination.is_remote
+        self._outcomes.apply(batch)
+        self._pump(queue)
+        while self._starved and self._remote < MAX_REMOTE:
+            self._pump(self._starved.popitem(last=False)[1])
 
     def _is_current(self, batch: DeliveryBatch) -> bool:
         """Whether the spool and the directory still say the same of it."""
@@ -375,6 +394,7 @@ class QueueManager:
 
     def _given_back(self, batch: DeliveryBatch, queue: DestinationQueue) -> None:
         """It was not tried: it waits where it waited, at the front."""
+        self._remote -= batch.destination.is_remote
         self._memory.give_back(batch.body)
         self._leases.give_back(batch.id, batch.destination)
         queue.waiting.add_first(self._sorter.tenant(batch), batch.id)

@@ -11,7 +11,7 @@ from mailpods.delivery.destinations.returned import RETURNED_MAIL
 from mailpods.delivery.destinations.shard import shard
 from mailpods.delivery.destinations.smarthost import Rule, Smarthost
 from mailpods.delivery.queues.fair_queue import Tenant
-from mailpods.directory.reader import DirectoryReader
+from mailpods.directory.reader import DirectoryReader, NotLoaded
 from mailpods.directory.records import AccountId, Address, DomainName
 from mailpods.message.srs import Srs
 from mailpods.message.verp import Verp
@@ -40,13 +40,16 @@ class Sorter:
         batches: dict[Destination, DeliveryBatch] = {}
         several: list[tuple[Recipient, list[str]]] = []
         for recipient in message.recipients:
-            refusal, targets = self._targets(recipient.address, message.envelope)
-            destination = NOWHERE if refusal else self.destination(targets[0], message.envelope)
-            if len(targets) > 1 and any(
-                self.destination(target, message.envelope) != destination for target in targets[1:]
-            ):
-                several.append((recipient, targets))
-                continue
+            try:
+                refusal, targets = self._targets(recipient.address, message.envelope)
+                destination = NOWHERE if refusal else self.destination(targets[0], message.envelope)
+                if len(targets) > 1 and any(
+                    self.destination(target, message.envelope) != destination for target in targets[1:]
+                ):
+                    several.append((recipient, targets))
+                    continue
+            except NotLoaded as error:  # it waits: it is neither unknown nor somebody else's
+                refusal, targets, destination = Reply(451, f"4.3.0 {error}"), [recipient.address], NOWHERE
             batch = batches.get(destination)
             if batch is None:
                 batch = batches[destination] = DeliveryBatch(message, destination)
