@@ -11,14 +11,14 @@ from mailpods.delivery.client.connection import Connection, Mail
 from mailpods.delivery.client.replies import Disconnected, Reply
 from mailpods.delivery.destinations import attempt, mx
 from mailpods.delivery.destinations.base import Network
-from mailpods.delivery.destinations.mx import Domain
+from mailpods.delivery.destinations.mx import Domain, Site
 from mailpods.delivery.queues import reachability, ready_queue
 from mailpods.delivery.queues.ready_queue import ReadyQueue
 from mailpods.delivery.queues.transaction import Transaction
 from mailpods.directory.reader import DirectoryReader
 from mailpods.directory.records import DomainName, Server
 from mailpods.dns.records import MailHost
-from mailpods.dns.resolver import Resolver, Undeliverable
+from mailpods.dns.resolver import NoAnswer, Resolver, Undeliverable
 from tests.support.destinations import NETWORK, Elsewhere
 
 READER = cast(DirectoryReader, SimpleNamespace(server=Server("mail.a.test")))
@@ -214,3 +214,72 @@ def test_a_domain_that_takes_no_mail_is_said_so_for_good() -> None:
         return await put(ReadyQueue(Elsewhere(connect), NETWORK, print))
 
     assert asyncio.run(run()) == [Reply(556, "5.1.10 b.test takes no mail")]
+
+
+@pytest.mark.parametrize("answer", [b"454 4.7.0 TLS not available\r\n", b"502 what?\r\n", b""])
+def test_where_starttls_is_refused_or_dropped_mail_goes_in_clear(
+    monkeypatch: pytest.MonkeyPatch, answer: bytes
+) -> None:
+    count = 0
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal count
+        count += 1
+        writer.write(b"220 hi\r\n")
+        await reader.readline()
+        writer.write(b"250-b.test\r\n250 STARTTLS\r\n")
+        if await reader.readline() and answer:
+            writer.write(answer)
+            await reader.read()
+
+    extensions = with_servers(monkeypatch, {"127.0.9.1": talk}, lambda: opened(way(mx=["127.0.9.1"])))
+    assert (count, extensions) == (2, {"STARTTLS": ""})  # on a connection of its own
+
+
+def test_a_server_of_which_dns_says_nothing_now_is_passed(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Silent(Zone):
+        async def addresses(self, name: str) -> list[str]:
+            if name == "first":
+                raise NoAnswer("DNS gives no answer for first A: SERVFAIL")
+            return await super().addresses(name)
+
+    def to(**addresses: list[str]) -> Callable[[], Awaitable[Connection]]:
+        network = Network(READER, lambda: cast(Resolver, Silent(**addresses)))
+        return lambda: Domain(DomainName("b.test")).connect(network)
+
+    talks = {"127.0.9.2": GOOD}
+    assert with_servers(monkeypatch, talks, lambda: opened(to(first=[], second=["127.0.9.2"])))
+    with pytest.raises(Disconnected, match="SERVFAIL"):  # it may have one: that is no fault for good
+        with_servers(monkeypatch, talks, lambda: opened(to(first=[], none=[])))
+
+
+def test_a_server_that_sends_us_away_at_mail_is_passed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The best one greets, and then takes nothing; the next one does."""
+
+    def talking(mail: bytes) -> Talk:
+        async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(b"220 hi\r\n")
+            while line := await reader.readline():
+                if line.startswith(b"DATA"):
+                    writer.write(b"354 go\r\n")
+                    await reader.readuntil(b".\r\n")
+                writer.write(mail if line.startswith(b"MAIL") else b"250 ok\r\n")
+                if line.startswith(b"MAIL") and mail[:1] == b"4":
+                    return
+
+        return talk
+
+    hosts = Site((MailHost(1, "first"), MailHost(2, "second")))
+    zone = Zone(first=["127.0.9.1"], second=["127.0.9.2"])
+    network = Network(READER, lambda: cast(Resolver, zone))
+
+    async def use() -> list[Reply]:
+        queue = ReadyQueue(hosts, network, print)
+        try:
+            return await put(queue)
+        finally:
+            await queue.close()
+
+    talks = {"127.0.9.1": talking(b"421 4.3.2 go away\r\n"), "127.0.9.2": talking(b"250 ok\r\n")}
+    (reply,) = with_servers(monkeypatch, talks, use)
+    assert reply.ok

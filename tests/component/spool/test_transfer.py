@@ -112,3 +112,78 @@ def test_nonsense_is_refused(tmp_path: Path, peer: tuple[str, Path]) -> None:
     assert transfer.adopt(Request({}, nameless, f"Bearer {KEY}"), KEY, view).status == 400
     assert transfer.adopt(Request({}, b"", "Bearer "), None, view).status == 403
     assert transfer.ids(view) == []
+
+
+def many(folder: Path, count: int, size: int) -> None:
+    async def run() -> None:
+        spool = Spool.open(folder)
+        to = [
+            Envelope("x@b.test", (Recipient(Address(f"u{n}@far.test")),), time.time()) for n in range(count)
+        ]
+        await asyncio.gather(*(spool.accept(each, b"x" * size) for each in to))
+        spool.close()
+
+    asyncio.run(run())
+
+
+def test_a_long_queue_moves_in_batches(tmp_path: Path, peer: tuple[str, Path]) -> None:
+    many(tmp_path / "ours", 3000, 2000)
+    began = time.monotonic()
+    assert transfer.hand_over([QueueView(tmp_path / "ours")], [peer[0]], KEY, 30, print) == (3000, 0)
+    assert time.monotonic() - began < 6  # a second on an idle machine
+    assert QueueView(peer[1]).depth()[0] == 3000
+
+
+def test_one_that_a_peer_refuses_goes_to_the_next_and_holds_up_no_other(
+    tmp_path: Path, peer: tuple[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many(tmp_path / "ours", 20, 2000)
+    many(tmp_path / "large", 1, 100_000)
+    views = [QueueView(tmp_path / "large"), QueueView(tmp_path / "ours")]
+    monkeypatch.setattr(transfer, "free_bytes", lambda *_: 90_000)
+    said: list[str] = []
+    assert transfer.hand_over(views, [peer[0]], KEY, 20, said.append) == (20, 1)
+    assert any("no space is left" in line for line in said)
+
+
+def test_a_peer_that_answers_too_late_is_asked_again_and_nobody_else_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer, "_ANSWER_SECONDS", 0.5)
+    spools = [Spool.open(tmp_path / name) for name in ("slow", "other")]
+
+    def route(request: Request) -> Response:
+        answer = transfer.adopt(request, KEY, QueueView(tmp_path / "slow"))
+        time.sleep(0.8)
+        return answer
+
+    servers = [
+        AdminServer("127.0.0.1", 0, {f"POST {transfer.PATH}": route}),
+        AdminServer(
+            "127.0.0.1",
+            0,
+            {f"POST {transfer.PATH}": lambda r: transfer.adopt(r, KEY, QueueView(tmp_path / "other"))},
+        ),
+    ]
+    for server in servers:
+        server.start()
+    fill(tmp_path / "ours")
+    peers = [f"127.0.0.1:{server.port}" for server in servers]
+    assert transfer.hand_over([QueueView(tmp_path / "ours")], peers, KEY, 20, print) == (2, 0)
+    assert len(transfer.ids(QueueView(tmp_path / "slow"))) == 2
+    assert transfer.ids(QueueView(tmp_path / "other")) == []
+    for server in servers:
+        server.stop()
+    for spool in spools:
+        spool.close()
+
+
+def test_a_record_of_an_older_version_is_taken(peer: tuple[str, Path]) -> None:
+    record = {"id": "old", "sender": "", "received_at": 1.0, "client_ip": "", "helo": "", "protocol": "ESMTP"}
+    record |= {"account": None, "smtputf8": 0, "body_8bit": 0, "size": 1, "no_more": 1}
+    record["recipients"] = [{"address": "x@far.test", "next_try": 1.0}]
+    transfer.give(peer[0], KEY, record, b"x")
+    assert transfer.ids(QueueView(peer[1])) == ["old"]
+    transfer.forget(QueueView(peer[1]), ["old"])
+    transfer.give(peer[0], KEY, record, b"x")  # it was delivered meanwhile
+    assert transfer.ids(QueueView(peer[1])) == []
