@@ -3,7 +3,8 @@
 import asyncio
 import socket
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any
 
 from mailpods.admin.log import logger
@@ -25,6 +26,7 @@ class Listener:
     tls: bool = False
     proxy: bool = False
     bulk: bool = False  # for mass mailings
+    proxies: tuple[IPv4Network | IPv6Network, ...] = ()  # who may send that header; none: anybody
 
 
 LISTENERS = {
@@ -45,13 +47,17 @@ SessionFactory = Callable[[Listener, str | None, bool], asyncio.Protocol]
 
 
 def ports(environment: Mapping[str, str]) -> dict[Listener, int]:
-    """The listeners that PORT_<NAME> switches on. Raises ValueError for what is no port."""
+    """The listeners that PORT_<NAME> switches on. Raises ValueError for what is no port.
+
+    PROXIES: the networks, separated by commas, that may send a PROXY header; none: whoever gets there.
+    """
     found = {}
+    proxies = tuple(ip_network(each) for each in environment.get("PROXIES", "").split(",") if each)
     for name, listener in LISTENERS.items():
         if value := environment.get(f"PORT_{name}"):
             if not value.isdecimal() or int(value) > 65535:
                 raise ValueError(f"PORT_{name}={value} is no port: write a number up to 65535")
-            found[listener] = int(value)
+            found[replace(listener, proxies=proxies) if listener.proxy else listener] = int(value)
     return found
 
 
@@ -119,12 +125,18 @@ class Acceptor:
                 continue
             self._spawn(self._prepare(listener, connection, str(peer[0])))
 
+    @staticmethod
+    async def _client(listener: Listener, connection: socket.socket, peer: str) -> str | None:
+        if listener.proxies and not any(ip_address(peer) in network for network in listener.proxies):
+            raise BadProxyHeader("is no proxy that the MailServer names")
+        return await read_header(connection)
+
     async def _prepare(self, listener: Listener, connection: socket.socket, peer: str) -> None:
         loop = asyncio.get_running_loop()
         try:
             connection.setblocking(False)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            ip = await read_header(connection) if listener.proxy else None
+            ip = await self._client(listener, connection, peer) if listener.proxy else None
             context = self._certificate.context if listener.tls else None
             if listener.tls and context is None:
                 raise OSError("no certificate")

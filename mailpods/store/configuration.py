@@ -37,6 +37,7 @@ class Facts:
     hostname: str
     tls_required: bool
     outgoing: int = 0  # port of loopback that takes what filters send
+    proxies: str = "0.0.0.0/0 ::/0"  # networks that may send a PROXY header
     trusted: tuple[str, ...] = ()  # addresses that tell the client's: other shards, which pass logins on
     cores: int = 2
 
@@ -172,7 +173,7 @@ def _mail(facts: Facts, new: bool) -> list[str]:
         # Or a new certificate would end all sessions, for whoever outlives a reload by six seconds is told to
         # end. Those that outlive Dovecot itself are ended by supervise.
         "shutdown_clients = no",
-        "haproxy_trusted_networks = 0.0.0.0/0 ::/0",
+        f"haproxy_trusted_networks = {facts.proxies}",
         f"login_trusted_networks = {' '.join(facts.trusted)}",
     ]
     if new:

@@ -183,6 +183,7 @@ class StorePod:
             tls=self._tls.path if self._tls else None,
             hostname=settings.hostname,
             tls_required=settings.tls_required,
+            proxies=os.environ.get("PROXIES", Facts.proxies).replace(",", " "),
             outgoing=self._outgoing.port if self._outgoing else 0,
             trusted=self._siblings.trusted if self._siblings else (),
             cores=len(os.sched_getaffinity(0)),

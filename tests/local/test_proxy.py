@@ -26,7 +26,7 @@ def office(module_installation: Installation, hub: tuple[Hub, int]) -> Iterator[
         "outbound": {"mode": "smarthost", "smarthost": smarthost, "trusted": trusted},
     }
     module_installation.apply("hub", secret("hub", username="global", password="secret"))
-    behind = server(service={"proxies": ["127.0.0.0/8"]})
+    behind = server(service={"proxies": ["127.0.0.1/32"]})
     module_installation.apply("server", behind, domain("a.test", 7), manifest("RelayPolicy", "main", spec))
     lan_only = {"imap": "lan", "pop3": "everywhere"}
     module_installation.apply("people", mailbox("info"), mailbox("lan", services=lan_only))
@@ -83,7 +83,8 @@ def test_smtp_writes_the_client_s_address_into_the_message(office: Installation)
     def arrived() -> bytes | None:
         with Proxied(office, LAN) as client:
             client.login("7/info", "pw-info")
-            client.select("INBOX")
+            if client.select("INBOX")[1] == [b"0"]:
+                return None
             found = client.fetch("1", "(BODY[HEADER])")[1][0]
         return found[1] if isinstance(found, tuple) else None
 
@@ -109,6 +110,17 @@ def test_without_a_header_nothing_is_answered(office: Installation, garbage: byt
         connection.sendall(garbage)
         with suppress(ConnectionResetError):
             assert connection.recv(100) == b""
+
+
+def test_who_is_no_proxy_of_the_server_s_tells_nobody_s_address(office: Installation) -> None:
+    for pod, port in (("main-smtp-0", 3525), ("main-store-0", 3143)):
+        stranger = (office.at(9), 0)
+        with (
+            socket.create_connection(office.pod(pod, port), 10, source_address=stranger) as connection,
+            suppress(ConnectionResetError, BrokenPipeError),
+        ):
+            connection.sendall(header(2, LAN))
+            assert connection.recv(100) == b"", pod
 
 
 @pytest.mark.req_part("R-004-04", "R-004-16")

@@ -250,6 +250,7 @@ class EmbeddedInstallation(Installation):
         folder.chmod(0o755)
         self._log = folder / "up.log"
         self.process: subprocess.Popen[bytes] | None = None
+        self.options = ["--free-ports"]  # of `up`
 
     def apply(self, name: str, *documents: Any) -> None:
         """Write one file of manifests, as `kubectl apply` would take them."""
@@ -267,7 +268,7 @@ class EmbeddedInstallation(Installation):
         if self.process:
             return
         command = [sys.executable, "-m", "mail_operator.cli.main", "up", str(self.manifests)]
-        command += ["--data", str(self.data), "--free-ports"]
+        command += ["--data", str(self.data), *self.options]
         with open(self._log, "ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ)
         self.wait_for("MailServer", "main", seconds=60)

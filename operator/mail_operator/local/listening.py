@@ -26,6 +26,27 @@ class Listening:
     endpoint: str
 
 
+def proxies(workload: Manifest, policies: Sequence[Manifest]) -> str:
+    """The networks that may send a PROXY header, separated by commas, as NetworkPolicies say on a cluster."""
+    template = workload["spec"]["template"]
+    twins = {
+        port["containerPort"]
+        for container in template["spec"]["containers"]
+        for port in container.get("ports", ())
+        if port["name"].endswith("-pp")
+    }
+    found = [
+        peer["ipBlock"]["cidr"]
+        for policy in policies
+        if policy["spec"]["podSelector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
+        for rule in policy["spec"]["ingress"]
+        if twins & {port["port"] for port in rule["ports"]}
+        for peer in rule.get("from", ())
+        if "ipBlock" in peer
+    ]
+    return ",".join(dict.fromkeys(found))
+
+
 def listening(
     pod: str, workload: Manifest, services: Sequence[Manifest], ports: Ports, sockets: Path
 ) -> tuple[str, dict[str, Listening]]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mail_operator.local.files import make_folder, write_atomically
-from mail_operator.local.listening import Listening, listening
+from mail_operator.local.listening import Listening, listening, proxies
 from mail_operator.local.metrics import MetricsPort
 from mail_operator.local.ports import Ports, selects
 from mail_operator.local.processes import Process, end_leftovers, record
@@ -69,6 +69,7 @@ class Pods:
         self._objects: Objects = {}
         self._services: list[Manifest] = []
         self._listening: dict[str, tuple[str, dict[str, Listening]]] = {}  # pod name -> addresses, ports
+        self._proxies: dict[str, str] = {}  # pod name -> networks that tell it clients' addresses
         self._metrics: MetricsPort | None = None
         self._recorded: list[int] = []
         pids = make_folder(data / "run", mode=0o711) / "pids"
@@ -95,6 +96,8 @@ class Pods:
         }
         self._objects = {(o["kind"], o["metadata"]["name"]): o for o in objects}
         self._services, self._wanted, self._listening = services, wanted, places
+        policies = [o for o in objects if o["kind"] == "NetworkPolicy"]
+        self._proxies = {name: proxies(owner, policies) for name, (owner, _) in wanted.items()}
         place = self._ports.metrics(METRICS)
         self._metrics = self._metrics or MetricsPort(*place, self._with_metrics)
         self._write_names()
@@ -179,7 +182,7 @@ class Pods:
             self._recorded = pids
 
     def _canonical(self, name: str, template: Manifest) -> str:
-        return json.dumps(template, sort_keys=True) + repr(self._listening[name])
+        return json.dumps(template, sort_keys=True) + repr((self._listening[name], self._proxies[name]))
 
     def _make(self, name: str, owner: Manifest, template: Manifest) -> Pod:
         namespace, labels = owner["metadata"]["namespace"], template["metadata"]["labels"]
@@ -218,6 +221,8 @@ class Pods:
             value = env.pop(name)
             if found := here.get(value):  # what is closed here has no variable
                 env[name] = found.value
+        if allowed := self._proxies[pod.name]:
+            env["PROXIES"] = allowed
         env |= {"BIND": bind, "RESOLVE_FILE": str(self._names_file), "RUNNER_PID": str(os.getpid())}
         command = [_local(_expand(a, env), paths) for a in _command(container)]
         if command[0].startswith("python"):
