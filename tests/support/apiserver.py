@@ -1,6 +1,6 @@
 """As much of an API server as the operator talks to, in memory: list, watch, create, patch, delete.
 
-It knows no schema and no field managers: an apply is a deep merge. Pods of StatefulSets are there at once,
+It knows no schema and no field managers: an apply is a deep merge. Pods of workloads are there at once,
 and their admin ports answer with the hashes of the Secrets that they mount.
 """
 
@@ -10,11 +10,12 @@ import copy
 import json
 import uuid
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from aiohttp import web
 from mail_operator.cluster.kinds import BUILT_IN
-from mail_operator.components import COMPONENTS
+from mail_operator.components.component import Component
 from mail_operator.kinds import KINDS
 from mail_operator.kinds.meta import API_VERSION
 
@@ -27,12 +28,16 @@ _PLURALS = {each.plural: kind for kind, each in KINDS.items()} | {
 
 
 class ApiServer:
-    """`start()` it on a loop; `objects` are those of all kinds by (kind, namespace, name)."""
+    """`start()` it on a loop; `objects` are those of all kinds by (kind, namespace, name).
 
-    def __init__(self) -> None:
+    Pods of `frozen` components load nothing.
+    """
+
+    def __init__(self, components: Sequence[Component]) -> None:
         self.objects: dict[tuple[str, str, str], Json] = {}
         self.writes: Counter[str] = Counter()
-        self.frozen = False
+        self.frozen: frozenset[str] = frozenset()
+        self._components = components
         self.url = ""
         self._notifying: set[asyncio.Task[None]] = set()
         self._log: list[tuple[int, str, Json]] = []  # version, type, object
@@ -181,7 +186,7 @@ class ApiServer:
         after = self.put(merged)
         if there is not after:
             self.writes[f"patch {kind} {sub}"] += 1
-        if kind == "StatefulSet" and there is None:
+        if kind in ("StatefulSet", "Deployment") and there is None:
             await self._run(after)
         return web.json_response(after)
 
@@ -200,12 +205,14 @@ class ApiServer:
     async def _run(self, owner: Json) -> None:
         meta = owner["metadata"]
         labels = owner["spec"]["template"]["metadata"]["labels"]
-        component = next(c for c in COMPONENTS if c.name == labels["app.kubernetes.io/component"])
+        component = next(c for c in self._components if c.name == labels["app.kubernetes.io/component"])
         for n in range(owner["spec"].get("replicas", 1)):
             self._pods += 1
             address = f"127.77.0.{self._pods}"
             for port, mount in component.reports:
-                await self._listen(self._admin(meta["namespace"], mount, (address, port)), address, port)
+                await self._listen(
+                    self._admin(meta["namespace"], component.name, mount, (address, port)), address, port
+                )
             ready = {"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}
             self.put(
                 {
@@ -219,9 +226,9 @@ class ApiServer:
                 }
             )
 
-    def _admin(self, namespace: str, mount: str, at: tuple[str, int]) -> web.Application:
+    def _admin(self, namespace: str, name: str, mount: str, at: tuple[str, int]) -> web.Application:
         async def directory(request: web.Request) -> web.Response:
-            if not self.frozen:
+            if name not in self.frozen:
                 files = self.files(namespace, mount)
                 self._loaded[at] = {name: content_hash(data) for name, data in files.items()}
             return web.json_response({"hashes": self._loaded.get(at, {})})

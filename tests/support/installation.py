@@ -17,6 +17,7 @@ from email.message import EmailMessage
 from io import StringIO
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.error import HTTPError
 
 import yaml
 from mail_operator.cli import main as cli
@@ -94,13 +95,14 @@ def wait(what: Callable[[], T | None], seconds: float = 20, why: str = "it did n
 
 
 def get(place: Place, path: str) -> bytes:
-    """What a program answers, at host and port or at a socket of this machine."""
+    """What a program answers, at host and port or at a socket of this machine. Raises HTTPError."""
     connection = http_connection(place, 10)
     try:
         connection.request("GET", path)
         answer = connection.getresponse()
         body = answer.read()
-        assert answer.status == 200, body
+        if answer.status != 200:
+            raise HTTPError(path, answer.status, body.decode(), answer.headers, None)
         return body
     finally:
         connection.close()

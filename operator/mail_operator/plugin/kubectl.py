@@ -8,10 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mail_operator.components import SMTP
+from mail_operator.components import COMPONENTS, SMTP
 from mail_operator.local.questions import CommandError
 
-_SELECTOR = "app.kubernetes.io/name=mailpods,app.kubernetes.io/component in (smtp,bulk)"
+_QUEUED = sorted(each.name for each in COMPONENTS if any(port.name == "queue" for port in each.ports))
+_SELECTOR = f"app.kubernetes.io/name=mailpods,app.kubernetes.io/component in ({','.join(_QUEUED)})"
 _PORT = SMTP.port("queue").number  # by number: of pods the API server knows no port names
 _SECONDS = 20  # for one request
 _VERBS = {"GET": ("get",), "POST": ("create", "-f", "-"), "DELETE": ("delete",)}

@@ -20,6 +20,7 @@ import yaml
 from mail_operator.cli.main import MAIL_USER
 from mail_operator.cluster.client import ApiClient
 from mail_operator.cluster.runtime import ClusterRuntime
+from mail_operator.components import COMPONENTS
 from mail_operator.components.component import Component
 from mail_operator.engine.engine import Engine
 from mail_operator.engine.runtime import Timings
@@ -32,10 +33,16 @@ from mailpods.directory.shards import decode, decode_credentials, decode_store
 from tests.component.contract.memory import MemoryRuntime
 from tests.support.apiserver import ApiServer
 from tests.support.installation import HOST, wait
+from tests.support.toy import TOY
 
 T = TypeVar("T")
+DECLARED = (*COMPONENTS, TOY)  # what a component needs beside its declaration shows on each ground
 SERVER = ObjectRef("MailServer", "t", "main")
 Document = Mapping[str, Any]
+
+
+def _frozen(component: str) -> frozenset[str]:
+    return frozenset([component] if component else [each.name for each in DECLARED])
 
 
 def ref_of(document: Document) -> ObjectRef:
@@ -101,8 +108,8 @@ class Ground(ABC):
         """Whether anything of a resource is."""
 
     @abstractmethod
-    def frozen(self) -> Any:
-        """A context in which pods do not get on."""
+    def frozen(self, component: str = "") -> Any:
+        """A context in which pods, or those of a component, do not get on."""
 
     def look_again(self) -> None:
         """Have the engine go through two rounds."""
@@ -167,7 +174,7 @@ class MemoryGround(Ground):
 
     def start(self) -> None:
         self._loop = asyncio.new_event_loop()
-        self._engine = Engine(self.runtime, self.log.append)
+        self._engine = Engine(self.runtime, self.log.append, DECLARED)
         self._task = self._loop.create_task(self._engine.run())
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -232,12 +239,12 @@ class MemoryGround(Ground):
         return dict(self.runtime.writes)
 
     @contextmanager
-    def frozen(self) -> Iterator[None]:
-        self.runtime.frozen = True
+    def frozen(self, component: str = "") -> Iterator[None]:
+        self.runtime.frozen = _frozen(component)
         try:
             yield
         finally:
-            self.runtime.frozen = False
+            self.runtime.frozen = frozenset()
 
 
 class LocalGround(Ground):
@@ -246,6 +253,7 @@ class LocalGround(Ground):
     needs_removal_again = True
 
     def __init__(self) -> None:
+        self.log: list[str] = []
         self._folder = Path(tempfile.mkdtemp(prefix="mp-"))
         self._folder.chmod(0o755)
         self._manifests = self._folder / "m"
@@ -258,6 +266,7 @@ class LocalGround(Ground):
         self._data = DataFolder(self._folder / "d")
         user = MAIL_USER if os.geteuid() == 0 else None
         runner = self._runner = Runner([self._manifests], self._data, Ports(HOST, None), user)
+        runner.engine = Engine(runner.runtime, self.log.append, DECLARED)
         self._thread = threading.Thread(target=lambda: asyncio.run(runner.run()), daemon=True)
         self._thread.start()
 
@@ -321,9 +330,10 @@ class LocalGround(Ground):
         return {file: file.stat().st_mtime_ns for file in files if file.exists()}
 
     @contextmanager
-    def frozen(self) -> Iterator[None]:
+    def frozen(self, component: str = "") -> Iterator[None]:
         assert self._runner
-        pids = [c.process.pid for pod in self._runner.pods.running for c in pod.containers if c.process.pid]
+        pods = [pod for pod in self._runner.pods.running if component in pod.name]
+        pids = [c.process.pid for pod in pods for c in pod.containers if c.process.pid]
         for pid in pids:
             os.killpg(pid, signal.SIGSTOP)
         try:
@@ -344,7 +354,7 @@ class ClusterGround(Ground):
     """The operator, on an API server in memory."""
 
     def __init__(self) -> None:
-        self.api = ApiServer()
+        self.api = ApiServer(DECLARED)
         self.log: list[str] = []
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -371,7 +381,7 @@ class ClusterGround(Ground):
             await self.client.open()
             self.runtime = ReachedCluster(self.client, "mailpods:test", self.log.append)
             self.runtime.timings = replace(Timings(), quiet=0.02, patience=0.5, retry=0.5, ask=0.02)
-            self._engine = Engine(self.runtime, self.log.append)
+            self._engine = Engine(self.runtime, self.log.append, DECLARED)
             self._task = asyncio.create_task(self._engine.run())
 
         self.do(start)
@@ -444,9 +454,9 @@ class ClusterGround(Ground):
         return dict(self.api.writes)
 
     @contextmanager
-    def frozen(self) -> Iterator[None]:
-        self.api.frozen = True
+    def frozen(self, component: str = "") -> Iterator[None]:
+        self.api.frozen = _frozen(component)
         try:
             yield
         finally:
-            self.api.frozen = False
+            self.api.frozen = frozenset()

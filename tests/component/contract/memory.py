@@ -29,7 +29,7 @@ from mailpods.directory.shards import content_hash
 
 
 class MemoryRuntime:
-    """`put()` and `remove()` objects from the loop's thread; `frozen` pods load nothing."""
+    """`put()` and `remove()` objects from the loop's thread; pods of `frozen` components load nothing."""
 
     timings = Timings(quiet=0.0, acknowledge=0.0, ask=0.02, patience=0.0, retry=0.2, first_settle=1.0)
     issues_certificates = False
@@ -43,7 +43,7 @@ class MemoryRuntime:
         self.swept: dict[ObjectRef, str] = {}
         self.events: list[tuple[ObjectRef, str]] = []
         self.writes: Counter[str] = Counter()
-        self.frozen = False
+        self.frozen: frozenset[str] = frozenset()
         self.unavailable = False
         self.loaded: dict[str, Mapping[str, str]] = {}
         self.changed: Changed = lambda ref: None
@@ -203,7 +203,7 @@ class MemoryRuntime:
         """A pod of each component that runs."""
         found = []
         for ref, each in self.objects.items():
-            if ref.kind != "StatefulSet":
+            if ref.kind not in ("StatefulSet", "Deployment"):
                 continue
             meta = each["metadata"]["labels"]
             server = ObjectRef("MailServer", ref.namespace, meta["app.kubernetes.io/instance"])
@@ -226,7 +226,7 @@ class MemoryRuntime:
 
     async def ask(self, program: Program) -> Mapping[str, str] | None:
         """What it loaded."""
-        if not self.frozen:
+        if program.component not in self.frozen:
             files = self.files(program.server, program.mount)
             self.loaded[program.at] = {name: content_hash(data) for name, data in files.items()}
         return self.loaded.get(program.at)

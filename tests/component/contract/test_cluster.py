@@ -98,8 +98,10 @@ def test_what_is_added_to_a_template_by_hand_is_taken_out_and_said(cluster: Clus
     item["metadata"]["managedFields"] = [{"manager": "kubectl-edit", "fieldsV1": fields}]
     cluster.call(cluster.api.put, item)
     wait(lambda: "nodeSelector" not in cluster.api.objects[TEMPLATE]["spec"]["template"]["spec"])
-    events = [v for k, v in cluster.api.objects.items() if k[0] == "Event"]
-    (event,) = [each for each in events if each["reason"] == "TemplateRestored"]
+    events = wait(
+        lambda: [e for e in list(cluster.api.objects.values()) if e.get("reason") == "TemplateRestored"]
+    )
+    (event,) = events
     assert "spec.nodeSelector.no" in event["message"] and "StatefulSet t/main-store" in event["message"]
     kept = cluster.api.objects[TEMPLATE]["spec"]["template"]["metadata"]["annotations"]
     assert kept["kubectl.kubernetes.io/restartedAt"] == "now", "a restart that was asked for goes on"

@@ -49,6 +49,18 @@ def test_an_account_is_ready_once_every_pod_acknowledged_it_and_not_before(groun
     assert not ground.status(box("slow"))
 
 
+def test_a_component_that_is_only_declared_is_waited_for_like_the_others(ground: Ground) -> None:
+    with ground.frozen("toy"):
+        ground.apply(mailbox("toyed"))
+        ground.wait_for(box("toyed"), "Propagating")
+        wait(lambda: "7/toyed" in ground.accounts)
+        ground.settle()
+        assert ground.ready(box("toyed"))["reason"] == "Propagating"
+    ground.wait_for(box("toyed"))
+    ground.remove(box("toyed"))
+    wait(lambda: "7/toyed" not in ground.accounts)
+
+
 def test_what_nobody_gave_is_made(ground: Ground) -> None:
     ground.apply(bare("given"))
     ground.wait_for(box("given"))
