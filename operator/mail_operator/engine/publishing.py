@@ -66,7 +66,7 @@ class Publisher:
 
     def _differs(self, ref: ObjectRef, observed: ObservedResource, status: Status) -> bool:
         known = self._written.get(ref)
-        if known and known[0] == observed.uid and known[1] == status:
+        if known and known[0] == observed.uid and (known[1] is status or known[1] == status):
             return False
         if known is None and without_times(json.loads(observed.status)) == status:
             self._written[ref] = (observed.uid, status)  # by an engine before this one

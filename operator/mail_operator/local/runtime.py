@@ -1,13 +1,9 @@
 """One machine as the ground of the engine: manifests in folders, processes for pods, a data folder."""
 
 import asyncio
-import base64
-import hashlib
-import hmac
 import json
-import os
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -33,14 +29,13 @@ from mail_operator.engine.runtime import (
 from mail_operator.kinds import Resource, load
 from mail_operator.kinds.meta import ObjectRef
 from mail_operator.local.asking import ask_json
-from mail_operator.local.files import write_atomically
 from mail_operator.local.observed import ObservedState
 from mail_operator.local.pods import WORKLOADS, Container, Pods
 from mail_operator.local.ports import Ports, PortTaken
-from mail_operator.local.state import DataFolder, DataFolderError
-from mail_operator.local.volumes import Manifest as Volume
+from mail_operator.local.secrets import mark_of, needed_by, secret_manifest
+from mail_operator.local.state import DataFolder, require_short_paths
+from mail_operator.local.status_file import StatusFile
 
-_LONGEST_SOCKET = "/state/run/token-login/imap-urlauth"
 _TICK_SECONDS = 0.02
 _LOOK_SECONDS = 0.02  # between looks at the manifests …
 _LOOK_SHARE = 0.2  # … which take no more of the time than this
@@ -67,9 +62,8 @@ class LocalRuntime:
         log: Callable[[str], None],
     ) -> None:
         self.state, self._data, self._pods, self._ports, self._log = observed, data, pods, ports, log
-        self.statuses: dict[ObjectRef, Status] = {}
+        self._file = StatusFile(data.path / "run" / "status.json")
         self.shown: Callable[[], None] = lambda: None  # called when a person would see something else
-        self._published: dict[ObjectRef, bytes] = {}
         self._served = set(data.state.ages)
         self._resources: dict[ObjectRef, ObservedResource] = {}
         self._held: dict[ObjectRef, Resource] = {}  # whose manifest is written down
@@ -83,8 +77,12 @@ class LocalRuntime:
         self._allocated = False  # something that the resources do not hold yet
         self._incomplete = False  # not all that is wanted could be applied
         self._good_at: float | None = None  # when to write down what is in force
-        self._dirty = False  # statuses or programs changed since they were written down
         self._said = ""  # the last complaint
+
+    @property
+    def statuses(self) -> Mapping[ObjectRef, Status]:
+        """What every object says."""
+        return self._file.statuses
 
     # Observing ------------------------------------------------------------------------------------------
 
@@ -100,7 +98,7 @@ class LocalRuntime:
                     next_look = now + max(_LOOK_SECONDS, (time.monotonic() - now) / _LOOK_SHARE)
                 self._pods.tick()
                 if (keys := frozenset(self._key(c) for c in self._containers())) != running:
-                    running, self._dirty = keys, True
+                    running, self._file.stale = keys, True
                     changed(ObjectRef("Pod", "", ""))
                 self._write_down()
                 self._said = ""
@@ -139,13 +137,16 @@ class LocalRuntime:
             status = json.dumps(held.get("status", {})).encode()
             made_of = self._made_of(ref, resource := load(held["manifest"]))
             self._resources[ref] = ObservedResource(made_of, resource, (), True, True, status)
-        for ref in self.statuses.keys() - self._resources.keys():
-            del self.statuses[ref], self._published[ref]
-            self._dirty = True
+        self._file.keep(self._resources.keys())
         self._mark_secrets()
 
     def _resource(self, ref: ObjectRef, resource: Resource) -> ObservedResource:
-        status = self._published.get(ref) or (_SERVED if str(ref) in self._served else b"{}")
+        known = self._resources.get(ref)
+        if known and known.resource is resource and not known.deleting:
+            return known
+        status = self._file.text(ref)
+        if status == b"{}" and str(ref) in self._served:
+            status = _SERVED
         held = str(ref) in self._data.state.held
         return ObservedResource(self._made_of(ref, resource), resource, (), False, held, status)
 
@@ -163,10 +164,7 @@ class LocalRuntime:
     def _mark(self, name: SecretName, values: Mapping[str, bytes]) -> None:
         known = self._marked.get(name)
         if known is None or known[0] != values:
-            key = bytes.fromhex(self._data.state.hash_key)
-            # As it always was for a password alone: nothing is hashed again for another version of us.
-            text = [values["password"]] if values.keys() == {"password"} else _flat(values)
-            known = (values, hmac.new(key, b"".join(text), hashlib.sha256).hexdigest())
+            known = (values, mark_of(values, bytes.fromhex(self._data.state.hash_key)))
             self._marked[name] = known
         made = "/".join(name) in self._data.state.secrets and not self.state.is_given(name)
         self._secrets[name] = ObservedSecret(known[1], made)
@@ -256,15 +254,17 @@ class LocalRuntime:
         complete = not self._incomplete and len(wanted) == len(self._wanted)
         if complete and not written and given == self._given:
             return Applied()
-        self._require_short_paths(wanted)
+        pods = [f"{o['metadata']['name']}-0" for o in wanted if o["kind"] in WORKLOADS]
+        require_short_paths(self._data.path, pods)
         for each in written:
-            if each.get("type") == numbers.TYPE and self.state.secrets.get(_name_of(each)) != each["data"]:
-                self._keep(_name_of(each), each["data"])  # compile() reads it again, in another run, too
+            name = _name_of(each)
+            if each.get("type") == numbers.TYPE and self.state.secrets.get(name) != each["data"]:
+                self._keep(name, each["data"])  # compile() reads it again, in another run, too
         self._data.save()  # before anything is put to use
         there = given.keys() | {_name_of(each) for each in wanted if each["kind"] == "Secret"}
-        startable = [each for each in wanted if there.issuperset(_needed(each))]
+        startable = [each for each in wanted if there.issuperset(needed_by(each))]
         try:
-            self._pods.apply([*map(wire, startable), *(_manifest(*each) for each in given.items())])
+            self._pods.apply([*map(wire, startable), *(secret_manifest(*each) for each in given.items())])
         except PortTaken as error:
             if self._pods.running:  # what is there goes on
                 raise Unavailable(str(error)) from error
@@ -283,16 +283,6 @@ class LocalRuntime:
         for gone in self._data.state.hashes.keys() - there:
             del self._data.state.hashes[gone]
 
-    def _require_short_paths(self, objects: Sequence[Manifest]) -> None:
-        """Dovecot's sockets lie in its pod's folder; the kernel takes 107 bytes for a path (unix(7))."""
-        for name in (f"{o['metadata']['name']}-0" for o in objects if o["kind"] in WORKLOADS):
-            over = len(os.fsencode(self._data.path / "run" / "pods" / name)) + len(_LONGEST_SOCKET) - 107
-            if over > 0:
-                raise DataFolderError(
-                    f"{self._data.path}: too long by {over} bytes for the sockets that lie below it: "
-                    "choose a shorter folder with --data"
-                )
-
     async def prune(self, refs: Collection[ObjectRef]) -> bool:
         """What is not applied is not there."""
         return True
@@ -302,7 +292,7 @@ class LocalRuntime:
 
     async def hold(self, ref: ObjectRef) -> None:
         """Remember it, for once its manifest is gone, nobody can be asked."""
-        status = json.loads(self._published.get(ref, b"{}"))
+        status = json.loads(self._file.text(ref))
         self._data.state.held[str(ref)] = {"manifest": self._manifest_of(ref), "status": status}
         if ref in self._resources:
             self._resources[ref] = replace(self._resources[ref], held=True)
@@ -317,6 +307,8 @@ class LocalRuntime:
         """Forget it."""
         self._data.state.held.pop(str(ref), None)
         self._held.pop(ref, None)
+        if ref in self._resources:
+            self._resources[ref] = replace(self._resources[ref], held=False)
         self.state.gather()
         self._gather()
         self._changed(ref)
@@ -363,13 +355,11 @@ class LocalRuntime:
 
     async def publish(self, ref: ObjectRef, status: Status, removed: Collection[str]) -> None:
         """In the table, and in run/status.json."""
-        text = json.dumps(status).encode()
-        self.statuses[ref], self._published[ref] = status, text
+        text = self._file.put(ref, status)
         if held := self._data.state.held.get(str(ref)):
             held["status"] = status
         if ref in self._resources:
             self._resources[ref] = replace(self._resources[ref], status=text)
-        self._dirty = True
 
     async def event(self, ref: ObjectRef, uid: str, type_: str, reason: str, message: str) -> None:
         """The table says it."""
@@ -380,23 +370,8 @@ class LocalRuntime:
         self._write_down()
 
     def _write_down(self) -> None:
-        if not self._dirty:
-            return
-        rows = [
-            {"kind": ref.kind, "namespace": ref.namespace, "name": ref.name, "status": status}
-            for ref, status in sorted(self.statuses.items(), key=lambda item: str(item[0]))
-        ]
-        containers = self._containers()
-        status = {
-            # Container ("pod/container") -> where such a port is: host:port, or unix:PATH.
-            "admin": {c.process.name: c.admin for c in containers},
-            "queue": {c.process.name: c.queue for c in containers if c.queue},
-            "ports": self._ports.offered(),
-            "objects": rows,
-        }
-        write_atomically(self._data.path / "run" / "status.json", json.dumps(status).encode())
-        self._dirty = False
-        self.shown()
+        if self._file.write(self._containers(), self._ports):
+            self.shown()
 
     async def drain(self) -> None:
         """End the pods, and write down what is in force; what cannot be written then is said."""
@@ -408,15 +383,9 @@ class LocalRuntime:
             if self._good_at is not None:
                 self._data.keep_last_good(self.state.last_good())
             self._data.save()
-            (self._data.path / "run" / "status.json").unlink(missing_ok=True)
+            self._file.remove()
         except OSError as error:
             self._log(f"{self._data.path}: {error.strerror}: the last changes are not written down")
-
-
-def _flat(values: Mapping[str, bytes]) -> Iterator[bytes]:
-    for key, value in sorted(values.items()):
-        yield f"{len(key)} {key} {len(value)} ".encode()
-        yield value
 
 
 def _loaded(endpoint: str) -> Mapping[str, str] | None:
@@ -425,23 +394,6 @@ def _loaded(endpoint: str) -> Mapping[str, str] | None:
         return hashes
     except Exception:  # not up yet, or it answers nonsense: whatever it is, it has loaded nothing
         return None
-
-
-def _needed(manifest: Manifest) -> Iterator[SecretName]:
-    """The Secrets without which a pod cannot start."""
-    if manifest["kind"] not in WORKLOADS:
-        return
-    namespace, spec = manifest["metadata"]["namespace"], manifest["spec"]["template"]["spec"]
-    for volume in spec.get("volumes", ()):
-        sources: list[Volume] = [volume, *volume.get("projected", {}).get("sources", ())]
-        for source in sources:
-            secret = source.get("secret", {})
-            if secret and not secret.get("optional"):
-                yield namespace, secret.get("secretName") or secret["name"]
-    for container in spec["containers"]:
-        for variable in container.get("env", ()):
-            if reference := variable.get("valueFrom", {}).get("secretKeyRef"):
-                yield namespace, reference["name"]
 
 
 def _server_of(manifest: Manifest) -> ObjectRef:
@@ -455,10 +407,3 @@ def _name_of(manifest: Manifest) -> SecretName:
 
 def _ref_of(manifest: Manifest) -> ObjectRef:
     return ObjectRef(manifest["kind"], manifest["metadata"]["namespace"], manifest["metadata"]["name"])
-
-
-def _manifest(name: SecretName, values: Mapping[str, bytes]) -> dict[str, Any]:
-    """A Secret as Kubernetes writes it."""
-    data = {key: base64.b64encode(value).decode() for key, value in values.items()}
-    meta = {"namespace": name[0], "name": name[1]}
-    return {"apiVersion": "v1", "kind": "Secret", "metadata": meta, "data": data}

@@ -13,12 +13,15 @@ import os
 import pwd
 import secrets
 import subprocess
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from mail_operator.engine.runtime import FatalError
 from mail_operator.local.files import make_folder, write_atomically
+
+_LONGEST_SOCKET = "/state/run/token-login/imap-urlauth"
 
 
 class DataFolderError(FatalError):
@@ -45,6 +48,20 @@ def require_access(folder: Path, user: str | None) -> None:
             raise DataFolderError(
                 f"{folder}: the user {user}, as whom the mail programs run, may not enter {parent}: "
                 f"choose a folder with --data that everybody may pass through to, or `chmod o+x {parent}`"
+            )
+
+
+def require_short_paths(folder: Path, pods: Iterable[str]) -> None:
+    """Raises DataFolderError if Dovecot's sockets, which lie in the pods' folders, had too long a name.
+
+    The kernel takes 107 bytes for the path of a socket (unix(7)).
+    """
+    for name in pods:
+        over = len(os.fsencode(folder / "run" / "pods" / name)) + len(_LONGEST_SOCKET) - 107
+        if over > 0:
+            raise DataFolderError(
+                f"{folder}: too long by {over} bytes for the sockets that lie below it: "
+                "choose a shorter folder with --data"
             )
 
 
