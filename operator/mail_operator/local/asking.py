@@ -2,6 +2,7 @@
 
 import http.client
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from mailpods.directory.endpoints import http_connection, resolve
@@ -34,3 +35,12 @@ def ask(endpoint: str, path: str, method: str = "GET", seconds: float = 1) -> by
 def ask_json(endpoint: str, path: str, method: str = "GET", seconds: float = 1) -> Any:
     """The same, decoded. Raises ValueError for what is no JSON."""
     return json.loads(ask(endpoint, path, method, seconds))
+
+
+def loaded_files(endpoint: str) -> Mapping[str, str] | None:
+    """The hash of each file that a program has loaded; None if it does not say."""
+    try:
+        hashes: Mapping[str, str] = ask_json(endpoint, "/directory")["hashes"]
+        return hashes
+    except Exception:  # not up yet, or it answers nonsense: whatever it is, it has loaded nothing
+        return None

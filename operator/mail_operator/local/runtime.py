@@ -28,11 +28,11 @@ from mail_operator.engine.runtime import (
 )
 from mail_operator.kinds import Resource, load
 from mail_operator.kinds.meta import ObjectRef
-from mail_operator.local.asking import ask_json
+from mail_operator.local.asking import loaded_files
 from mail_operator.local.observed import ObservedState
 from mail_operator.local.pods import WORKLOADS, Container, Pods
 from mail_operator.local.ports import Ports, PortTaken
-from mail_operator.local.secrets import mark_of, needed_by, secret_manifest
+from mail_operator.local.secrets import mark_of, name_of, needed_by, secret_manifest
 from mail_operator.local.state import DataFolder, require_short_paths
 from mail_operator.local.status_file import StatusFile
 
@@ -257,11 +257,11 @@ class LocalRuntime:
         pods = [f"{o['metadata']['name']}-0" for o in wanted if o["kind"] in WORKLOADS]
         require_short_paths(self._data.path, pods)
         for each in written:
-            name = _name_of(each)
+            name = name_of(each)
             if each.get("type") == numbers.TYPE and self.state.secrets.get(name) != each["data"]:
                 self._keep(name, each["data"])  # compile() reads it again, in another run, too
         self._data.save()  # before anything is put to use
-        there = given.keys() | {_name_of(each) for each in wanted if each["kind"] == "Secret"}
+        there = given.keys() | {name_of(each) for each in wanted if each["kind"] == "Secret"}
         startable = [each for each in wanted if there.issuperset(needed_by(each))]
         try:
             self._pods.apply([*map(wire, startable), *(secret_manifest(*each) for each in given.items())])
@@ -342,7 +342,7 @@ class LocalRuntime:
 
     async def ask(self, program: Program) -> Mapping[str, str] | None:
         """At its admin port."""
-        return await asyncio.to_thread(_loaded, program.at)
+        return await asyncio.to_thread(loaded_files, program.at)
 
     async def reaches(self, server: ObjectRef, components: Sequence[Component]) -> bool:
         """Nothing is between."""
@@ -388,21 +388,9 @@ class LocalRuntime:
             self._log(f"{self._data.path}: {error.strerror}: the last changes are not written down")
 
 
-def _loaded(endpoint: str) -> Mapping[str, str] | None:
-    try:
-        hashes: Mapping[str, str] = ask_json(endpoint, "/directory")["hashes"]
-        return hashes
-    except Exception:  # not up yet, or it answers nonsense: whatever it is, it has loaded nothing
-        return None
-
-
 def _server_of(manifest: Manifest) -> ObjectRef:
     meta = manifest["metadata"]
     return ObjectRef("MailServer", meta["namespace"], meta["labels"]["app.kubernetes.io/instance"])
-
-
-def _name_of(manifest: Manifest) -> SecretName:
-    return manifest["metadata"]["namespace"], manifest["metadata"]["name"]
 
 
 def _ref_of(manifest: Manifest) -> ObjectRef:

@@ -46,3 +46,8 @@ def secret_manifest(name: SecretName, values: Mapping[str, bytes]) -> dict[str, 
     data = {key: base64.b64encode(value).decode() for key, value in values.items()}
     meta = {"namespace": name[0], "name": name[1]}
     return {"apiVersion": "v1", "kind": "Secret", "metadata": meta, "data": data}
+
+
+def name_of(manifest: Manifest) -> SecretName:
+    """The name of a Secret."""
+    return manifest["metadata"]["namespace"], manifest["metadata"]["name"]
