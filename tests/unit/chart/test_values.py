@@ -166,26 +166,44 @@ def _voids(value: Any, path: str = "") -> Iterator[str]:
             yield from _voids(each, f"{path}[]")
 
 
-def _empty(default: Any) -> Any:
-    return None if isinstance(default, bool) else type(default)()
+def _whole(arguments: list[str]) -> None:
+    """What is rendered holds no null."""
+    objects = objects_of(template(*arguments, *KNOWN))
+    assert len(objects) > 3
+    for found in objects:
+        if found["kind"] != "ConfigMap":
+            assert not list(_voids(found)), found["kind"]
+
+
+# The CRDs are large, and have tests of their own.
+NEEDED = {"image.repository", "mail.image.repository"}
+MOST = ["crds.enabled=false", *EVERYTHING]
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_null_and_empty_values_are_understood_or_refused(path: str) -> None:
-    """What is rendered then is whole, and holds no null; or else the schema says which value it is."""
-    # The CRDs are large, and have tests of their own.
-    on = [v for v in ("crds.enabled=false", *EVERYTHING) if not re.match(rf"{path}[.=]", v)]
-    for void in (None, _empty(PATHS[path])):
-        given = ["--set-json", f"{path}={json.dumps(void)}"]
-        try:
-            objects = objects_of(template(*sets(on), *KNOWN, *given))
-        except HelmError as error:
-            assert "the schema" in str(error) or "at '/" in str(error), f"{path}={void}: {error}"
-        else:
-            assert len(objects) > 3
-            for found in objects:
-                if found["kind"] not in ("CustomResourceDefinition", "ConfigMap"):
-                    assert not list(_voids(found)), f"{path}={void}"
+def test_null_is_understood_or_refused(path: str) -> None:
+    on = [value for value in MOST if not re.match(rf"{path}[.=]", value)]
+    try:
+        _whole([*sets(on), "--set-json", f"{path}=null"])
+    except HelmError as error:
+        assert "at '" in str(error), error
+
+
+def test_empty_values_are_understood_all_at_once() -> None:
+    void = {
+        path: type(default)()
+        for path, default in PATHS.items()
+        if isinstance(default, str | list) or default == {}
+        if path not in NEEDED | {"mailServer.name", "mailServer.spec", "image.pullPolicy"}
+    }
+    given = [f"{path}={json.dumps(value)}" for path, value in void.items()]
+    _whole([*sets(MOST), *(argument for value in given for argument in ("--set-json", value))])
+
+
+@pytest.mark.parametrize("path", sorted(NEEDED))
+def test_images_have_names(path: str) -> None:
+    with pytest.raises(HelmError, match=f"/{path.replace('.', '/')}': minLength"):
+        rendered(f"{path}=")
 
 
 def test_labels_that_are_taken_away() -> None:
