@@ -16,7 +16,8 @@ from mail_operator.compiler.topology import DomainState, age_key
 from mail_operator.kinds.mailalias import MailAlias, Target
 from mail_operator.kinds.mailbox import Mailbox
 from mail_operator.kinds.mailinglist import MailingList
-from mail_operator.kinds.meta import ObjectRef, quantity_bytes
+from mail_operator.kinds.meta import ObjectRef
+from mail_operator.kinds.values import quantity_bytes
 from mail_operator.policies import alias as alias_rules
 from mail_operator.policies import dkim as dkim_rules
 from mail_operator.policies import mailbox as mailbox_rules

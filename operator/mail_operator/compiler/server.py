@@ -13,9 +13,10 @@ from mail_operator.compiler.topology import resolvers, server_of
 from mail_operator.components import BULK, SMTP, STORE
 from mail_operator.components.installation import Installation
 from mail_operator.kinds.mailserver import MailServer
-from mail_operator.kinds.meta import ObjectRef, ServerRef, quantity_bytes
+from mail_operator.kinds.meta import ObjectRef, ServerRef
 from mail_operator.kinds.relaypolicy import RelayPolicy, RelayPolicySpec
 from mail_operator.kinds.relaypolicy import Smarthost as GivenSmarthost
+from mail_operator.kinds.values import quantity_bytes
 from mail_operator.policies import certificate as certificate_rules
 from mail_operator.policies import relay as rules
 from mail_operator.policies.certificate import CertificateFacts

@@ -5,7 +5,7 @@ from functools import lru_cache
 from typing import Any
 
 from mail_operator.kinds import Resource, pending_fields
-from mail_operator.kinds.meta import LONGEST_MESSAGE
+from mail_operator.kinds.values import LONGEST_MESSAGE
 from mail_operator.policies.verdict import Verdict
 
 Condition = dict[str, Any]

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from mail_operator.compiler.snapshot import PasswordHash, SecretProblem
-from mail_operator.kinds.meta import PASSWORD_HASH
+from mail_operator.kinds.values import PASSWORD_HASH
 from mailpods.directory.certificate import held
 
 # OWASP's second ARGON2ID profile: about 30 ms and 19 MiB a check, so that ten logins at once neither keep

@@ -11,15 +11,13 @@ from mail_operator.kinds.meta import (
     REASON,
     SEQUENCE,
     Column,
-    EmailAddress,
-    LocalPart,
     LocalRef,
     Part,
     Resource,
     Rule,
     Status,
-    Text,
 )
+from mail_operator.kinds.values import EmailAddress, LocalPart, Text
 
 
 class Target(Part):

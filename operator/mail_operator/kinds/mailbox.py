@@ -8,26 +8,21 @@ from pydantic import Field
 from mail_operator.kinds.meta import (
     AGE,
     NAME_IS_LOCAL_PART,
-    PASSWORD_HASH,
     READY,
     REASON,
     SEQUENCE,
     SET,
     Column,
-    Date,
     Formerly,
-    Host,
-    LocalPart,
     LocalRef,
     Part,
-    Quantity,
     Resource,
     Rule,
     Status,
-    Text,
     immutable,
     later,
 )
+from mail_operator.kinds.values import PASSWORD_HASH, Date, Host, LocalPart, Quantity, Text
 
 # YAML 1.1, which kubectl reads too, takes a bare off for false, and API servers refuse that: the word is
 # disabled, and off is still understood.

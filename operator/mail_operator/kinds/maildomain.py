@@ -8,28 +8,22 @@ from pydantic import Field
 from mail_operator.kinds.mailserver import LoginForm
 from mail_operator.kinds.meta import (
     AGE,
-    MOST,
     RANKING,
     READY,
     REASON,
     SET,
     Column,
-    Count,
     DnsStatus,
-    Domain,
-    EmailAddress,
-    Endpoints,
-    Host,
     LocalRef,
     Part,
     Resource,
     Rule,
     ServerRef,
     Status,
-    Text,
     immutable,
     later,
 )
+from mail_operator.kinds.values import MOST, Count, Domain, EmailAddress, Endpoints, Host, Text
 
 
 def _names_differ(spec: Any) -> bool:

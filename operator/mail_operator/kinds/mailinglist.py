@@ -11,15 +11,13 @@ from mail_operator.kinds.meta import (
     REASON,
     SET,
     Column,
-    EmailAddress,
-    LocalPart,
     LocalRef,
     Part,
     Resource,
     Status,
-    Text,
     later,
 )
+from mail_operator.kinds.values import EmailAddress, LocalPart, Text
 
 
 class MailingListSpec(Part):

@@ -4,7 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from mail_operator.kinds.meta import BY_NAME, LABEL, LocalRef, Part, Rule, Text
+from mail_operator.kinds.meta import BY_NAME, LocalRef, Part, Rule
+from mail_operator.kinds.values import LABEL, Text
 
 VolumeName = Annotated[str, Field(min_length=1, max_length=50, pattern=f"^{LABEL}$")]
 # Below a folder in which no component mounts anything.

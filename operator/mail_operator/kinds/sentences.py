@@ -7,7 +7,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from mail_operator.kinds.meta import QUANTITY, models_in
+from mail_operator.kinds.meta import models_in
+from mail_operator.kinds.values import QUANTITY
 
 _REPR = reprlib.Repr()
 _REPR.maxstring = _REPR.maxother = 80

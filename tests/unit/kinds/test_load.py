@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 from mail_operator.kinds import KINDS, Invalid, load, pending_fields
-from mail_operator.kinds.meta import quantity_bytes
+from mail_operator.kinds.values import quantity_bytes
 
 from tests.support.broken import BROKEN, alias, mailbox, policy, server
 
