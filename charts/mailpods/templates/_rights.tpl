@@ -49,6 +49,10 @@
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]
   verbs: [list, watch, create, patch, delete]
+# Volumes that are to grow (storage.size, storage.spoolSize of a MailServer): StatefulSets do not do it.
+- apiGroups: [""]
+  resources: [persistentvolumeclaims]
+  verbs: [list, patch]
 # What cert-manager is asked for, where a MailServer names an issuer. delete: once it names none any more.
 - apiGroups: [cert-manager.io]
   resources: [certificates]

@@ -13,6 +13,7 @@ from typing import Any
 from mail_operator.cluster.cached import HASH, CachedChild, cache_child
 from mail_operator.cluster.client import ApiClient, ApiError, Json
 from mail_operator.cluster.kinds import collection, path, ref_of
+from mail_operator.cluster.volumes import grow
 from mail_operator.compiler.plan import wire
 from mail_operator.engine.runtime import Unavailable
 from mail_operator.kinds.meta import API_VERSION, ObjectRef
@@ -107,7 +108,15 @@ class Applier:
                 if foreign := await self._foreign(ref, owner):
                     self.failed[ref] = foreign
                     return False
-                answer = await self._client.apply(path(ref), body, force=ref.kind != "Certificate")
+                try:
+                    answer = await self._client.apply(path(ref), body, force=ref.kind != "Certificate")
+                except ApiError as error:
+                    if error.code != 422 or ref.kind != "StatefulSet" or not await grow(self._client, body):
+                        raise
+                    text = f"{ref} is made anew, for its volumes grow; its pods go on meanwhile."
+                    self.failed[ref] = Verdict("NotApplied", text, waits=True)
+                    self._log(text)
+                    return False
                 if ref.kind in _WORKLOADS and (added := added_to_template(answer)):
                     answer = await self._client.replace(path(ref), "/spec/template", _template(body, answer))
                     self._log(f"{ref}: taken out of its template: {', '.join(added)}")

@@ -124,10 +124,11 @@ class ApiClient:
         found = await self.get(collection, metadata_only=metadata_only, fieldSelector=selector)
         return next(iter(found["items"] or ()), None)
 
-    async def delete(self, path: str) -> None:
-        """DELETE, in the background; what is gone already is no error."""
+    async def delete(self, path: str, *, orphan: bool = False) -> None:
+        """DELETE, in the background; what is gone already is no error. `orphan`: what it owns stays."""
+        policy = "Orphan" if orphan else "Background"
         try:
-            await self._request("DELETE", path, {"propagationPolicy": "Background"}, None, {})
+            await self._request("DELETE", path, {"propagationPolicy": policy}, None, {})
         except ApiError as error:
             if error.code != 404:
                 raise

@@ -16,6 +16,7 @@ BUILT_IN = {
     "Namespace": ("v1", "namespaces"),
     "StatefulSet": ("apps/v1", "statefulsets"),
     "Deployment": ("apps/v1", "deployments"),
+    "PersistentVolumeClaim": ("v1", "persistentvolumeclaims"),
     "NetworkPolicy": ("networking.k8s.io/v1", "networkpolicies"),
     "PodDisruptionBudget": ("policy/v1", "poddisruptionbudgets"),
     "Certificate": ("cert-manager.io/v1", "certificates"),

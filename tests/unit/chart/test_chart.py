@@ -232,6 +232,7 @@ def test_the_operator_s_rights(full: list[Object]) -> None:
         ("apps", "deployments"): apply | {"delete"},
         ("networking.k8s.io", "networkpolicies"): apply | {"delete"},
         ("policy", "poddisruptionbudgets"): apply | {"delete"},
+        ("", "persistentvolumeclaims"): {"list", "patch"},
         ("", "pods"): see | {"patch"},
         ("", "pods/eviction"): {"create"},
         ("apiextensions.k8s.io", "customresourcedefinitions/maildomains.mailpods.io"): {"get"},

@@ -93,7 +93,8 @@ async def _listed(server: FakeApiServer, namespaces: tuple[str, ...], until: str
 
 
 def _collections(namespace: str = "") -> set[str]:
-    kinds = [*KINDS, *(kind for kind in BUILT_IN if kind not in ("Namespace", "Event", "Certificate"))]
+    unwatched = ("Namespace", "Event", "Certificate", "PersistentVolumeClaim")
+    kinds = [*KINDS, *(kind for kind in BUILT_IN if kind not in unwatched)]
     return {collection(kind, namespace) for kind in kinds}
 
 
