@@ -16,6 +16,7 @@ BOUNCE, COMPLAINT = "!bounce ", "!complaint"  # with which targets begin that ar
 PATH = "/returns"
 _MOST_TEXT = 4000  # characters of a bounce that is no report
 _FROM_SYSTEM = re.compile(r"mailer-daemon|postmaster", re.IGNORECASE)
+_PASSES = re.compile(r"\b4\.\d+\.\d+\b|\bfull\b|quota|temporar", re.IGNORECASE)
 _TOKEN = re.compile(r"/unsubscribe\?t=([A-Za-z0-9_-]+)")
 
 
@@ -52,7 +53,14 @@ def bounce(text: bytes, domain: str, recipient: str, class_of: Callable[[str], s
         return None  # somebody is on holiday
     reply = replies[0] if replies else _words(message)
     verdict = class_of(reply)
-    return Returned("bounced", domain, recipient, verdict, reply[:500], verdict in HARD)
+    return Returned(
+        "bounced", domain, recipient, verdict, reply[:500], verdict in HARD and _is_permanent(reply)
+    )
+
+
+def _is_permanent(reply: str) -> bool:
+    """Whether nothing in it speaks of something that passes."""
+    return reply[:1] == "5" and not _PASSES.search(reply)
 
 
 def _failures(message: Message) -> Iterator[str]:
@@ -62,7 +70,12 @@ def _failures(message: Message) -> Iterator[str]:
             if str(block.get("Action", "")).strip().lower() == "failed":
                 status = str(block.get("Status", "5.0.0")).split()[0]
                 said = " ".join(str(block.get("Diagnostic-Code", "")).partition(";")[2].split())
-                yield said if said[:1] == "5" else f"550 {status} {said}".strip()
+                if said[:1] == "5":
+                    yield said
+                elif said[:1] == "4" or status[:1] == "4":  # given up, but for a reason that passes
+                    yield f"450 {status} {said}".strip()
+                else:
+                    yield f"550 {status} {said}".strip()
 
 
 def _words(message: Message) -> str:

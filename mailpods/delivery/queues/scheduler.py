@@ -108,13 +108,18 @@ class Sweep:
     ) -> None:
         self._spool, self._schedule = spool, spool.schedule
         self._scheduler, self._outcomes, self._limits, self._give_up = scheduler, outcomes, limits, give_up
+        self._expired = set[MessageId]()  # by the sweep before
         self._warned = 0  # number of the last message whose age was looked at
 
     async def run(self, now: float) -> None:
         """Once."""
         self._limits.forget(now)
+        expired = set[MessageId]()
         async for message, _ in self._older(now - retries.LIFETIME, 0):
-            self._give_up(_expired(message))
+            expired.add(message.id)
+            if message.id in self._expired:  # twice: a clock that was wrong for a moment ends nothing
+                self._give_up(_expired(message))
+        self._expired = expired
         # Each is looked at once: of a million that wait for hours, none is read every minute.
         async for message, number in self._older(now - retries.WARNED_AFTER, self._warned):
             self._warned = number

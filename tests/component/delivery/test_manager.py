@@ -208,3 +208,21 @@ def test_domains_of_one_server_share_its_connections(tmp_path: Path) -> None:
         assert len(set(there.recipients())) == 301
 
     run(tmp_path, scenario)
+
+
+def test_a_clock_that_is_wrong_for_a_moment_gives_nothing_up(tmp_path: Path) -> None:
+    async def scenario(harness: Harness, peers: dict[str, Peer], store: Peer) -> None:
+        harness.start()
+        await harness.take("x@far.test")
+        await until(lambda: harness.queue and harness.queue[0]["attempts"] == 1)
+        assert harness.manager
+        ahead, now = time.time() + 6 * 86400, time.time()
+        for at in (ahead, now, ahead):
+            await harness.manager._sweep.run(at)
+        await asyncio.sleep(0.3)
+        assert not any(b"Action: failed" in text for _, _, text in store.taken)
+        assert [each["recipient"] for each in harness.queue] == ["x@far.test"]
+        await harness.manager._sweep.run(ahead)
+        await until(lambda: any(b"Action: failed" in text for _, _, text in store.taken))
+
+    run(tmp_path, scenario, far={"says": {"RCPT": "450 4.2.0 later"}})
