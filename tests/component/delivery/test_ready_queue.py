@@ -18,7 +18,7 @@ from mailpods.delivery.queues.ready_queue import ReadyQueue
 from mailpods.delivery.queues.transaction import Transaction
 from mailpods.directory.records import Shape
 from tests.support.destinations import NETWORK, Elsewhere, Here
-from tests.support.peer import Peer, peer
+from tests.support.peer import HANG_UP, Peer, peer
 
 
 class Store:
@@ -221,3 +221,35 @@ def test_large_providers_have_rules_and_policies_come_before_them() -> None:
     own = Shape("ours", "*.yahoodns.net", connections=1)
     assert shaping.of(["mta7.am0.yahoodns.net"], [own]) == own
     assert shaping.of(["mx.a.test"], [own]) is None
+
+
+def test_a_server_whose_connections_fail_gets_fewer() -> None:
+    """It has proved to take several at a time, and then hangs up."""
+
+    async def run() -> tuple[int, int]:
+        async with peer() as there:
+
+            def connect() -> Awaitable[Connection]:
+                return Connection.open(Target("127.0.0.1", there.port, "a.test"))
+
+            queue, done = ReadyQueue(Elsewhere(connect), NETWORK, print), list[object]()
+
+            async def deliver(count: int) -> None:
+                done.clear()
+                for n in range(count):
+                    queue.put(Transaction("x@a.test", [f"y{n}@b.test"], lambda: b"x\r\n", done.append))
+                async with asyncio.timeout(30):
+                    while len(done) < count:
+                        await asyncio.sleep(0.01)
+
+            await deliver(200)
+            grown = queue._limit
+            await asyncio.sleep(0)
+            there.says["MAIL"], there.times = HANG_UP, 40
+            await deliver(20)
+            shrunk = queue._limit
+            await queue.close()
+            return grown, shrunk
+
+    grown, shrunk = asyncio.run(run())
+    assert grown > 4 and shrunk <= grown // 2
