@@ -3,7 +3,7 @@
 import time
 from typing import Any
 
-from mail_operator.compiler import compile
+from mail_operator.compiler.compiling import compile
 from mail_operator.compiler.snapshot import PasswordHash, Snapshot
 from mail_operator.kinds import Resource, load
 from mail_operator.kinds.meta import API_VERSION, ObjectRef

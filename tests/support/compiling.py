@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from mail_operator.compiler import compile
+from mail_operator.compiler.compiling import compile
 from mail_operator.compiler.plan import Plan
 from mail_operator.compiler.snapshot import PasswordHash, Snapshot
 from mail_operator.compiler.status import ready_of

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from mail_operator.compiler import compile
+from mail_operator.compiler.compiling import compile
 from mail_operator.compiler.plan import wire
 from mail_operator.compiler.status import ready_of
 from mail_operator.local import checking, demo, questions

@@ -1,5 +1,1 @@
-"""snapshot -> Plan, as a pure function: no clock, no network, no Kubernetes client."""
-
-from mail_operator.compiler.compiling import compile
-
-__all__ = ["compile"]
+"""snapshot -> Plan by compiling.compile(), a pure function: no clock, no network, no Kubernetes client."""

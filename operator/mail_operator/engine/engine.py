@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
-from mail_operator.compiler import compile
+from mail_operator.compiler.compiling import compile
 from mail_operator.compiler.plan import Plan
 from mail_operator.compiler.snapshot import Snapshot
 from mail_operator.compiler.status import invalid_status

@@ -4,7 +4,7 @@ import re
 import sys
 from pathlib import Path
 
-from mail_operator.compiler import compile
+from mail_operator.compiler.compiling import compile
 from mail_operator.compiler.status import ready_of
 from mail_operator.kinds import pending_fields
 from mail_operator.kinds.meta import API_VERSION

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from mail_operator.compiler import compile
+from mail_operator.compiler.compiling import compile
 from mail_operator.compiler.snapshot import Question
 
 from tests.support.compiling import SERVER, Compiled, domain, server, snapshot

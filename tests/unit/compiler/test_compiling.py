@@ -4,7 +4,8 @@ import random
 from typing import Any
 
 import pytest
-from mail_operator.compiler import compile, numbers
+from mail_operator.compiler import numbers
+from mail_operator.compiler.compiling import compile
 from mail_operator.compiler.snapshot import SecretProblem
 from mail_operator.kinds import Resource
 

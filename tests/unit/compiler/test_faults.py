@@ -15,7 +15,8 @@ from typing import Any
 import mail_operator.compiler
 import mail_operator.policies
 import pytest
-from mail_operator.compiler import compile, faults
+from mail_operator.compiler import faults
+from mail_operator.compiler.compiling import compile
 from mail_operator.compiler.plan import Plan
 from mail_operator.compiler.snapshot import Question, Snapshot
 from mail_operator.compiler.status import ready_of

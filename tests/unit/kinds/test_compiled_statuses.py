@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
-from mail_operator.compiler import compile
+from mail_operator.compiler.compiling import compile
 from mail_operator.compiler.snapshot import PasswordHash, SecretProblem, Snapshot
 from mail_operator.compiler.status import invalid_status, overruled, withheld
 from mail_operator.engine.secrets import make_dkim_keys
