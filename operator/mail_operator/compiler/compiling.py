@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 
+from mail_operator.compiler import ownership
 from mail_operator.compiler.buckets import merge
 from mail_operator.compiler.containment import assemble, outcome, statuses
 from mail_operator.compiler.domain_builder import build_domain_plan
@@ -40,6 +41,12 @@ class _Run:
         self.changed = {ref: r for ref, r in now.items() if before.get(ref) is not r}
         self.gone = before.keys() - now.keys()
         touched = self.changed.keys() | self.gone
+        answers, old_answers = snapshot.answers, old.snapshot.answers
+        self.changed_answers = {
+            question
+            for question in answers.keys() | old_answers.keys()
+            if answers is not old_answers and answers.get(question) != old_answers.get(question)
+        }
         self.topology_changed = (
             any(not isinstance((now.get(ref) or before[ref]), Member) for ref in touched)
             or snapshot.namespaces != old.snapshot.namespaces
@@ -49,9 +56,9 @@ class _Run:
             or snapshot.components != old.snapshot.components
             or snapshot.wiped != old.snapshot.wiped
             or snapshot.addresses != old.snapshot.addresses
+            or any(question.name.startswith(ownership.LABEL) for question in self.changed_answers)
             or bool(old.faults)  # what had a fault is tried again each time
         )
-        self.answers_changed = False
         self.new = Memory(
             snapshot=snapshot,
             members=dict(old.members),
@@ -138,15 +145,10 @@ class _Run:
 
     def _new_answers(self) -> set[ObjectRef]:
         """The domains of whose zones DNS says something else."""
-        old, new = self.old.snapshot.answers, self.snapshot.answers
-        if old is new or old == new:
+        if not self.changed_answers:
             return set()
-        self.answers_changed = True
-        changed = {question for question in old.keys() | new.keys() if old.get(question) != new.get(question)}
-        domain_plans = self.old.domain_plans.items()
-        return {
-            domain for domain, domain_plan in domain_plans if not changed.isdisjoint(domain_plan.questions)
-        }
+        plans = self.old.domain_plans.items()
+        return {domain for domain, plan in plans if not self.changed_answers.isdisjoint(plan.questions)}
 
     def _had_faults(self) -> set[ObjectRef]:
         refs = {fault.ref for fault in self.old.faults.values()}
@@ -322,7 +324,7 @@ class _Run:
                 new.statuses[policy.ref] = orphaned(policy, self.snapshot)
             except Exception as error:
                 new.fault(policy.ref, error)
-        if not (self.topology_changed or self.answers_changed or dirty):
+        if not (self.topology_changed or self.changed_answers or dirty):
             new.servers = dict(self.old.servers)
             return
         for ref, resource in new.topology.servers.items():
@@ -350,6 +352,7 @@ class _Run:
                 numbered={
                     state.names[0]: state.number for state in (new.topology.domains[d] for d in served)
                 },
+                owned=new.topology.names[ref],
                 snapshot=self.snapshot,
             )
             if found := outcome(self.old, new, ref, policies, build):

@@ -325,12 +325,14 @@ class _Builder:
         if state.refusal or state.server is None:
             conditions = ready(state.refusal, "")
             conditions.append(condition("Accepting", False, conditions[0]["reason"], "Takes no mail."))
-            self.out.statuses[domain.ref] = status(domain, conditions, {})
+            self.out.questions = zones.questions(state.challenges, state.resolvers)
+            zone = {"records": list(state.challenges)} if state.challenges else None
+            self.out.statuses[domain.ref] = status(domain, conditions, {"dns": zone})
             return
         catch_all = Address(domain.spec.catch_all.lower()) if domain.spec.catch_all else None
         keys, signing, unsigned = self._dkim(state)
         hostname = state.server.spec.hostname
-        records = list(zones.of_domain(state.names, hostname, keys))
+        records = [*state.challenges, *zones.of_domain(state.names, hostname, keys)]
         records += [zones.alias(name, hostname) for name in state.hostnames]
         self.out.questions = zones.questions(records, state.resolvers)
         bulk = domain.spec.bulk.enabled

@@ -69,13 +69,14 @@ def build_server(
     tenants: Mapping[str, Sequence[str]],
     names: Sequence[str],
     numbered: Mapping[str, int],
+    owned: Mapping[str, ObjectRef],
     snapshot: Snapshot,
 ) -> ServerOutcome:
     """Everything of a server but its domains.
 
     `policies`: the oldest first; `counts`: domains, mailboxes; `wiped`: numbers of domains deleted for good;
     `tenants`: namespace -> names of its domains here; `names`: what these call the server besides;
-    `numbered`: domain -> number.
+    `numbered`: domain -> number; `owned`: name -> its domain.
     """
     at = installation(server, snapshot.image)
     verdicts = {
@@ -107,7 +108,7 @@ def build_server(
             "credentials": (STORE_FILE, encode_store(store)),
         },
         objects=(
-            *([ledger] if (ledger := numbers.ledger(at, numbered, wiped, snapshot)) else []),
+            *([ledger] if (ledger := numbers.ledger(at, numbered, owned, wiped, snapshot)) else []),
             *certificates(at, server, certified),
             *objects.objects(at, snapshot.components),
         ),

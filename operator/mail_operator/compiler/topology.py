@@ -4,9 +4,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from mail_operator.compiler import numbers
+from mail_operator.compiler import numbers, ownership
 from mail_operator.compiler.faults import Fault, fault_of, verdict_of
 from mail_operator.compiler.snapshot import Snapshot
+from mail_operator.compiler.zones import Record
 from mail_operator.kinds import Resource
 from mail_operator.kinds.maildomain import MailDomain
 from mail_operator.kinds.mailserver import LoginForm, MailServer
@@ -32,6 +33,7 @@ class DomainState:
     prefix: str | None = None
     hostnames: tuple[str, ...] = ()  # further names of the server, below its own
     resolvers: tuple[str, ...] = ()  # whom its server asks
+    challenges: tuple[Record, ...] = ()  # what proves that its names are its own, where that is asked for
 
     @property
     def name(self) -> str:
@@ -80,10 +82,16 @@ def build_topology(
         try:
             held.resolvers = resolvers(policies[ref], ref.namespace)
             held.had = numbers.had(ref, snapshot)
+            if ref in servers and servers[ref].spec.domain_verification == "DNS":
+                written = numbers.owners(ref, snapshot)
+                had = old.names.get(ref, {}) if written is None else written
+                held.owners = ownership.owners(servers[ref], members, had, held.resolvers, snapshot)
         except Exception as error:
             faults.append(fault_of(ref, error))
             held.resolvers = next((state.resolvers for state in before), ())
             held.had = {name: state.number for state in before for name in state.names[:1]}
+            if ref in servers and servers[ref].spec.domain_verification == "DNS":
+                held.owners = dict(old.names.get(ref, {}))
         held.hostnames = len(servers[ref].hosts) if ref in servers else 0
         held.asked = {d.spec.number for d in members if d.spec.number}
         held.reserved = held.asked | set(held.had.values())
@@ -125,6 +133,7 @@ class _Held:
     def __init__(self) -> None:
         self.resolvers: tuple[str, ...] = ()
         self.names: dict[str, ObjectRef] = {}
+        self.owners: Mapping[str, ObjectRef] | None = None  # None: a name is his who comes first
         self.numbers: dict[int, ObjectRef] = {}
         self.prefixes: dict[str, ObjectRef] = {}
         self.asked: set[int] = set()  # numbers that some domain asks for
@@ -138,13 +147,25 @@ class _Held:
         self, domain: MailDomain, server_ref: ObjectRef, server: MailServer | None, snapshot: Snapshot
     ) -> DomainState:
         spec = domain.spec
-        wanted = [spec.domain_name, *spec.additional_names]
+        wanted = ownership.wanted(domain)
+        taken = {name: self.names[name] for name in wanted if name in self.names}
+        unproven: tuple[str, ...] = ()
+        if self.owners is not None:
+            unproven = tuple(name for name in wanted if name not in self.owners)
+            others = {name: self.owners[name] for name in wanted if name not in unproven}
+            taken |= {name: owner for name, owner in others.items() if owner != domain.ref}
+        challenges = ownership.challenges(domain, server)
         facts = DomainFacts(
             domain=domain,
             server_ref=server_ref,
             server=server,
             namespace_labels=snapshot.namespaces.get(domain.metadata.namespace, {}),
-            names_taken={name: self.names[name] for name in wanted if name in self.names},
+            names_taken=taken,
+            unproven=unproven,
+            proofs={
+                name: f"{record['name']} TXT {record['value']}"
+                for name, record in zip(wanted, challenges, strict=False)
+            },
             number_taken=self.numbers.get(spec.number) if spec.number else None,
             prefix_taken=self.prefixes.get(spec.login.prefix) if spec.login.prefix else None,
             domains_before=self.count,
@@ -152,7 +173,9 @@ class _Held:
         )
         refusal = first(rules.REFUSALS, facts)
         if refusal or server is None:
-            return DomainState(domain, server_ref, server, refusal)
+            return DomainState(
+                domain, server_ref, server, refusal, resolvers=self.resolvers, challenges=challenges
+            )
         before = self.had.get(spec.domain_name)
         if before in self.asked or before in self.numbers:
             before = None
@@ -168,11 +191,12 @@ class _Held:
                 refusal=None,
                 fault=first(rules.FAULTS, facts),
                 number=number,
-                names=tuple(name for name in wanted if name not in facts.names_taken),
+                names=facts.names,
                 forms=tuple(spec.login.forms or server.spec.login_forms),
                 prefix=None if facts.prefix_taken else spec.login.prefix,
                 hostnames=hostnames,
                 resolvers=self.resolvers,
+                challenges=challenges,
             )
         )
 

@@ -41,8 +41,7 @@ def leading(
 ) -> Iterator[str]:
     """Those of the names that DNS leads to the server."""
     for name in names:
-        record = alias(name, hostname)
-        if _is_in(record, answers.get(_question(record, resolvers), ())):
+        if holds(alias(name, hostname), resolvers, answers):
             yield name
 
 
@@ -60,6 +59,11 @@ def questions(records: Iterable[Record], resolvers: tuple[str, ...]) -> list[Que
 
 def _question(record: Record, resolvers: tuple[str, ...]) -> Question:
     return Question(record["name"].removesuffix("."), record["type"], resolvers)
+
+
+def holds(record: Record, resolvers: tuple[str, ...], answers: Answers) -> bool:
+    """Whether DNS has said that a record is there."""
+    return _is_in(record, answers.get(_question(record, resolvers), ()))
 
 
 def complete(records: Sequence[Record], resolvers: tuple[str, ...], answers: Answers) -> Condition:
@@ -85,7 +89,7 @@ def seen(
     found = []
     for key, text in keys:
         records = [record for domain in domains for record in dkim.records([(key, text)], domain)]
-        if all(_is_in(record, answers.get(_question(record, resolvers), ())) for record in records):
+        if all(holds(record, resolvers, answers) for record in records):
             found.append(key.selector)
     return tuple(found)
 

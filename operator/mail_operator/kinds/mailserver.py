@@ -268,6 +268,12 @@ class MailServerSpec(Part):
     allowed_namespaces: AllowedNamespaces = Field(
         AllowedNamespaces(), description="Namespaces whose domains this server takes."
     )
+    domain_verification: Literal["None", "DNS"] = Field(
+        "None",
+        description="DNS: a domain of another namespace acts once its zone holds the TXT record that its "
+        "status.dns shows, and of two that claim a name he has it who proves it. What is served already "
+        "stays until somebody else proves the name.",
+    )
     tls: Tls = Field(Tls(), description="The server's certificate.")
     storage: Storage = Field(Storage(), description="Volumes for mail and spool.")
     service: Exposure = Field(Exposure(), description="How the world reaches the pods.")

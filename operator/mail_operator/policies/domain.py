@@ -1,6 +1,6 @@
 """May this MailServer serve this MailDomain?"""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from mail_operator.kinds.maildomain import MailDomain
@@ -18,10 +18,19 @@ class DomainFacts:
     server: MailServer | None
     namespace_labels: Mapping[str, str] = field(default_factory=dict)
     names_taken: Mapping[str, ObjectRef] = field(default_factory=dict)  # those of this domain alone
+    unproven: Collection[str] = ()  # names that nobody has proven
+    proofs: Mapping[str, str] = field(default_factory=dict)  # name -> the record that proves it
     number_taken: ObjectRef | None = None
     prefix_taken: ObjectRef | None = None
     domains_before: int = 0
     hostnames_before: int = 0  # of the server and of older domains
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Those that it gets, its own first."""
+        spec = self.domain.spec
+        wanted = (spec.domain_name, *spec.additional_names)
+        return tuple(n for n in wanted if n not in self.names_taken and n not in self.unproven)
 
 
 MOST_HOSTNAMES = 100  # in one certificate: as many as authorities of the Internet take
@@ -67,7 +76,34 @@ def name_taken(facts: DomainFacts) -> Verdict | None:
         return None
     return Verdict(
         "DomainNameTaken",
-        f"{name} belongs to {facts.names_taken[name]}, which is older: remove one of them.",
+        f"{name} belongs to {facts.names_taken[name]}, {_why(facts, name)}: remove one of them.",
+        waits=True,
+    )
+
+
+def _why(facts: DomainFacts, name: str) -> str:
+    if name not in facts.proofs:
+        return "which is older"
+    return f"until DNS holds {facts.proofs[name]} and not the other's"
+
+
+def unproven(facts: DomainFacts) -> Verdict | None:
+    """A tenant's domain acts once its zone says that it is his, where the server asks for that."""
+    return _pending(facts, facts.domain.spec.domain_name)
+
+
+def additional_name_unproven(facts: DomainFacts) -> Verdict | None:
+    """A further name that is not proven is left out."""
+    return next((v for name in facts.domain.spec.additional_names if (v := _pending(facts, name))), None)
+
+
+def _pending(facts: DomainFacts, name: str) -> Verdict | None:
+    if name not in facts.unproven:
+        return None
+    return Verdict(
+        "VerificationPending",
+        f"{name} takes no mail until its zone proves that it is yours (spec.domainVerification of "
+        f"{facts.server_ref}): add the record {facts.proofs.get(name)}",
         waits=True,
     )
 
@@ -104,7 +140,7 @@ def additional_name_taken(facts: DomainFacts) -> Verdict | None:
         return None
     return Verdict(
         "AdditionalNameTaken",
-        f"{taken[0]} belongs to {facts.names_taken[taken[0]]}, which is older: "
+        f"{taken[0]} belongs to {facts.names_taken[taken[0]]}, {_why(facts, taken[0])}: "
         "remove it from spec.additionalNames; the other names work.",
         waits=True,
     )
@@ -133,8 +169,7 @@ def prefix_taken(facts: DomainFacts) -> Verdict | None:
 def hostname_foreign(facts: DomainFacts) -> Verdict | None:
     """Nobody's certificate names what belongs to somebody else."""
     spec = facts.domain.spec
-    wanted = (spec.domain_name, *spec.additional_names)
-    names = [name for name in wanted if name not in facts.names_taken]
+    names = facts.names
     for n, host in enumerate(spec.hostnames):
         if not any(host.endswith(f".{name}") for name in names):
             return Verdict(
@@ -161,11 +196,19 @@ def hostnames_full(facts: DomainFacts) -> Verdict | None:
 Rule = Callable[[DomainFacts], Verdict | None]
 
 # A domain that breaks one of these is not served.
-REFUSALS: list[Rule] = [server_missing, namespace_not_allowed, name_taken, number_taken, domain_limit]
+REFUSALS: list[Rule] = [
+    server_missing,
+    namespace_not_allowed,
+    name_taken,
+    unproven,
+    number_taken,
+    domain_limit,
+]
 
 # A domain that breaks one of these is served in part.
 FAULTS: list[Rule] = [
     additional_name_taken,
+    additional_name_unproven,
     prefix_missing,
     prefix_taken,
     hostname_foreign,
