@@ -216,6 +216,7 @@ class Credential:
     quota: int | None = None  # bytes
     mailbox: bool = True  # False: an administrator's login without mail
     address: Address | None = None  # of the mailbox: what its filters send is from there
+    former: Address | None = None  # whose mailbox it takes over; nobody else's who has that address later
 
 
 @dataclass(frozen=True, slots=True)

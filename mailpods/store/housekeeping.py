@@ -8,6 +8,7 @@ from prometheus_client import Gauge
 
 from mailpods.directory.records import AccountId, Credential, StoreSettings
 from mailpods.store import mailboxes
+from mailpods.store.renames import Renames
 
 TIDY_SECONDS = 60.0  # between looks for mailboxes to purge
 SETTLE_SECONDS = 1.0  # that a login or a delivery may be under way for an account that is gone
@@ -27,16 +28,29 @@ class Housekeeping:
         self._replaced: set[AccountId] = set()  # likewise: another domain has their names
         self._owners: Mapping[str, str] = {}  # number -> domain
         self._due = 0.0  # monotonic
+        self._renames = Renames(mail, log)
         self.wiped: tuple[int, ...] = ()  # domains whose mail is gone for good
 
-    def bring_back(self, mine: Mapping[AccountId, Credential]) -> None:
-        """Before Dovecot is told of accounts: those that were parked have their own mail again."""
+    def bring_back(self, mine: Mapping[AccountId, Credential]) -> set[AccountId]:
+        """Before Dovecot is told of accounts: those that were parked have their own mail again, and those
+        that had another address have that of then.
+
+        Returns those that nobody may use for a moment, until a mailbox is renamed.
+        """
         addresses = {id.partition("/")[0]: c.address for id, c in mine.items() if c.address}
         owners = {number: address.rpartition("@")[2] for number, address in addresses.items()}
         new = dict(owners.items() - self._owners.items())
         self._replaced |= set(mailboxes.claim(self._mail, new, time.time(), self._log))
         self._owners = owners
-        mailboxes.bring_back(self._mail, mine.keys(), owners, self._log)
+        pending = self._renames.pending(mine)
+        held = self._renames.carry_out(pending, mine)
+        mailboxes.bring_back(self._mail, mine.keys() - held, owners, self._log)
+        self._renames.settle([rename for rename in pending if rename[0] not in held])
+        return held
+
+    def end_sessions(self, held: Collection[AccountId]) -> None:
+        """Dovecot has just been told nothing more of these."""
+        self._kick(held)
 
     def accounts_changed(self, removed: Collection[AccountId]) -> None:
         """Dovecot has just been told, and these were among its accounts before: look soon."""

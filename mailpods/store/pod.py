@@ -32,6 +32,7 @@ from mailpods.store.supervise import Dovecot
 
 POLL_SECONDS = 0.1
 LOOK_SECONDS = 0.01  # between looks whether the folder of the credentials changed
+RENAME_SECONDS = 0.3  # between looks whether a mailbox may be renamed
 RETRY_SECONDS = 1.0  # after the accounts could not be written
 HEARD_SECONDS = 30.0  # without a step, after which the program is taken for dead
 
@@ -147,8 +148,9 @@ class StorePod:
             accounts = {id: credential for id, credential in accounts.items() if credential.mailbox}
             mine = {id: c for id, c in accounts.items() if c.shard == self._shard}
         try:
-            if self._housekeeping:
-                self._housekeeping.bring_back(mine)
+            held = self._housekeeping.bring_back(mine) if self._housekeeping else set[AccountId]()
+            if held:
+                accounts = {id: credential for id, credential in accounts.items() if id not in held}
             others = self._siblings.endpoints if self._siblings else ()
             remade = self._database.update(accounts, settings, others)
             if self._configure(settings) or remade:
@@ -158,6 +160,10 @@ class StorePod:
             if str(error) != self._problem:
                 log(f"the accounts stay as they were, for they cannot be written: {error}")
             self._problem = str(error)
+            return
+        if self._housekeeping and held:  # what is not all in use is not acknowledged either
+            self._housekeeping.end_sessions(held)
+            self._update_at = time.monotonic() + RENAME_SECONDS
             return
         self._stale, self._problem = False, None
         self._committed = hashes

@@ -72,6 +72,7 @@ BROKEN = [
     Broken(mailbox("x" * 65), "metadata.name", "64 characters"),
     Broken(mailbox(passwordHash="{PLAIN}x", passwordSecretRef={"name": "a"}), "spec.passwordHash", "keep"),
     Broken(mailbox(passwordHash="secret"), "spec.passwordHash", "one of Dovecot's schemes"),
+    Broken(mailbox(formerAddress={"keepAsAlias": True}), "spec.formerAddress", "names nothing"),
     Broken(mailbox(loginName="abc"), "spec.loginName", "must match"),
     Broken(mailbox(shard=100), "spec.shard", "99"),
     Broken(mailbox(autoresponder={}), "spec.autoresponder.text", "is missing"),

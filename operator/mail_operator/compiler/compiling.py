@@ -14,6 +14,7 @@ from mail_operator.compiler.logins import claims, unique
 from mail_operator.compiler.memory import Memory
 from mail_operator.compiler.plan import GeneratedSecret, Plan, Status
 from mail_operator.compiler.reach import Reach, reach
+from mail_operator.compiler.renames import Renames
 from mail_operator.compiler.server import build_server, orphaned
 from mail_operator.compiler.snapshot import SecretName, Snapshot
 from mail_operator.compiler.status import ready, status
@@ -62,6 +63,7 @@ class _Run:
         self.new = Memory(
             snapshot=snapshot,
             members=dict(old.members),
+            renamed=dict(old.renamed),
             claims=dict(old.claims),
             domain_plans=dict(old.domain_plans),
             parts=dict(old.parts),
@@ -85,6 +87,7 @@ class _Run:
         dirty |= self._new_answers() | self._had_faults()
         dirty |= self._logins(dirty)
         dirty |= self._place()
+        dirty |= self._neighbours(dirty)
         addresses = self._build_domain_plans(dirty)
         merge(self.old, new, dirty)
         self._follow_aliases(addresses)
@@ -101,6 +104,9 @@ class _Run:
         taken = {domain: dict(members[domain]) for domain in self._domains_of(before, members)}
         for ref in self.changed.keys() | self.gone:
             was, now = before.get(ref), self.changed.get(ref)
+            self.new.renamed.pop(ref, None)
+            if isinstance(now, Mailbox) and now.spec.former_address:
+                self.new.renamed[ref] = now
             if isinstance(was, Member):
                 taken[_domain_of(was)].pop(ref)
                 dirty.add(_domain_of(was))
@@ -202,9 +208,9 @@ class _Run:
                 shard = member.spec.shard
                 if shard is None and member.ref in self.snapshot.served:
                     shard = placed[member.ref] = 0
-                if shard is None:
+                if shard is None and not member.spec.former_address:  # that one's mail is somewhere
                     waiting.append((member, there))
-                elif shard < len(there):
+                elif shard is not None and shard < len(there):
                     there[shard] += 1
         for member, there in sorted(waiting, key=lambda each: age_key(each[0], self.snapshot)):
             shard = placed[member.ref] = there.index(min(there))
@@ -214,9 +220,16 @@ class _Run:
         members = (new.snapshot.objects.get(ref) for ref in changed)
         return {_domain_of(member) for member in members if isinstance(member, Mailbox)}
 
+    def _neighbours(self, dirty: set[ObjectRef]) -> set[ObjectRef]:
+        """The domains that mailboxes left or went to, where the other one of the two is looked at."""
+        renamed = (*self.old.renamed.values(), *self.new.renamed.values())
+        pairs = ({each.former[0], _domain_of(each)} for each in renamed if each.former)
+        return {domain for pair in pairs if not pair.isdisjoint(dirty) for domain in pair}
+
     def _build_domain_plans(self, dirty: set[ObjectRef]) -> set[str]:
         """Decide about the domains. Returns the addresses that lead elsewhere than before."""
         new, addresses = self.new, set[str]()
+        renames = Renames(new.renamed, new.topology.domains, new.members, self.snapshot)
         for domain in dirty:
             old = self.old.domain_plans.get(domain)
             if old:
@@ -226,7 +239,7 @@ class _Run:
                     new.reaches.pop(ref, None)
         for domain in dirty:
             old = self.old.domain_plans.get(domain)
-            domain_plan = self._domain_plan(domain, old)
+            domain_plan = self._domain_plan(domain, old, renames)
             new.domain_plans[domain] = domain_plan
             new.faults |= {fault.ref: fault for fault in domain_plan.faults}
             if new.topology.domains.get(domain) is None and not new.members.get(domain):
@@ -238,7 +251,7 @@ class _Run:
             addresses |= {a for a in was.keys() | now.keys() if was.get(a) != now.get(a)}
         return addresses
 
-    def _domain_plan(self, domain: ObjectRef, old: DomainPlan | None) -> DomainPlan:
+    def _domain_plan(self, domain: ObjectRef, old: DomainPlan | None, renames: Renames) -> DomainPlan:
         new, before = self.new, self.old.topology.domains.get(domain)
         state, members = new.topology.domains.get(domain), new.members.get(domain, {})
         if state is None and not members:
@@ -252,6 +265,7 @@ class _Run:
                 new.generated.get(domain, {}),
                 new.placed,
                 self.snapshot,
+                renames,
                 old if same else None,
             )
             if old:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache, partial
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from mail_operator.compiler import dkim, zones
 from mail_operator.compiler.domain_plan import BUCKETS, DomainPlan, Member, dependencies
@@ -10,6 +10,7 @@ from mail_operator.compiler.faults import fault_of
 from mail_operator.compiler.logins import derive, logins
 from mail_operator.compiler.network import endpoints
 from mail_operator.compiler.plan import GeneratedSecret
+from mail_operator.compiler.renames import Renames
 from mail_operator.compiler.snapshot import SecretName, SecretProblem, Snapshot
 from mail_operator.compiler.status import condition, ready, status
 from mail_operator.compiler.topology import DomainState, age_key
@@ -25,7 +26,7 @@ from mail_operator.policies import password as password_rules
 from mail_operator.policies import secret as secret_rules
 from mail_operator.policies.alias import AliasFacts
 from mail_operator.policies.dkim import DkimFacts
-from mail_operator.policies.mailbox import MailboxFacts
+from mail_operator.policies.mailbox import FormerFacts, MailboxFacts
 from mail_operator.policies.password import PasswordFacts
 from mail_operator.policies.verdict import Verdict, first
 from mailpods.directory.records import (
@@ -53,6 +54,7 @@ def build_domain_plan(
     generated: Mapping[ObjectRef, str],
     placed: Mapping[ObjectRef, int],
     snapshot: Snapshot,
+    renames: Renames,
     old: DomainPlan | None = None,
 ) -> DomainPlan:
     """Decide about a domain's objects, the older first.
@@ -60,7 +62,7 @@ def build_domain_plan(
     `generated`: the logins made for its mailboxes; `placed`: the shards chosen for them; `old`: what was made
     of a domain of this name and number before, for objects of which nothing can be made now.
     """
-    return _Builder(domain_ref, state, generated, placed, snapshot, old).build(members)
+    return _Builder(domain_ref, state, generated, placed, snapshot, renames, old).build(members)
 
 
 class _Builder:
@@ -71,6 +73,7 @@ class _Builder:
         generated: Mapping[ObjectRef, str],
         placed: Mapping[ObjectRef, int],
         snapshot: Snapshot,
+        renames: Renames,
         old: DomainPlan | None,
     ) -> None:
         self.old = old
@@ -78,13 +81,14 @@ class _Builder:
         self.state = state
         self.served = state is not None and state.refusal is None
         self.generated, self.placed = generated, placed
-        self.snapshot = snapshot
+        self.snapshot, self.renames = snapshot, renames
         self.out = DomainPlan()
         self.mailboxes: dict[str, ObjectRef] = {}  # local part -> who has its account
         self.names: dict[str, ObjectRef] = {}  # name of a Mailbox that has an account
         self.covered: dict[str, ObjectRef] = {}  # local part -> the alias that beats its mailbox
         self.others: dict[str, ObjectRef] = {}  # local part -> alias or list
         self.alias_count: dict[str, int] = {}  # address -> aliases that lead to it
+        self.crowded: dict[ObjectRef, str] = {}  # mailboxes that no former address can lead to -> address
 
     def build(self, members: Iterable[Member]) -> DomainPlan:
         ordered = sorted(members, key=lambda member: age_key(member, self.snapshot))
@@ -95,6 +99,8 @@ class _Builder:
         holders = self._holders(ordered) if not alias_wins else {}
         mailboxes = [m for m in ordered if isinstance(m, Mailbox)]
         admitted = [m for m in mailboxes if self._contained(m, partial(self._admit_mailbox, m, holders))]
+        for mailbox, local_part, target in self.renames.aliases(self.domain_ref) if self.served else ():
+            self._former_alias(mailbox, local_part, target, holders)
         for member in ordered:
             if not isinstance(member, Mailbox):
                 self._contained(member, partial(self._other, member, holders))
@@ -121,12 +127,14 @@ class _Builder:
                     self.names[member.metadata.name] = member.ref
             return None
 
-    @staticmethod
-    def _holders(ordered: list[Member]) -> dict[str, ObjectRef]:
+    def _holders(self, ordered: list[Member]) -> dict[str, ObjectRef]:
         """Local part -> the oldest object that asks for it, of whatever kind."""
+        asked = [(member, member.local_part) for member in ordered]
+        if former := [(mailbox, part) for mailbox, part, _ in self.renames.aliases(self.domain_ref)]:
+            asked = sorted((*asked, *former), key=lambda each: age_key(each[0], self.snapshot))
         holders: dict[str, ObjectRef] = {}
-        for member in ordered:
-            holders.setdefault(member.local_part, member.ref)
+        for member, local_part in asked:
+            holders.setdefault(local_part, member.ref)
         return holders
 
     def _address(self, local_part: str) -> str:
@@ -151,6 +159,7 @@ class _Builder:
             mailboxes_before=len(self.mailboxes),
             mailbox_limit=spec.limits.mailboxes if spec else None,
             shards=server.spec.store.shards if server else 0,
+            **self._former_facts(mailbox),
         )
         refusal = first(mailbox_rules.REFUSALS, facts)
         if refusal:
@@ -159,6 +168,50 @@ class _Builder:
         self.mailboxes[mailbox.local_part] = mailbox.ref
         self.names[mailbox.metadata.name] = mailbox.ref
         return True
+
+    def _former_facts(self, mailbox: Mailbox) -> dict[str, Any]:
+        if (former := self.renames.of(mailbox)) is None:
+            return {}
+        several = bool(self.state and self.state.server and self.state.server.spec.store.shards > 1)
+        placed = not several or mailbox.spec.shard is not None or mailbox.ref in self.placed
+        return {"former": former.address, "former_holder": former.mailbox, "placed": placed}
+
+    def _former_alias(
+        self, mailbox: Mailbox, local_part: str, target: Address, holders: Mapping[str, ObjectRef]
+    ) -> None:
+        """The former address leads to the mailbox, unless somebody else has it."""
+        assert self.state is not None
+        own = mailbox.domain == self.domain_ref
+        holder = self.others.get(local_part) or holders.get(local_part) or mailbox.ref
+        if holder != mailbox.ref or (own and self.mailboxes.get(mailbox.local_part) != mailbox.ref):
+            return
+        count = self.alias_count.get(target, 0)
+        if own and count >= self.state.domain.spec.limits.aliases_per_address:
+            self.crowded[mailbox.ref] = target
+            return
+        self.alias_count[target] = count + 1
+        self.others[local_part] = mailbox.ref
+        if local_part in self.mailboxes:
+            self.covered[local_part] = mailbox.ref
+        address = Address(self._address(local_part))
+        entry = AddressEntry(f"Mailbox {mailbox.metadata.namespace}/{mailbox.metadata.name}", None, (target,))
+        self.out.records(address).addresses[address] = self.out.addresses[address] = entry
+
+    def _former(self, mailbox: Mailbox) -> tuple[Address | None, Verdict | None]:
+        """The address whose mailbox moves here, and what is wrong with it."""
+        given, former = mailbox.spec.former_address, self.renames.of(mailbox)
+        if given is None or former is None:
+            return None, None
+        facts = FormerFacts(
+            former.domain_ref,
+            former.domain_exists,
+            former.domain_served,
+            former.address,
+            given.keep_as_alias,
+            former.other,
+            self.crowded.get(mailbox.ref),
+        )
+        return former.address, first(mailbox_rules.FORMER_FAULTS, facts)
 
     def _serve_mailbox(self, mailbox: Mailbox) -> None:
         assert self.state is not None
@@ -181,6 +234,7 @@ class _Builder:
                 "LoginNameTaken",
                 f"Login {spec.login_name} belongs to another mailbox, which is older: remove spec.loginName.",
             )
+        former, former_fault = self._former(mailbox)
         accepted = logins(self.state, mailbox.local_part, login)
         records = self.out.records(address)
         given = spec.services
@@ -192,10 +246,11 @@ class _Builder:
             shard=shard,
             quota=quota,
             address=address,
+            former=former,
         )
         smarthost, smarthost_fault = self._smarthost_login(mailbox, address)
         records.accounts[account] = Account(address, shard, quota, smarthost)
-        fault = fault or smarthost_fault
+        fault = fault or smarthost_fault or former_fault
         conditions = ready(fault, "Takes mail, and its login works.")  # the same text for ten thousand
         if covering := self.covered.get(mailbox.local_part):
             message = f"{covering} has the address {address} and takes its mail (addressConflict AliasWins)."
@@ -211,7 +266,7 @@ class _Builder:
             "account": account,
         }
         self.out.statuses[mailbox.ref] = status(mailbox, conditions, shown)
-        self._depend(mailbox.ref, address, shards=frozenset({shard}))
+        self._depend(mailbox.ref, address, *filter(None, [former]), shards=frozenset({shard}))
 
     def _smarthost_login(
         self, mailbox: Mailbox, address: str

@@ -11,6 +11,7 @@ from mail_operator.compiler.reach import Reach
 from mail_operator.compiler.server import ServerOutcome
 from mail_operator.compiler.snapshot import Snapshot
 from mail_operator.compiler.topology import Topology
+from mail_operator.kinds.mailbox import Mailbox
 from mail_operator.kinds.meta import ObjectRef
 from mail_operator.kinds.relaypolicy import RelayPolicy
 
@@ -26,6 +27,7 @@ class Memory:
     snapshot: Snapshot = field(default_factory=Snapshot)
     topology: Topology = field(default_factory=Topology)
     members: dict[ObjectRef, dict[ObjectRef, Member]] = field(default_factory=dict)  # domain -> its objects
+    renamed: dict[ObjectRef, Mailbox] = field(default_factory=dict)  # those that name a former address
     claims: dict[ObjectRef, tuple[Claim, ...]] = field(default_factory=dict)
     generated: Mapping[ObjectRef, Mapping[ObjectRef, str]] = field(default_factory=dict)
     placed: Mapping[ObjectRef, int] = field(default_factory=dict)  # Mailbox of a blank shard -> shard

@@ -15,6 +15,7 @@ from mail_operator.kinds.meta import (
     Column,
     Formerly,
     LocalRef,
+    ObjectRef,
     Part,
     Resource,
     Rule,
@@ -105,6 +106,35 @@ class SmarthostAuth(Part):
     password_secret_ref: LocalRef = Field(description="Secret with key password.")
 
 
+class FormerAddress(Part):
+    """The address that the account had under another Mailbox, whose mail and filters it takes over."""
+
+    validations = (
+        Rule(
+            "",
+            "names nothing: set localPart, domainRef or both",
+            "has(self.localPart) || has(self.domainRef)",
+            lambda former: bool(former.local_part or former.domain_ref),
+        ),
+        immutable("localPart"),
+        immutable("domainRef"),
+    )
+
+    local_part: LocalPart | None = Field(
+        None, description="What stood before the @; blank: what stands there now. Immutable."
+    )
+    domain_ref: LocalRef | None = Field(
+        None,
+        description="The MailDomain it was in, of the same namespace and server; blank: the same as now. "
+        "Immutable.",
+    )
+    keep_as_alias: bool = Field(True, description="Mail to the former address goes on arriving here.")
+
+
+def _former_is_not_added(old: "MailboxSpec", new: "MailboxSpec") -> bool:
+    return new.former_address is None or old.former_address is not None
+
+
 class MailboxSpec(Part):
     """An account."""
 
@@ -125,11 +155,24 @@ class MailboxSpec(Part):
         immutable("localPart"),
         immutable("loginName", blank_may_be_filled=True),
         immutable("shard", blank_may_be_filled=True),
+        Rule(
+            "formerAddress",
+            "can only be set in a new object: create one, and remove the one of the former address",
+            "!has(self.formerAddress) || has(oldSelf.formerAddress)",
+            admits=_former_is_not_added,
+        ),
     )
 
     domain_ref: LocalRef = Field(description="The MailDomain, in the same namespace.")
     local_part: LocalPart | None = Field(
-        None, description="What stands before the @; blank: metadata.name. Immutable. maint is reserved."
+        None,
+        description="What stands before the @; blank: metadata.name. Immutable: see formerAddress. maint is "
+        "reserved.",
+    )
+    former_address: FormerAddress | None = Field(
+        None,
+        description="The address that the account had until now, under another Mailbox, which is to be "
+        "removed: what is in that mailbox moves here. Only in a new object; it may be removed later.",
     )
     display_name: Text | None = Field(
         None, description="The name that recipients see.", json_schema_extra=later("R-001-41")
@@ -208,6 +251,16 @@ class Mailbox(Resource):
     def local_part(self) -> str:
         """What stands before the @."""
         return self.spec.local_part or self.metadata.name
+
+    @property
+    def former(self) -> tuple[ObjectRef, str] | None:
+        """The MailDomain and local part that it had before; None where those are its own."""
+        given, here = self.spec.former_address, (self.domain, self.local_part)
+        if given is None or self.domain is None:
+            return None
+        name = given.domain_ref.name if given.domain_ref else self.domain.name
+        former = self.domain._replace(name=name), given.local_part or self.local_part
+        return None if former == here else former
 
     def secrets(self) -> Iterator[str]:
         """That of its login at the smarthost."""

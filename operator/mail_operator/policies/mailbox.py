@@ -23,6 +23,9 @@ class MailboxFacts:
     mailboxes_before: int
     mailbox_limit: int | None
     shards: int
+    former: str | None = None  # the address it had; None where there is none that can be told
+    former_holder: ObjectRef | None = None  # an older Mailbox that has that
+    placed: bool = True  # it is known which store pod has its mail
 
 
 def domain_missing(facts: MailboxFacts) -> Verdict | None:
@@ -106,6 +109,29 @@ def shard_missing(facts: MailboxFacts) -> Verdict | None:
     )
 
 
+def former_address_held(facts: MailboxFacts) -> Verdict | None:
+    """Nobody's mailbox is taken over while he has it."""
+    if facts.former_holder is None:
+        return None
+    return Verdict(
+        "FormerAddressHeld",
+        f"{facts.former or 'The former address'} still belongs to {facts.former_holder}, which is older: "
+        "remove that one, or spec.formerAddress here if its mail is not to move.",
+        waits=True,
+    )
+
+
+def former_shard_unnamed(facts: MailboxFacts) -> Verdict | None:
+    """A mailbox moves within its store pod: who has the mail cannot be guessed."""
+    if facts.placed:
+        return None
+    return Verdict(
+        "FormerShardUnnamed",
+        f"It is not known which of {facts.shards} store pods has the mail of "
+        f"{facts.former or 'the former address'}: write the spec.shard of its former Mailbox into this one.",
+    )
+
+
 Rule = Callable[[MailboxFacts], Verdict | None]
 
 # A mailbox that breaks one of these has no account.
@@ -116,4 +142,76 @@ REFUSALS: list[Rule] = [
     address_taken,
     mailbox_limit,
     shard_missing,
+    former_address_held,
+    former_shard_unnamed,
+]
+
+
+@dataclass(frozen=True, slots=True)
+class FormerFacts:
+    """The former address of a mailbox that has its account."""
+
+    domain_ref: ObjectRef
+    domain_exists: bool
+    domain_served: bool  # by the same server
+    address: str | None
+    keep_as_alias: bool
+    holder: ObjectRef | None  # an older alias or list that has it
+    crowded: str | None  # its own address, if that has as many aliases as it may
+
+
+def former_domain_missing(facts: FormerFacts) -> Verdict | None:
+    """Where the domain of the former address is gone, nothing moves."""
+    if facts.domain_exists:
+        return None
+    return Verdict(
+        "DomainMissing",
+        f"{facts.domain_ref}, which spec.formerAddress names, does not exist: correct or remove that; the "
+        "account works.",
+        waits=True,
+    )
+
+
+def former_domain_not_served(facts: FormerFacts) -> Verdict | None:
+    """Mail moves within one server."""
+    if facts.domain_served:
+        return None
+    return Verdict(
+        "DomainNotServed",
+        f"{facts.domain_ref}, which spec.formerAddress names, is not served by the same MailServer: correct "
+        "or remove that; the account works.",
+        waits=True,
+    )
+
+
+def former_address_taken(facts: FormerFacts) -> Verdict | None:
+    """The former address leads on unless somebody older has it."""
+    if facts.holder is None or not facts.keep_as_alias:
+        return None
+    return Verdict(
+        "AddressTaken",
+        f"{facts.address} belongs to {facts.holder}, which is older: remove that one, or set "
+        "spec.formerAddress.keepAsAlias to false; the account works.",
+        waits=True,
+    )
+
+
+def former_alias_limit(facts: FormerFacts) -> Verdict | None:
+    """The former address is one of so many aliases."""
+    if facts.crowded is None:
+        return None
+    return Verdict(
+        "AliasLimit",
+        f"{facts.crowded} has as many aliases as are allowed (MailDomain spec.limits.aliasesPerAddress): "
+        "remove one, or set spec.formerAddress.keepAsAlias to false; the account works.",
+        waits=True,
+    )
+
+
+# A mailbox that breaks one of these has its account, and not all of what it had.
+FORMER_FAULTS: list[Callable[[FormerFacts], Verdict | None]] = [
+    former_domain_missing,
+    former_domain_not_served,
+    former_address_taken,
+    former_alias_limit,
 ]

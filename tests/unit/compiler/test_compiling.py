@@ -252,6 +252,13 @@ def test_equal_input_gives_equal_bytes_in_any_order() -> None:
         assert plan == expected
 
 
+def former(draw: random.Random) -> dict[str, Any]:
+    """A former address in some domain, of somebody or nobody; or none."""
+    of = draw.choice(["a-test", "b-test", "d0-test", "d1-test"])
+    place = {"localPart": f"u{draw.randrange(20)}", "domainRef": {"name": of}}
+    return {"formerAddress": place} if draw.randrange(2) else {}
+
+
 def test_an_incremental_run_gives_what_a_full_one_gives() -> None:
     """Random edits, one after the other: changed, removed, added objects of every kind."""
     draw = random.Random(1)
@@ -269,7 +276,11 @@ def test_an_incremental_run_gives_what_a_full_one_gives() -> None:
                 given = given.with_changes({ref: each})
             case 2 if ref.kind == "Mailbox":
                 box = mailbox(
-                    ref.name, document["spec"]["domainRef"]["name"], localPart=f"u{step}", quota="1G"
+                    ref.name,
+                    document["spec"]["domainRef"]["name"],
+                    localPart=f"u{step}",
+                    quota="1G",
+                    **former(draw),
                 )
                 given = given.with_changes({ref: box})
             case _ if ref.kind == "MailDomain":

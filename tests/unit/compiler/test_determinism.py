@@ -13,6 +13,7 @@ plan = Compiled(
     server(loginForms=["numbered", "address", "generated"]),
     domain(number=7, dkim={"enabled": True}, bulk={"enabled": True}, additionalNames=["c.test", "b.test"]),
     *(mailbox(f"m{n}") for n in range(20)),
+    mailbox("renamed", formerAddress={"localPart": "earlier"}),
     mailbox("listed", displayName="Listed", quota="1Gi"),
     alias("round", "trip@a.test", "m1"),
     alias("trip", "round@a.test"),

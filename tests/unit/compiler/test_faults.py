@@ -122,7 +122,7 @@ def world() -> Snapshot:
         alias("both", "sales@a.test", "anna@a.test"),
         resource("MailingList", "team", domainRef={"name": "a-test"}, members=["x@else.test"]),
         mailbox("lone", of="nowhere"),
-        mailbox("dora", of="d-test"),
+        mailbox("dora", of="d-test", formerAddress={"domainRef": {"name": "a-test"}}, shard=0),
         policy(
             "main",
             outbound={

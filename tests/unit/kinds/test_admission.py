@@ -91,6 +91,23 @@ STORAGE = {"size": "10Gi", "spoolSize": 2147483648, "className": "fast"}
         (mailbox(), mailbox(domainRef={"name": "b"}), "spec.domainRef"),
         (mailbox(), mailbox(shard=1, loginName="abcdef"), None),
         (mailbox(shard=1), mailbox(shard=2), "spec.shard"),
+        (mailbox(), mailbox(formerAddress={"localPart": "b"}), "spec.formerAddress"),
+        (mailbox(formerAddress={"localPart": "b"}), mailbox(), None),
+        (
+            mailbox(formerAddress={"localPart": "b"}),
+            mailbox(formerAddress={"localPart": "b", "keepAsAlias": False}),
+            None,
+        ),
+        (
+            mailbox(formerAddress={"localPart": "b"}),
+            mailbox(formerAddress={"localPart": "c"}),
+            "spec.formerAddress.localPart",
+        ),
+        (
+            mailbox(formerAddress={"localPart": "b"}),
+            mailbox(formerAddress={"localPart": "b", "domainRef": {"name": "b"}}),
+            "spec.formerAddress.domainRef",
+        ),
         (domain(), domain(number=7), None),
         (domain(number=7), domain(number=8), "spec.number"),
         (domain(number=7), domain(), "spec.number"),

@@ -82,6 +82,7 @@ DOMAIN: Spec = {
 }
 MAILBOX: Spec = {
     "localPart": "anna.b",
+    "formerAddress": {"localPart": "otto"},
     "displayName": "Anna",
     "passwordHash": HASH,
     "quota": 1073741824,
