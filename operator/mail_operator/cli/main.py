@@ -16,7 +16,7 @@ import yaml
 
 from mail_operator.compiler.compiling import compile
 from mail_operator.compiler.plan import wire
-from mail_operator.compiler.status import ready_of
+from mail_operator.compiler.status import hindrance_of, ready_of
 from mail_operator.local import checking, demo, questions
 from mail_operator.local.asking import Answer, ask_json
 from mail_operator.local.ports import LOOPBACK, Ports, PortTaken, addresses
@@ -210,6 +210,9 @@ def _status(options: argparse.Namespace) -> int:
     for row in _running(options.data)["objects"]:
         ready = ready_of(row["status"])
         text = f"{ready['status']} {ready['reason']}: {ready['message']}" if ready else "Unknown"
+        why = hindrance_of(row["status"])
+        if ready and why not in ("", f"{ready['reason']}: {ready['message']}"):
+            text += f" {why}"
         print(f"{row['kind']} {row['namespace']}/{row['name']}: {text}")
     return 0
 

@@ -11,6 +11,7 @@ from mail_operator.engine.runtime import FINALIZER, MADE_FOR, ObservedResource, 
 from mail_operator.kinds import Invalid, load
 from mail_operator.kinds.meta import API_VERSION, GROUP
 
+_LONGEST_TROUBLE = 300  # characters
 HASH = f"{GROUP}/hash"  # annotation of what the operator applied: the hash of that
 
 
@@ -58,6 +59,7 @@ class CachedPod:
     deleting: bool
     revision: str = ""  # of the StatefulSet that it was made from
     since: str = ""  # when it became ready, or ceased to be
+    trouble: str = ""  # why it does not run
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +137,19 @@ def cache_pod(item: Json, known: CachedPod | None) -> CachedPod:
         deleting="deletionTimestamp" in meta,
         revision=labels.get("controller-revision-hash", ""),
         since=ready.get("lastTransitionTime") or meta.get("creationTimestamp", ""),
+        trouble=_trouble(status),
+    )
+
+
+def _trouble(status: Json) -> str:
+    """Why a pod does not run: no node takes it, or a container waits for more than its start."""
+    for each in status.get("conditions", ()):
+        if each["type"] == "PodScheduled" and each["status"] == "False":
+            return f"{each.get('reason', 'Unschedulable')}: {each.get('message', '')}"[:_LONGEST_TROUBLE]
+    waiting = (each.get("state", {}).get("waiting", {}) for each in status.get("containerStatuses") or ())
+    reasons = dict.fromkeys(each.get("reason", "") for each in waiting)
+    return ", ".join(
+        reason for reason in reasons if reason not in ("", "ContainerCreating", "PodInitializing")
     )
 
 

@@ -10,7 +10,7 @@ from mail_operator.cluster.client import ApiClient, ApiError
 from mail_operator.cluster.kinds import path
 from mail_operator.cluster.reflector import Key
 from mail_operator.components.component import Component
-from mail_operator.engine.runtime import Program, Unavailable
+from mail_operator.engine.runtime import ObservedPod, Program, Unavailable
 from mail_operator.kinds.meta import GROUP, ObjectRef
 
 TOUCHED = f"{GROUP}/directory"  # annotation of pods; a change of it has the kubelet look at their volumes
@@ -46,6 +46,16 @@ class MailPods:
                 host = f"[{pod.address}]" if ":" in pod.address else pod.address
                 at = f"http://{host}:{port}/directory"
                 yield Program((pod.uid, port), server, pod.component, mount, at, shard)
+
+    def observed(self) -> list[ObservedPod]:
+        """All of them, but those that are being deleted."""
+        found = []
+        for (namespace, name), pod in self._pods().items():
+            if not pod.deleting:
+                server = ObjectRef("MailServer", namespace, pod.server)
+                index = int(pod.index) if pod.index.isdecimal() else None
+                found.append(ObservedPod(server, pod.component, name, pod.ready, index, pod.trouble))
+        return found
 
     async def ask(self, program: Program) -> Mapping[str, str] | None:
         """The hashes of the files that it has loaded; None where it does not say."""

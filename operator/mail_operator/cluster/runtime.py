@@ -39,6 +39,7 @@ from mail_operator.engine.runtime import (
     Applied,
     Changed,
     Observation,
+    ObservedPod,
     ObservedResource,
     ObservedSecret,
     Program,
@@ -308,6 +309,15 @@ class ClusterRuntime:
     def programs(self, components: Sequence[Component]) -> Sequence[Program]:
         """Of pods that are ready."""
         return list(self._pods.programs(components))
+
+    def observed_pods(self) -> Sequence[ObservedPod]:
+        """By what their kubelets say."""
+        return self._pods.observed()
+
+    def replicas(self, workload: Manifest) -> int:
+        """As it is written."""
+        wanted: int = workload["spec"]["replicas"]
+        return wanted
 
     async def ask(self, program: Program) -> Mapping[str, str] | None:
         """At its admin port."""

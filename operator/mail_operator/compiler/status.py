@@ -9,6 +9,7 @@ from mail_operator.kinds.values import LONGEST_MESSAGE
 from mail_operator.policies.verdict import Verdict
 
 Condition = dict[str, Any]
+COMPONENTS_READY = "ComponentsReady"  # of a MailServer: whether all its pods are ready now
 
 
 def condition(type_: str, status: bool | None, reason: str, message: str) -> Condition:
@@ -63,6 +64,14 @@ def _of_generation(conditions: tuple[tuple[str, ...], ...], generation: int | No
 def ready_of(status: Mapping[str, Any]) -> Condition | None:
     """The Ready condition of a status, if it has one yet."""
     return next((c for c in status["conditions"] if c["type"] == "Ready"), None)
+
+
+def hindrance_of(status: Mapping[str, Any]) -> str:
+    """What a person should know first of an object that is not well, "" if it is."""
+    told = [c for c in status["conditions"] if c["type"] in ("Ready", COMPONENTS_READY)]
+    # Of pods that are not there ComponentsReady says more than that something waits for them.
+    order = sorted(told, key=lambda c: (c["status"] != "False", c["type"] != COMPONENTS_READY))
+    return next((f"{c['reason']}: {c['message']}" for c in order if c["status"] != "True"), "")
 
 
 def withheld(status: Mapping[str, Any], why: str = "") -> Mapping[str, Any]:

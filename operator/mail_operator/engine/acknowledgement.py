@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mail_operator.compiler.plan import Dependencies, Plan
 from mail_operator.engine.runtime import Program, Runtime
@@ -23,6 +23,7 @@ class Expected:
         known = before._files if before else {}
         self._files: dict[tuple[ObjectRef, str, str], tuple[bytes, str]] = {}
         self._hashes: dict[tuple[ObjectRef, str], dict[str, str]] = {}
+        self._all: dict[ObjectRef, dict[str, str]] = {}
         for mount, mounted in (("directory", plan.directory), ("credentials", plan.credentials)):
             for server, files in mounted.items():
                 hashes = self._hashes.setdefault((server, mount), {})
@@ -31,10 +32,16 @@ class Expected:
                     entry = was if was and was[0] is data else (data, content_hash(data))
                     self._files[server, mount, name] = entry
                     hashes[name] = entry[1]
+                    together = self._all.setdefault(server, {})
+                    together[name] = together.get(name, "") + entry[1]
 
     def of(self, server: ObjectRef, mount: str) -> Mapping[str, str]:
         """File name -> hash."""
         return self._hashes.get((server, mount), {})
+
+    def all_of(self, server: ObjectRef) -> Mapping[str, str]:
+        """The same of all mounts; of files of one name the hashes stand side by side."""
+        return self._all.get(server, {})
 
     @property
     def servers(self) -> set[ObjectRef]:
@@ -49,12 +56,22 @@ class Missing:
     files: frozenset[str]  # that some program has not loaded
     shards: frozenset[int]  # whose pod is ready
     unserved: str = ""
+    pending: frozenset[str] = frozenset()  # not yet loaded, as it is now, by all that served at one time
+    # The others -> the shards that served then. Pods that leave since take nothing back: they come again
+    # with the same files.
+    acknowledged: Mapping[str, frozenset[int]] = field(default_factory=dict)
 
     def lacks(self, dependencies: Dependencies) -> bool:
-        """Whether an object does not work yet."""
-        return bool(self.unserved) or not (
-            self.files.isdisjoint(dependencies.files) and dependencies.shards <= self.shards
+        """Whether not every pod that serves an object has acknowledged its files."""
+        known = self.acknowledged
+        return not self.pending.isdisjoint(dependencies.files) or any(
+            not dependencies.shards <= known.get(file, self.shards) for file in dependencies.files
         )
+
+    def why(self, dependencies: Dependencies) -> str:
+        """What an object waits for, beside the files; "" if for nothing."""
+        down = sorted(dependencies.shards - self.shards)
+        return self.unserved or (f"no store pod of shard {down[0]} is ready" if down else "")
 
 
 class Acknowledgements:
@@ -63,6 +80,8 @@ class Acknowledgements:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._loaded: dict[Hashable, Mapping[str, str]] = {}  # program -> file -> hash
+        # Server -> file -> the hash that all that serves had loaded once, and the shards among them.
+        self._acknowledged: dict[ObjectRef, dict[str, tuple[str, frozenset[int]]]] = {}
         self._plans = 0  # how many there were: answers to questions of before the last one do not count
         self._reached: set[ObjectRef] = set()  # servers whose Services lead to pods
         self._unreached: dict[ObjectRef, tuple[float, float]] = {}  # the others: when to try, after what wait
@@ -80,6 +99,10 @@ class Acknowledgements:
             wanted, loaded = expected.of(program.server, program.mount), self._loaded.get(program.key, {})
             if any(wanted.get(file) != digest for file, digest in loaded.items()):
                 self._loaded[program.key] = {f: d for f, d in loaded.items() if wanted.get(f) == d}
+        before, self._acknowledged = self._acknowledged, {}
+        for server in before.keys() & expected.servers:
+            now = expected.all_of(server)
+            self._acknowledged[server] = {f: e for f, e in before[server].items() if now.get(f) == e[0]}
 
     def missing(self, expected: Expected, server: ObjectRef) -> Missing:
         """What hinders the objects of a server."""
@@ -94,7 +117,15 @@ class Acknowledgements:
             unserved = f"no {' and no '.join(sorted(absent))} pod is ready"
         elif server not in self._reached:
             unserved = "the Services do not lead to the pods yet"
-        return Missing(frozenset(files), shards, unserved)
+        acknowledged = self._acknowledged.setdefault(server, {})
+        if not unserved:
+            for file, digest in expected.all_of(server).items():
+                if file not in files:
+                    _, before = acknowledged.get(file, ("", frozenset[int]()))
+                    acknowledged[file] = digest, before | shards
+        known = {file: served for file, (_, served) in acknowledged.items()}
+        pending = frozenset(expected.all_of(server).keys() - known.keys())
+        return Missing(frozenset(files), shards, unserved, pending, known)
 
     async def ask(self, expected: Expected) -> bool:
         """Ask the programs that are behind. Returns whether something got further."""

@@ -20,6 +20,7 @@ from mail_operator.components.component import Component
 from mail_operator.engine import memory, metrics
 from mail_operator.engine.acknowledgement import Acknowledgements, Expected, Missing
 from mail_operator.engine.allocation import Allocations
+from mail_operator.engine.component_health import ComponentWatch
 from mail_operator.engine.dns_prober import DnsProber
 from mail_operator.engine.faults import FaultLog
 from mail_operator.engine.finalizer import DomainFinalizer
@@ -63,6 +64,7 @@ class Engine:
         self._provisioner = SecretProvisioner(runtime, self._reader, self._something, self.faults, log)
         self._allocations = Allocations(runtime, log)
         self._acknowledgements = Acknowledgements(runtime)
+        self._components_now = ComponentWatch(runtime)
         self._publisher = Publisher(runtime, self.faults, log)
         self._finalizer = DomainFinalizer(runtime, self.faults, log)
         self._dns = DnsProber(self.look)
@@ -295,6 +297,7 @@ class Engine:
             try:
                 expected = self._expected
                 further = await self._acknowledgements.ask(expected)
+                further |= self._components_now.look(self.plan)
                 missing = self._missing()
                 behind = {s for s, lacks in missing.items() if lacks.files or lacks.unserved}
                 if expected is self._expected and behind.isdisjoint(self._awaited):
@@ -334,6 +337,7 @@ class Engine:
                 if observed.problems and not observed.deleting:
                     decided.statuses[ref] = invalid_status(observed.problems, observed.made_of[1])
             self._end_members(decided, observation)
+            self._components_now.add_to(decided.statuses)
             statuses, waiting = decided.statuses, decided.waiting
             for ref in self._waiting.keys() & statuses.keys() - waiting.keys():
                 metrics.ACKNOWLEDGED.observe(now - self._waiting[ref])

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter as Tally
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from prometheus_client import Counter, Gauge, Histogram
@@ -42,6 +42,19 @@ OBJECTS = Gauge(
     "Resources by kind and by their condition Ready: True, False, Unknown.",
     ["kind", "ready"],
 )
+PODS = Gauge(
+    "mailpods_operator_pods",
+    "Pods of each component of an installation: how many it should have (wanted) and has (ready).",
+    ["namespace", "server", "component", "state"],
+)
+
+
+def tell_pods(pods: Iterable[tuple[ObjectRef, str, int, int]]) -> None:
+    """Set the gauge of all: (MailServer, component, wanted, ready)."""
+    PODS.clear()
+    for server, component, wanted, ready in pods:
+        for state, count in (("wanted", wanted), ("ready", ready)):
+            PODS.labels(server.namespace, server.name, component, state).set(count)
 
 
 def tell_waiting(since: Collection[float], now: float) -> None:

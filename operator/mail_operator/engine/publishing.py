@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from mail_operator.compiler.status import ready_of
+from mail_operator.compiler.status import COMPONENTS_READY
 from mail_operator.compiler.zones import NOT_ASKED
 from mail_operator.engine import metrics
 from mail_operator.engine.faults import FaultLog
@@ -104,18 +104,20 @@ class Publisher:
         await self._runtime.publish(ref, {**status, "conditions": conditions}, before.keys() - status.keys())
         self._written[ref] = (observed.uid, status)
         metrics.STATUSES.inc()
-        await self._tell(ref, observed.uid, ready_of({"conditions": list(times.values())}), ready_of(status))
+        for each in status["conditions"]:
+            if each["type"] in ("Ready", COMPONENTS_READY):
+                await self._tell(ref, observed.uid, times.get(each["type"]), each)
 
     async def _tell(
-        self, ref: ObjectRef, uid: str, was: Mapping[str, Any] | None, now: Mapping[str, Any] | None
+        self, ref: ObjectRef, uid: str, was: Mapping[str, Any] | None, now: Mapping[str, Any]
     ) -> None:
-        """An Event when Ready turns False, or True again, or when a deletion begins or waits."""
-        if now is None or now["status"] == "Unknown":
+        """An Event when a condition turns False, or True again, or when a deletion begins or waits."""
+        if now["status"] == "Unknown":
             return
-        if was and was["status"] == now["status"] and (was["reason"] == now["reason"] or not _is_end(now)):
+        if was and was["status"] == now["status"] and (was["reason"] == now["reason"] or not _is_step(now)):
             return
-        if was is None and now["status"] == "True":
-            return  # that it works from the start is no news
+        if was is None and (now["status"] == "True" or now["type"] == COMPONENTS_READY):
+            return  # that it works from the start is no news, nor that pods have yet to start
         type_ = "Normal" if now["status"] == "True" else "Warning"
         try:
             await self._runtime.event(ref, uid, type_, now["reason"], now["message"])
@@ -123,8 +125,9 @@ class Publisher:
             self._log(f"{ref}: Event not written: {error}")  # nothing depends on it
 
 
-def _is_end(ready: Mapping[str, Any]) -> bool:
-    return ready["reason"] in ("Deleting", "DeletionHeld")
+def _is_step(now: Mapping[str, Any]) -> bool:
+    """Whether the reason alone is news."""
+    return now["type"] == COMPONENTS_READY or now["reason"] in ("Deleting", "DeletionHeld")
 
 
 def _without_counts(status: Status) -> dict[str, Any]:

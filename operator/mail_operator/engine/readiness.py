@@ -35,11 +35,17 @@ def decide(
     for ref, status in plan.statuses.items():
         dependencies = plan.dependencies.get(ref)
         lacks = missing.get(dependencies.server) if dependencies else None
-        if dependencies and lacks and lacks.lacks(dependencies):
+        # That nobody at all is served now is said of the server alone: its ten thousand mailboxes stay as
+        # they are, and what they need comes again with the pods.
+        if (
+            dependencies
+            and lacks
+            and (lacks.lacks(dependencies) or (ref == dependencies.server and lacks.unserved))
+        ):
             since = waiting[ref] = waiting_before.get(ref, now)
             if now - since < patience:
                 continue
-            status = withheld(status, lacks.unserved)
+            status = withheld(status, lacks.why(dependencies))
         statuses[ref] = status
     return Decided(statuses, waiting)
 

@@ -94,6 +94,18 @@ class Program:
     shard: int | None = None  # of a store
 
 
+@dataclass(frozen=True, slots=True)
+class ObservedPod:
+    """A pod, whether or not it serves."""
+
+    server: ObjectRef
+    component: str
+    name: str
+    ready: bool
+    index: int | None = None  # of a StatefulSet's
+    trouble: str = ""  # why it is not ready, where more is known than that
+
+
 @dataclass(frozen=True)
 class Applied:
     """What came of applying: what was written, and why what was not."""
@@ -193,6 +205,12 @@ class Runtime(Protocol):
 
     def programs(self, components: Sequence[Component]) -> Sequence[Program]:
         """What serves users now, of those of these components that report what they have loaded."""
+
+    def observed_pods(self) -> Sequence[ObservedPod]:
+        """All pods, but those on their way out."""
+
+    def replicas(self, workload: Manifest) -> int:
+        """How many pods a StatefulSet or Deployment gets here."""
 
     async def ask(self, program: Program) -> Mapping[str, str] | None:
         """The hash of each file that it has loaded; None if it does not answer."""

@@ -6,9 +6,11 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from mail_operator.kinds.components_status import ComponentStatus
 from mail_operator.kinds.exposure import Exposure
 from mail_operator.kinds.meta import (
     AGE,
+    BY_NAME,
     RANKING,
     READY,
     REASON,
@@ -302,6 +304,9 @@ class MailServerStatus(Status):
     replicas: Count | None = Field(None, description="How many smtp pods it has.")
     selector: Text | None = Field(None, description="Labels of the smtp pods, for autoscalers.")
     endpoints: Endpoints | None = Field(None, description="host:port of each service.")
+    components: list[ComponentStatus] = Field(
+        [], max_length=20, description="Its pods, by component.", json_schema_extra=BY_NAME
+    )
     dns: DnsStatus | None = Field(
         None, description="Addresses of its names, once it has some; DNSComplete says whether DNS knows them."
     )

@@ -10,6 +10,7 @@ import json
 import os
 import pwd
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,7 @@ from mail_operator.local.volumes import Manifest, Objects, content, empty_folder
 
 METRICS = 9100  # the port of all metrics of this machine
 WORKLOADS = ("StatefulSet", "Deployment")
+_RETRY_SECONDS = 1.0  # until a pod that could not be started is tried again
 # What a process inherits; everything else it needs stands in its manifest.
 _INHERITED = ("PATH", "LANG", "LC_ALL", "TZ", "PYTHONPATH", "VIRTUAL_ENV", "DOVECOT")
 
@@ -72,6 +74,8 @@ class Pods:
         self._proxies: dict[str, str] = {}  # pod name -> networks that tell it clients' addresses
         self._metrics: MetricsPort | None = None
         self._recorded: list[int] = []
+        self.troubles: dict[str, str] = {}  # pod name -> why it cannot be started
+        self._again: dict[str, float] = {}  # … and when that is tried again
         pids = make_folder(data / "run", mode=0o711) / "pids"
         self._sockets = make_folder(data / "run" / "sockets", self._owner)
         if pids.exists():
@@ -87,7 +91,7 @@ class Pods:
             f"{o['metadata']['name']}-{n}": (o, _ordinal_template(o, n))
             for o in objects
             if o["kind"] in WORKLOADS
-            for n in range(_replicas(o))
+            for n in range(replicas(o))
         }
         self._ports.withdraw()
         places = {
@@ -150,11 +154,32 @@ class Pods:
             else:
                 for container in pod.containers:
                     container.process.tick()
-        for name in self._wanted.keys() - self._pods.keys():
-            self._pods[name] = self._make(name, *self._wanted[name])
-            for container in self._pods[name].containers:
-                container.process.tick()
+        now = time.monotonic()
+        for name in sorted(self._wanted.keys() - self._pods.keys()):
+            if now >= self._again.get(name, 0.0):
+                self._start(name, now)
+        for name in self._again.keys() - self._wanted.keys():
+            del self._again[name]
+            self.troubles.pop(name, None)
         self._write_pids()
+
+    def _start(self, name: str, now: float) -> None:
+        """Start a pod. What is in its way is its own: the others do not wait for it."""
+        try:
+            pod = self._make(name, *self._wanted[name])
+        except Exception as error:  # a folder or file that cannot be written, a Secret that is not there
+            self.troubles[name] = f"cannot be started: {error}" if str(error) else repr(error)
+            self._again[name] = now + _RETRY_SECONDS
+            return
+        self.troubles.pop(name, None)
+        self._pods[name] = pod
+        for container in pod.containers:
+            container.process.tick()
+
+    def labels(self, name: str) -> Mapping[str, str]:
+        """Of a pod that should run. Raises KeyError."""
+        labels: Mapping[str, str] = self._wanted[name][1]["metadata"]["labels"]
+        return labels
 
     def stop(self) -> None:
         """Ask everything to end; `tick()` until `running` is empty."""
@@ -247,7 +272,7 @@ class Pods:
         )
 
 
-def _replicas(workload: Manifest) -> int:
+def replicas(workload: Manifest) -> int:
     """Of pods without volumes and names one is enough here: nobody would reach another."""
     wanted: int = workload["spec"].get("replicas", 1)
     return min(wanted, 1) if workload["kind"] == "Deployment" else wanted

@@ -11,6 +11,7 @@ from pathlib import Path
 from mail_operator.local.files import make_folder
 
 BACKOFF_SECONDS = (0.2, 0.5, 1, 2, 5, 10)
+_LONGEST_WORDS = 300  # of a log, in a message
 STEADY_SECONDS = 30  # a process that lived this long starts the backoff anew
 
 
@@ -22,6 +23,7 @@ class Process:
     ) -> None:
         self.name = name
         self.restarts = 0
+        self.trouble = ""  # why it ended last, for a person: the program, its restarts, its last words
         self._command, self._env, self._log = command, env, log
         self._grace = grace_seconds
         self._process: subprocess.Popen[bytes] | None = None
@@ -42,12 +44,19 @@ class Process:
             if self._kill_at is not None:
                 return
             self._end_children()
-            self.restarts += 1
-            self._failures = 0 if now - self._started > STEADY_SECONDS else self._failures + 1
-            self._next_start = now + BACKOFF_SECONDS[min(self._failures, len(BACKOFF_SECONDS) - 1)]
             self._process = None
+            self._failed(now, _last_line(self._log) or "it says nothing in its log")
         if self._process is None and self._kill_at is None and now >= self._next_start:
-            self._start(now)
+            try:
+                self._start(now)
+            except OSError as error:  # the program is not there, the log cannot be written
+                self._failed(now, f"cannot be started: {error}")
+
+    def _failed(self, now: float, words: str) -> None:
+        self.restarts += 1
+        self._failures = 0 if now - self._started > STEADY_SECONDS else self._failures + 1
+        self._next_start = now + BACKOFF_SECONDS[min(self._failures, len(BACKOFF_SECONDS) - 1)]
+        self.trouble = f"{self.name.rpartition('/')[2]} restarted {self.restarts} times: {words}"
 
     def _start(self, now: float) -> None:
         make_folder(self._log.parent)
@@ -87,6 +96,18 @@ class Process:
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
+
+
+def _last_line(log: Path) -> str:
+    """The last words of a log, as far as they can be read."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
+            lines = file.read().decode("utf-8", "replace").split("\n")
+    except OSError:
+        return ""
+    last = next((line for line in reversed(lines) if line.strip()), "").strip()
+    return "".join(c for c in last if c.isprintable())[:_LONGEST_WORDS]
 
 
 def start_time(pid: int) -> int | None:

@@ -18,6 +18,7 @@ from mail_operator.engine.runtime import (
     Changed,
     FatalError,
     Observation,
+    ObservedPod,
     ObservedResource,
     ObservedSecret,
     Program,
@@ -28,11 +29,11 @@ from mail_operator.engine.runtime import (
 )
 from mail_operator.kinds import Resource, load
 from mail_operator.kinds.meta import ObjectRef
-from mail_operator.local.asking import loaded_files
 from mail_operator.local.observed import ObservedState
-from mail_operator.local.pods import WORKLOADS, Container, Pods
+from mail_operator.local.pods import WORKLOADS, Pods, replicas
 from mail_operator.local.ports import Ports, PortTaken
 from mail_operator.local.secrets import mark_of, name_of, needed_by, secret_manifest
+from mail_operator.local.serving import Serving
 from mail_operator.local.state import DataFolder, require_short_paths
 from mail_operator.local.status_file import StatusFile
 
@@ -71,7 +72,7 @@ class LocalRuntime:
         self._marked: dict[SecretName, tuple[Mapping[str, bytes], str]] = {}
         self._wanted: list[Manifest] = []
         self._given: dict[SecretName, dict[str, bytes]] = {}
-        self._servers: dict[str, ObjectRef] = {}  # name -> MailServer of which something runs
+        self._serving = Serving(pods)
         self._changed: Changed = lambda ref: None
         self._looked = asyncio.Event()
         self._allocated = False  # something that the resources do not hold yet
@@ -89,7 +90,7 @@ class LocalRuntime:
     async def run(self, changed: Changed) -> None:
         """Look at the manifests, keep the processes running, write down what there is to see."""
         self._changed = changed
-        next_look, running = 0.0, frozenset[str]()
+        next_look, running = 0.0, frozenset[tuple[str, str]]()
         while True:
             now = time.monotonic()
             try:
@@ -97,8 +98,8 @@ class LocalRuntime:
                     self._look(now)
                     next_look = now + max(_LOOK_SECONDS, (time.monotonic() - now) / _LOOK_SHARE)
                 self._pods.tick()
-                if (keys := frozenset(self._key(c) for c in self._containers())) != running:
-                    running, self._file.stale = keys, True
+                if (runs := self._serving.runs()) != running:
+                    running, self._file.stale = runs, True
                     changed(ObjectRef("Pod", "", ""))
                 self._write_down()
                 self._said = ""
@@ -270,7 +271,7 @@ class LocalRuntime:
                 raise Unavailable(str(error)) from error
             raise
         self._wanted, self._given, self._incomplete = wanted, given, len(startable) < len(wanted)
-        self._servers = {server.name: server for server in map(_server_of, wanted)}
+        self._serving.servers = {server.name: server for server in map(_server_of, wanted)}
         self._remember_hashes(written)
         return Applied(frozenset(_ref_of(each) for each in written))
 
@@ -315,34 +316,21 @@ class LocalRuntime:
 
     # Pods -----------------------------------------------------------------------------------------------
 
-    def _containers(self) -> list[Container]:
-        return [c for pod in self._pods.running for c in pod.containers if c.admin and not pod.leaving]
-
-    @staticmethod
-    def _key(container: Container) -> str:
-        return f"{container.key}@{container.process.pid}"
-
     def programs(self, components: Sequence[Component]) -> Sequence[Program]:
-        """The containers that report files."""
-        reporting = {each.name for each in components if each.reports}
-        found = []
-        for pod in self._pods.running:
-            component = pod.labels["app.kubernetes.io/component"]
-            server = self._servers.get(pod.labels["app.kubernetes.io/instance"])
-            if pod.leaving or server is None or component not in reporting:
-                continue
-            index = pod.labels["apps.kubernetes.io/pod-index"]
-            shard = int(index) if component == "store" else None
-            for container in pod.containers:
-                mount = next((m for m in ("directory", "credentials") if m in container.mounts), None)
-                if mount and container.admin:
-                    at = container.admin
-                    found.append(Program(self._key(container), server, component, mount, at, shard))
-        return found
+        """The processes that report files."""
+        return self._serving.programs(components)
+
+    def observed_pods(self) -> Sequence[ObservedPod]:
+        """Those that should run."""
+        return self._serving.observed()
+
+    def replicas(self, workload: Manifest) -> int:
+        """One of a Deployment's."""
+        return replicas(workload)
 
     async def ask(self, program: Program) -> Mapping[str, str] | None:
         """At its admin port."""
-        return await asyncio.to_thread(loaded_files, program.at)
+        return await self._serving.ask(program)
 
     async def reaches(self, server: ObjectRef, components: Sequence[Component]) -> bool:
         """Nothing is between."""
@@ -370,7 +358,7 @@ class LocalRuntime:
         self._write_down()
 
     def _write_down(self) -> None:
-        if self._file.write(self._containers(), self._ports):
+        if self._file.write(self._serving.containers(), self._ports):
             self.shown()
 
     async def drain(self) -> None:

@@ -4,7 +4,7 @@ import datetime
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from mail_operator.compiler.status import ready_of
+from mail_operator.compiler.status import hindrance_of, ready_of
 from mail_operator.kinds.meta import ObjectRef
 from mail_operator.local.observed import ObservedState
 from mail_operator.local.ports import Ports
@@ -31,16 +31,17 @@ def render_table(
         status = statuses[ref]
         ready = ready_of(status)
         state = ready["status"] if ready else "Unknown"
-        why = f"{ready['reason']}: {ready['message']}" if ready and state != "True" else ""
+        why = hindrance_of(status)
         name = f"{ref.namespace}/{ref.name}"
         login = str(status.get("login", ""))
         rows.append(
             (ref.kind, name, str(status.get("address", "")), login, observed.password_hint(ref), state, why)
         )
     bad = [row for row in rows[1:] if row[5] != "True"]
+    ill = [row for row in rows[1:] if row[6]]
     left_out = 0
     if len(rows) > _MANY:
-        kept = [*bad, *(row for row in rows[1:] if row[5] == "True")][:_MANY]
+        kept = [*ill, *(row for row in rows[1:] if not row[6])][:_MANY]
         left_out = len(rows) - 1 - len(kept)
         rows = [rows[0], *kept]
     lines = [*columns(rows)]

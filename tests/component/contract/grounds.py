@@ -111,6 +111,19 @@ class Ground(ABC):
     def frozen(self, component: str = "") -> Any:
         """A context in which pods, or those of a component, do not get on."""
 
+    @abstractmethod
+    def down(self, component: str) -> Any:
+        """A context in which no pod of a component runs; those that come after it are others."""
+
+    def events(self, ref: ObjectRef) -> list[str] | None:
+        """The reasons of an object's Events; None where there are no Events."""
+        return None
+
+    def condition(self, ref: ObjectRef, type_: str) -> dict[str, Any]:
+        """One of any type."""
+        conditions = self.status(ref).get("conditions", ())
+        return next((c for c in conditions if c["type"] == type_), {"status": "", "reason": ""})
+
     def look_again(self) -> None:
         """Have the engine go through two rounds."""
         engine = self.engine()
@@ -134,8 +147,7 @@ class Ground(ABC):
 
     def ready(self, ref: ObjectRef) -> dict[str, Any]:
         """The condition."""
-        conditions = self.status(ref).get("conditions", ())
-        return next((c for c in conditions if c["type"] == "Ready"), {"status": "", "reason": ""})
+        return self.condition(ref, "Ready")
 
     def wait_for(self, ref: ObjectRef, what: str = "Serving", seconds: float = 20) -> dict[str, Any]:
         """Wait for the reason of Ready."""
@@ -200,6 +212,9 @@ class MemoryGround(Ground):
     def is_there(self, ref: ObjectRef) -> bool:
         return ref in self.runtime.resources
 
+    def events(self, ref: ObjectRef) -> list[str] | None:
+        return [reason for of, reason in self.runtime.events if of == ref]
+
     def remove_made(self, name: str) -> None:
         self.do(lambda: self.runtime.secrets.pop(("t", name)))
 
@@ -245,6 +260,19 @@ class MemoryGround(Ground):
             yield
         finally:
             self.runtime.frozen = frozenset()
+
+    @contextmanager
+    def down(self, component: str) -> Iterator[None]:
+        def change(down: frozenset[str]) -> None:
+            self.runtime.down = down
+            self.runtime.restarts += 1
+            self.runtime.changed(ObjectRef("Pod", "t", component))
+
+        self.do(lambda: change(frozenset([component])))
+        try:
+            yield
+        finally:
+            self.do(lambda: change(frozenset()))
 
 
 class LocalGround(Ground):
@@ -341,6 +369,23 @@ class LocalGround(Ground):
         finally:
             for pid in pids:
                 os.killpg(pid, signal.SIGCONT)
+
+    @contextmanager
+    def down(self, component: str) -> Iterator[None]:
+        assert self._runner
+        processes = [
+            c.process for p in self._runner.pods.running if component in p.name for c in p.containers
+        ]
+        commands = [process._command for process in processes]
+        for process in processes:
+            process._command = ["sh", "-c", "echo first words; echo out of memory; exit 1"]
+            if process.pid:
+                os.killpg(process.pid, signal.SIGKILL)
+        try:
+            yield
+        finally:
+            for process, command in zip(processes, commands, strict=True):
+                process._command, process._next_start = command, 0.0
 
 
 class ReachedCluster(ClusterRuntime):
@@ -439,6 +484,10 @@ class ClusterGround(Ground):
     def is_there(self, ref: ObjectRef) -> bool:
         return (*ref,) in self.api.objects
 
+    def events(self, ref: ObjectRef) -> list[str] | None:
+        events = [o for (kind, _, _), o in self.api.objects.items() if kind == "Event"]
+        return [e["reason"] for e in events if e["involvedObject"]["name"] == ref.name]
+
     def files(self, mount: str) -> Mapping[str, bytes]:
         return self.call(self.api.files, "t", mount)
 
@@ -460,3 +509,19 @@ class ClusterGround(Ground):
             yield
         finally:
             self.api.frozen = frozenset()
+
+    @contextmanager
+    def down(self, component: str) -> Iterator[None]:
+        pods = [(k, o) for k, o in self.api.objects.items() if k[0] == "Pod" and component in k[2]]
+        for (_, _, name), pod in pods:
+            ready = {**pod["status"]["conditions"][0], "status": "False"}
+            waiting = {"name": name, "state": {"waiting": {"reason": "out of memory"}}}
+            status = {**pod["status"], "conditions": [ready], "containerStatuses": [waiting]}
+            self.call(self.api.put, {**pod, "status": status})
+        try:
+            yield
+        finally:
+            for _, pod in pods:
+                meta = {k: v for k, v in pod["metadata"].items() if k != "uid"}
+                self.call(self.api.objects.pop, ("Pod", "t", meta["name"]))
+                self.call(self.api.put, {**pod, "metadata": meta})

@@ -14,6 +14,7 @@ from mail_operator.engine.runtime import (
     Applied,
     Changed,
     Observation,
+    ObservedPod,
     ObservedResource,
     ObservedSecret,
     Program,
@@ -44,6 +45,8 @@ class MemoryRuntime:
         self.events: list[tuple[ObjectRef, str]] = []
         self.writes: Counter[str] = Counter()
         self.frozen: frozenset[str] = frozenset()
+        self.down: frozenset[str] = frozenset()  # components without a pod that is ready
+        self.restarts = 0
         self.unavailable = False
         self.loaded: dict[str, Mapping[str, str]] = {}
         self.changed: Changed = lambda ref: None
@@ -208,12 +211,29 @@ class MemoryRuntime:
             meta = each["metadata"]["labels"]
             server = ObjectRef("MailServer", ref.namespace, meta["app.kubernetes.io/instance"])
             for component in components:
-                if component.name == meta["app.kubernetes.io/component"]:
+                if component.name not in self.down and component.name == meta["app.kubernetes.io/component"]:
                     shard = 0 if component.name == "store" else None
                     for port, mount in component.reports:
-                        key = f"{ref.name}:{port}"
+                        key = f"{ref.name}:{port}#{self.restarts}"
                         found.append(Program(key, server, component.name, mount, key, shard))
         return found
+
+    def observed_pods(self) -> Sequence[ObservedPod]:
+        """One for each replica."""
+        found = []
+        for ref, each in self.objects.items():
+            if ref.kind in ("StatefulSet", "Deployment"):
+                meta = each["metadata"]["labels"]
+                server = ObjectRef("MailServer", ref.namespace, meta["app.kubernetes.io/instance"])
+                component = meta["app.kubernetes.io/component"]
+                for n in range(self.replicas(each)):
+                    ready = component not in self.down
+                    found.append(ObservedPod(server, component, f"{ref.name}-{n}", ready, n, "out of memory"))
+        return found
+
+    def replicas(self, workload: Manifest) -> int:
+        """As it is written."""
+        return int(workload["spec"]["replicas"])
 
     def files(self, server: ObjectRef, mount: str) -> dict[str, bytes]:
         """What pods would load now."""

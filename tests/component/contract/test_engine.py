@@ -191,3 +191,49 @@ def test_a_restart_changes_nothing(ground: Ground) -> None:
     ground.wait_for(SERVER, seconds=60)
     ground.wait_for(box("stays"))
     assert ground.hashes == hashes
+
+
+COMPONENTS = "ComponentsReady"
+
+
+def test_what_is_down_now_the_server_says_and_mailboxes_stay_as_they_were(ground: Ground) -> None:
+    ground.apply(mailbox("steady"))
+    ground.wait_for(box("steady"))
+    wait(lambda: ground.condition(SERVER, COMPONENTS)["reason"] == "PodsReady", 20)
+    before = ground.status(box("steady"))
+    with ground.down("store"):
+        told = wait(lambda: _told(ground, "ShardDown", "out of memory"), 20)
+        assert "store: 0 of 1 pods are ready; shard 0 is down; main-store-0: " in told["message"]
+        components = {each["name"]: each for each in ground.status(SERVER)["components"]}
+        assert components["store"] == {"name": "store", "wanted": 1, "ready": 0, "shardsDown": [0]}
+        assert components["smtp"] == {"name": "smtp", "wanted": 1, "ready": 1}
+        ground.wait_for(SERVER, "Propagating")
+        ground.look_again()
+        assert ground.status(box("steady")) == before
+        ground.apply(mailbox("meanwhile"))
+        assert "store pod is ready" in ground.wait_for(box("meanwhile"), "Propagating")["message"]
+    with ground.frozen("store"):
+        ground.look_again()
+        assert ground.status(box("steady")) == before, "it comes again with the same files"
+    ground.wait_for(SERVER)
+    ground.wait_for(box("meanwhile"))
+    wait(lambda: ground.condition(SERVER, COMPONENTS)["status"] == "True", 20)
+    ground.wait_for(box("steady"))
+    events = ground.events(SERVER)
+    if events is not None:
+        assert [e for e in events if e in ("ShardDown", "PodsReady")][-2:] == ["ShardDown", "PodsReady"]
+
+
+def test_a_component_without_which_mail_goes_on_is_told_as_missing_pods(ground: Ground) -> None:
+    wait(lambda: ground.condition(SERVER, COMPONENTS)["status"] == "True", 20)
+    with ground.down("toy"):
+        told = wait(lambda: _told(ground, "PodsMissing", "out of memory"), 20)
+        assert told["message"].startswith("toy: 0 of ")
+        assert ground.ready(SERVER)["reason"] == "Serving"
+    wait(lambda: ground.condition(SERVER, COMPONENTS)["status"] == "True", 20)
+
+
+def _told(ground: Ground, reason: str, words: str) -> Any:
+    """The condition, once it says this."""
+    told = ground.condition(SERVER, COMPONENTS)
+    return told if told["reason"] == reason and words in told["message"] else None

@@ -102,7 +102,10 @@ class Machine:
         raise AssertionError("not within 30 s")
 
     def ask(self, pod: str = "web-0") -> Any:
-        (endpoint,) = [c.admin for p in self.pods.running for c in p.containers if p.name == pod]
+        containers = [c for p in self.pods.running if p.name == pod for c in p.containers]
+        endpoint = next((c.admin for c in containers if c.admin and c.name == "web"), "")
+        if not endpoint:
+            raise ConnectionError(f"{pod} does not run")
         return ask_json(str(endpoint), "/", seconds=5)
 
     def stop(self) -> None:
@@ -210,3 +213,30 @@ def test_a_taken_port_is_named_with_its_remedy(machine: Machine) -> None:
     port = machine.ports.offered()["web"]
     with pytest.raises(PortTaken, match=rf"port {port} .* --port-offset"):
         Ports("127.0.0.1", port - 80).offer("web-0", "web", 80, False)
+
+
+def test_a_pod_that_cannot_be_started_keeps_no_other_waiting(machine: Machine, tmp_path: Path) -> None:
+    obstacle = tmp_path / "run" / "pods" / "web-0"
+    obstacle.parent.mkdir(parents=True)
+    obstacle.write_text("no folder")
+    machine.pods.apply(a_plan("first"))
+    assert machine.until(lambda: machine.ask("web-1"))["pod"] == "web-1"
+    assert list(machine.pods.troubles) == ["web-0"]
+    assert str(obstacle) in machine.pods.troubles["web-0"]
+    obstacle.unlink()
+    assert machine.until(machine.ask)["pod"] == "web-0"
+    assert not machine.pods.troubles
+
+
+def test_a_program_that_is_not_there_is_named_and_keeps_no_other_waiting(machine: Machine) -> None:
+    objects = a_plan("first")
+    (container,) = objects[2]["spec"]["template"]["spec"]["containers"]
+    objects[2]["spec"]["template"]["spec"]["containers"] = [
+        {"name": "absent", "image": "one", "command": ["/no/such/program"]},
+        container,
+    ]
+    machine.pods.apply(objects)
+    assert machine.until(machine.ask)["pod"] == "web-0"
+    absent = machine.pods.running[0].containers[0].process
+    machine.until(lambda: absent.restarts > 1)
+    assert absent.trouble.startswith("absent restarted ") and "/no/such/program" in absent.trouble

@@ -6,10 +6,11 @@ from typing import cast
 from mail_operator.cluster.cached import CachedPod
 from mail_operator.cluster.client import ApiClient
 from mail_operator.cluster.pods import MailPods
+from mail_operator.compiler.plan import Dependencies
 from mail_operator.engine.acknowledgement import Acknowledgements, Expected
-from mail_operator.engine.runtime import Runtime
+from mail_operator.engine.runtime import Program, Runtime, Timings
 
-from tests.support.compiling import SERVER, Compiled, server
+from tests.support.compiling import SERVER, Compiled, domain, mailbox, server
 
 
 def pod(component: str) -> CachedPod:
@@ -23,3 +24,54 @@ def test_pods_that_have_no_files_are_not_asked_and_hinder_nobody() -> None:
     assert not asyncio.run(found.ask(expected))
     missing = found.missing(expected, SERVER)
     assert missing.unserved == "no smtp and no store pod is ready" and not missing.files
+
+
+class Shards:
+    """A runtime with a smtp pod and store pods, of which those in `up` serve and load what there is."""
+
+    def __init__(self, expected: Expected) -> None:
+        self.up, self.expected, self.timings = {0, 1}, expected, Timings()
+
+    def programs(self, _: object) -> list[Program]:
+        stores = [Program(f"store-{n}", SERVER, "store", "credentials", "", n) for n in sorted(self.up)]
+        return [Program("smtp-0", SERVER, "smtp", "directory", ""), *stores]
+
+    async def ask(self, program: Program) -> object:
+        return self.expected.of(SERVER, program.mount)
+
+    async def reaches(self, *_: object) -> bool:
+        return True
+
+
+def test_what_a_shard_acknowledged_stays_until_a_file_changes() -> None:
+    def expected(*logins: str) -> Expected:
+        boxes = [mailbox(name, shard=1) for name in logins]
+        return Expected(Compiled(server(store={"shards": 2}), domain("a.test"), *boxes).plan)
+
+    first = expected("info")
+    runtime = Shards(first)
+    found = Acknowledgements(cast(Runtime, runtime))
+    files = frozenset(first.all_of(SERVER))
+    box = Dependencies(SERVER, files, frozenset({1}))
+
+    def lacks(of: Expected) -> bool:
+        found.forget_stale(of)
+        asyncio.run(found.ask(of))
+        return found.missing(of, SERVER).lacks(box)
+
+    runtime.up = {0}
+    assert lacks(first) and found.missing(first, SERVER).why(box) == "no store pod of shard 1 is ready"
+    runtime.up = {0, 1}
+    assert not lacks(first)
+    runtime.up = {0}
+    assert not lacks(first), "it comes again with the same files"
+    runtime.up = set()
+    assert not lacks(first) and found.missing(first, SERVER).unserved
+    runtime.up = {0}
+    runtime.expected = second = expected("info", "more")
+    assert lacks(second), "this shard has never had them"
+    runtime.up = {0, 1}
+    assert not lacks(second)
+    runtime.expected = first
+    runtime.up = {0}
+    assert lacks(first), "not what was acknowledged once, before it was replaced"
