@@ -32,6 +32,7 @@ from mail_operator.compiler.plan import Manifest
 from mail_operator.compiler.server import VERSIONS
 from mail_operator.compiler.snapshot import PasswordHash, SecretName
 from mail_operator.components.component import Component
+from mail_operator.components.installation import bucket_secret
 from mail_operator.engine.gathering import recovered
 from mail_operator.engine.runtime import (
     FINALIZER,
@@ -188,7 +189,7 @@ class ClusterRuntime:
         found: dict[SecretName, PasswordHash] = {}
         for server, uid in servers.items():
             for bucket in range(BUCKETS):
-                name = (server.namespace, f"{server.name}-credentials-{bucket}")
+                name = (server.namespace, bucket_secret(server.name, "credentials", bucket))
                 seen = self.secrets.get(name)
                 if seen is None or not seen.child.owner or seen.child.owner[2] != uid:
                     continue

@@ -10,6 +10,11 @@ from mailpods.directory.records import Server
 Manifest = dict[str, Any]
 
 
+def bucket_secret(server: str, mount: str, bucket: int) -> str:
+    """Name of the Secret of a bucket of `mount`, directory or credentials, of the MailServer of this name."""
+    return f"{server}-{mount}-{bucket:03d}"
+
+
 @dataclass(frozen=True)
 class Installation:
     """What declarations and the builders of objects look at."""
@@ -65,8 +70,8 @@ class Installation:
         return {"name": name, "namespace": self.namespace, "labels": labels}
 
     def bucket_secret(self, mount: str, bucket: int) -> str:
-        """Name of the Secret of a bucket of `mount`, directory or credentials."""
-        return f"{self.name}-{mount}-{bucket:03d}"
+        """Name of the Secret of a bucket of `mount`."""
+        return bucket_secret(self.name, mount, bucket)
 
     def main_secret(self, mount: str) -> str:
         """Name of the Secret of `server.json` or `store.json`."""

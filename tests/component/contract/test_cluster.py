@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 from mail_operator.cluster import rollouts
+from mail_operator.components.installation import bucket_secret
+from mail_operator.engine import secret_reader
 
 from tests.component.contract.grounds import SERVER, ClusterGround
 from tests.component.contract.test_engine import box, dom, mortal, ref
@@ -51,13 +53,34 @@ def test_a_forged_secret_puts_no_hash_into_anybodys_account(cluster: ClusterGrou
         cluster.call(cluster.api.put, item)
 
     credentials = "mailpods.io/credentials"
-    forge("operator", "main-credentials-0", credentials)
-    forge("t", "other-credentials-0", credentials, ownerReferences=[owner(cluster)])
-    forge("t", "main-credentials-0", credentials)
-    forge("t", "main-credentials-1", "Opaque", ownerReferences=[owner(cluster)])
+    forge("operator", "main-credentials-000", credentials)
+    forge("t", "other-credentials-000", credentials, ownerReferences=[owner(cluster)])
+    forge("t", bucket_secret("main", "credentials", 0), credentials)
+    forge("t", bucket_secret("main", "credentials", 1), "Opaque", ownerReferences=[owner(cluster)])
     cluster.start()
     wait(lambda: cluster.hashes.get("7/info"))
     assert "forged" not in (cluster.hashes["7/info"] or "")
+
+
+def test_a_restart_hashes_no_password_once_more(
+    cluster: ClusterGround, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster.apply(mailbox("info"))
+    cluster.start()
+    cluster.wait_for(box("info"))
+    before = cluster.hashes
+    cluster.stop()
+    hashed: list[str] = []
+
+    def counted(password: str, origin: str) -> str:
+        hashed.append(origin)
+        return "{PLAIN}anew"
+
+    monkeypatch.setattr(secret_reader, "hash_password", counted)
+    cluster.start()
+    wait(lambda: cluster.engine().synced)
+    cluster.look_again()
+    assert cluster.hashes == before and not hashed
 
 
 def owner(cluster: ClusterGround) -> dict[str, Any]:
