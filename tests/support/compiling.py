@@ -9,7 +9,15 @@ from mail_operator.compiler.status import ready_of
 from mail_operator.kinds import Resource, load
 from mail_operator.kinds.meta import ObjectRef
 
-from mailpods.directory.records import Account, AccountId, Address, AddressEntry, Credential
+from mailpods.directory.records import (
+    Account,
+    AccountId,
+    Address,
+    AddressEntry,
+    Credential,
+    Domain,
+    DomainName,
+)
 from mailpods.directory.shards import decode, decode_credentials
 from tests.support.broken import manifest
 
@@ -75,6 +83,12 @@ class Compiled:
         """All addresses of the directory."""
         files = [decode(d) for n, d in self.plan.directory[SERVER].items() if n != "server.json"]
         return {address: entry for bucket in files for address, entry in bucket.addresses.items()}
+
+    @property
+    def domains(self) -> dict[DomainName, Domain]:
+        """All names of domains in the directory."""
+        files = [decode(d) for n, d in self.plan.directory[SERVER].items() if n != "server.json"]
+        return {name: each for bucket in files for name, each in bucket.domains.items()}
 
     @property
     def accounts(self) -> dict[AccountId, Account]:

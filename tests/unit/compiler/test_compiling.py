@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from mail_operator.compiler import numbers
 from mail_operator.compiler.compiling import compile
-from mail_operator.compiler.snapshot import SecretProblem
+from mail_operator.compiler.snapshot import PasswordHash, SecretProblem
 from mail_operator.kinds import Resource
 
-from mailpods.directory.records import AccountId, Address
+from mailpods.directory.records import AccountId, Address, DomainName
 from mailpods.directory.shards import STORE_FILE, decode_store
 from tests.support.compiling import SERVER, Compiled, alias, domain, mailbox, resource, server, snapshot
 
@@ -66,7 +66,14 @@ def test_a_generated_login_that_collides_is_written_into_the_spec() -> None:
 @pytest.mark.req_part("R-000-08", "R-000-09")
 def test_the_administrator_appears_locked_and_opens_with_a_password() -> None:
     own = domain("a.test", number=7, admin={"passwordSecretRef": {"name": "pw"}})
-    locked = Compiled(server(), domain("a.test", number=7))
+    given = {("default", "pw"): PasswordHash("{PLAIN}x")}
+    opened = Compiled(server(), own, passwords=given)
+    assert opened.credentials[AccountId("7/maint")].hash == "{PLAIN}x"
+    assert opened.ready(own)[0] == "True"
+    waiting = Compiled(server(), own)
+    assert waiting.credentials[AccountId("7/maint")].hash is None
+    assert waiting.ready(own)[1] == "SecretMissing"
+    locked = Compiled(server(), domain("a.test", number=7), passwords=given)
     assert locked.plan.statuses[own.ref]["admin"] == {"login": "7/maint"}
     assert locked.credentials[AccountId("7/maint")].hash is None
     assert locked.accounts[AccountId("7/maint")].address == "maint@a.test"  # where postmaster's mail goes
@@ -165,11 +172,11 @@ def test_fifty_aliases_of_an_address_and_no_more() -> None:
 
 
 def test_a_catch_all_is_off_unless_set() -> None:
-    assert Compiled(*A).plan.directory
-    caught = domain("a.test", number=7, catchAll="Info@a.test")
+    assert Compiled(*A, mailbox("info")).domains[DomainName("a.test")].catch_all is None
+    caught = domain("a.test", number=7, additionalNames=["b.test"], catchAll="Info@a.test")
     found = Compiled(server(), caught, mailbox("info"))
-    domains = [d for n, d in found.plan.directory[server().ref].items() if b"info@a.test" in d]
-    assert domains
+    assert {each.catch_all for each in found.domains.values()} == {"info@a.test"}
+    assert found.domains.keys() == {"a.test", "b.test"}
 
 
 def test_shared_domains_have_one_set_of_users() -> None:

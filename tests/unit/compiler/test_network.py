@@ -102,3 +102,23 @@ def test_the_public_services_take_both_families_unless_told_otherwise(
     specs = {o["metadata"]["name"]: o["spec"] for o in found.plan.objects if o["kind"] == "Service"}
     for name in ("main-smtp", "main-store"):
         assert (specs[name]["ipFamilyPolicy"], specs[name].get("ipFamilies")) == (policy, families)
+
+
+def test_a_port_that_is_nobodys_is_open_to_nobody() -> None:
+    found = Compiled(server(), domain())
+    assert inward("store", 2526) == [], "on loopback: who speaks to it sends as whom he likes"
+    rules = [
+        rule
+        for each in found.plan.objects
+        if each["kind"] == "NetworkPolicy"
+        for rule in each["spec"]["ingress"]
+    ]
+    assert all(rule["ports"] for rule in rules) and all(rule.get("from", [{}]) for rule in rules)
+
+
+def test_pods_that_are_not_ready_are_found_by_others() -> None:
+    """A shard waits for its first login; a pod that leaves gives its queue away."""
+    found = [o for o in Compiled(server(), domain()).plan.objects if o["kind"] == "Service"]
+    headless = {o["metadata"]["name"]: o["spec"] for o in found if o["spec"].get("clusterIP") == "None"}
+    assert headless.keys() == {"main-smtp-pods", "main-store-shards"}
+    assert all(spec["publishNotReadyAddresses"] for spec in headless.values())

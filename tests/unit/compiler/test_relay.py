@@ -9,7 +9,7 @@ from mail_operator.kinds.meta import Part
 from mail_operator.kinds.relaypolicy import RelayPolicySpec
 
 from mailpods.directory.records import ListRule, Route, Server, Smarthost
-from mailpods.directory.shards import decode_server
+from mailpods.directory.shards import STORE_FILE, decode_server, decode_store
 from tests.support.compiling import SERVER, Compiled, domain, mailbox, resource, server
 
 
@@ -33,6 +33,57 @@ def test_allow_rules_come_first_and_policies_add_up() -> None:
         ListRule("friends", "allow", client="192.0.2.0/24"),
         ListRule("no spam", "reject", sender="spam.test"),
     )
+
+
+def test_of_several_policies_the_tightest_bound_holds() -> None:
+    tight = policy(
+        "tight",
+        limits={"messageSize": "1M", "recipients": 2, "hops": 3},
+        connectionPolicy={"maxConcurrent": 4, "ratePerMinute": 5},
+        tls={"required": True},
+    )
+    wide = policy(
+        "wide",
+        limits={"messageSize": "2M", "recipients": 20, "hops": 30},
+        connectionPolicy={"maxConcurrent": 40, "ratePerMinute": 50},
+        tls={"required": False},
+    )
+    silent = policy("silent")  # no bound is no bound of nothing
+    for order in ((tight, wide, silent), (silent, wide, tight)):
+        made = record(Compiled(server(), *order))
+        assert (made.max_message_bytes, made.max_recipients, made.max_hops) == (10**6, 2, 3)
+        assert (made.max_connections_per_client, made.screening.rate_per_minute) == (4, 5)
+        assert made.tls_required
+
+
+def test_of_several_policies_one_that_forbids_forwards_is_enough() -> None:
+    found = Compiled(server(), policy("one", autoForward=False), policy("two"))
+    assert not decode_store(found.plan.credentials[SERVER][STORE_FILE]).redirects
+
+
+def test_of_two_policies_with_one_domain_the_older_ones_next_hop_holds() -> None:
+    def relays(name: str) -> Resource:
+        return policy(
+            name, inbound={"domains": [{"name": "r", "domain": "r.test", "nextHop": f"{name}.test"}]}
+        )
+
+    assert record(Compiled(server(), relays("old"), relays("young"))).relayed == {"r.test": "old.test"}
+
+
+def test_a_smarthost_that_cannot_be_used_lets_no_mail_go_another_way() -> None:
+    hub = {"host": "hub.test", "tls": "none", "authSecretRef": {"name": "hub"}}
+    given = policy(outbound={"mode": "smarthost", "smarthost": hub})
+    secrets: list[dict[str, bytes]] = [{}, {"username": b"u"}, {"password": b"p"}]
+    for held in secrets:
+        broken = Compiled(server(), given, policy("other"), secrets={("default", "hub"): held})
+        assert (record(broken).smarthost, record(broken).direct) == (None, False)
+        assert broken.ready(given)[0] == "False"
+        assert "is refused until its smarthost is set" in broken.ready(server())[2]
+    missing = Compiled(server(), policy("other"), given)
+    assert (record(missing).smarthost, record(missing).direct) == (None, False)
+    whole = Compiled(server(), given, secrets={("default", "hub"): {"username": b"u", "password": b"p"}})
+    assert record(whole).smarthost == Smarthost("hub.test", 587, "none", "u", "p")
+    assert not record(whole).direct
 
 
 def test_a_tenants_lists_are_about_its_own_domains() -> None:

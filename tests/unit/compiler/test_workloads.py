@@ -149,3 +149,62 @@ def test_what_is_added_to_all_pods_takes_nothing_of_their_own_away() -> None:
                 {"name": "added-more", "mountPath": "/opt/more", "readOnly": True},
             ]
         assert made["spec"]["selector"] == plain["spec"]["selector"]
+
+
+def pods(made: dict[tuple[str, str], Any]) -> dict[str, Any]:
+    """Name of a workload -> the spec of its pods."""
+    workloads = {n: o for (kind, n), o in made.items() if kind in ("StatefulSet", "Deployment")}
+    return {name: workload["spec"]["template"]["spec"] for name, workload in workloads.items()}
+
+
+def test_no_pod_may_ask_the_api_server_or_become_more_than_it_is() -> None:
+    """Pod Security Standards, "restricted"."""
+    found = pods(objects(bulk={"replicas": 1}, portal={"replicas": 1}))
+    assert set(found) == {"main-smtp", "main-store", "main-bulk", "main-portal"}
+    for pod in found.values():
+        assert pod["automountServiceAccountToken"] is False and "serviceAccountName" not in pod
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert not any("serviceAccountToken" in str(volume) for volume in pod["volumes"])
+        for container in pod["containers"]:
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }
+
+
+def test_volumes_with_mail_outlive_their_pods_and_what_runs_them() -> None:
+    made = objects(bulk={"replicas": 1})
+    for name in ("main-smtp", "main-store", "main-bulk"):
+        spec = made["StatefulSet", name]["spec"]
+        assert spec["volumeClaimTemplates"]
+        kept = {"whenDeleted": "Retain", "whenScaled": "Retain"}
+        assert spec["persistentVolumeClaimRetentionPolicy"] == kept
+
+
+def test_what_faces_the_world_by_smtp_sees_no_hash_and_its_authenticator_no_mail() -> None:
+    mounts = {
+        container["name"]: {mount["name"] for mount in container["volumeMounts"]}
+        for container in pods(objects())["main-smtp"]["containers"]
+    }
+    assert "credentials" not in mounts["smtp"] and "directory" in mounts["smtp"]
+    assert mounts["auth"] == {"credentials", "auth", "tmp"}
+
+
+def test_pods_are_given_all_files_of_their_sets_and_nothing_beside_them() -> None:
+    volumes = {volume["name"]: volume for volume in pods(objects())["main-smtp"]["volumes"]}
+    for mount, main in (("directory", "server.json"), ("credentials", "store.json")):
+        sources = [source["secret"] for source in volumes[mount]["projected"]["sources"]]
+        plan = Compiled(server()).plan
+        files = (plan.directory if mount == "directory" else plan.credentials)[SERVER]
+        assert {item["key"] for source in sources for item in source["items"]} == set(files) > {main}
+        assert all(source["optional"] for source in sources)
+
+
+def test_pods_leave_in_their_own_time_and_one_by_one() -> None:
+    made = objects()
+    found = {name: pod["terminationGracePeriodSeconds"] for name, pod in pods(made).items()}
+    assert found == {"main-smtp": 120, "main-store": 60}
+    for name in found:
+        assert made["PodDisruptionBudget", name]["spec"]["maxUnavailable"] == 1
