@@ -139,7 +139,7 @@ def test_events_are_followed_and_each_is_told() -> None:
 def test_a_watch_that_ends_or_breaks_goes_on_from_where_it_came_to() -> None:
     bookmark = event("BOOKMARK", {"metadata": {"resourceVersion": "20"}})
     added = event("ADDED", thing("comes", 30, value=6))
-    broken = [added, aiohttp.ClientPayloadError("cut")]
+    broken: list[Json | Exception] = [added, aiohttp.ClientPayloadError("cut")]
     found = Followed([BEFORE], [bookmark], broken, [aiohttp.SocketTimeoutError()])
     assert found.client.versions == ["5", "20", "30", "30"]
     assert found.objects == {"stays": 1, "goes": 2, "changes": 3, "comes": 6}
