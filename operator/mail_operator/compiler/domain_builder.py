@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache, partial
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 
 from mail_operator.compiler import dkim, zones
 from mail_operator.compiler.domain_plan import BUCKETS, DomainPlan, Member, dependencies
@@ -26,7 +26,7 @@ from mail_operator.policies import password as password_rules
 from mail_operator.policies import secret as secret_rules
 from mail_operator.policies.alias import AliasFacts
 from mail_operator.policies.dkim import DkimFacts
-from mail_operator.policies.mailbox import FormerFacts, MailboxFacts
+from mail_operator.policies.mailbox import MailboxFacts
 from mail_operator.policies.password import PasswordFacts
 from mail_operator.policies.verdict import Verdict, first
 from mailpods.directory.records import (
@@ -149,6 +149,8 @@ class _Builder:
     def _admit_mailbox(self, mailbox: Mailbox, holders: Mapping[str, ObjectRef]) -> bool:
         spec = self.state.domain.spec if self.state else None
         server = self.state.server if self.state else None
+        shards, spec_shard = server.spec.store.shards if server else 0, mailbox.spec.shard
+        former = self.renames.of(mailbox)
         facts = MailboxFacts(
             mailbox=mailbox,
             domain_ref=self.domain_ref,
@@ -158,8 +160,10 @@ class _Builder:
             holder=self._holder(mailbox, self.mailboxes, holders),
             mailboxes_before=len(self.mailboxes),
             mailbox_limit=spec.limits.mailboxes if spec else None,
-            shards=server.spec.store.shards if server else 0,
-            **self._former_facts(mailbox),
+            shards=shards,
+            former=former.address if former else None,
+            former_holder=former.mailbox if former else None,
+            placed=not former or spec_shard is not None or shards < 2 or mailbox.ref in self.placed,
         )
         refusal = first(mailbox_rules.REFUSALS, facts)
         if refusal:
@@ -168,13 +172,6 @@ class _Builder:
         self.mailboxes[mailbox.local_part] = mailbox.ref
         self.names[mailbox.metadata.name] = mailbox.ref
         return True
-
-    def _former_facts(self, mailbox: Mailbox) -> dict[str, Any]:
-        if (former := self.renames.of(mailbox)) is None:
-            return {}
-        several = bool(self.state and self.state.server and self.state.server.spec.store.shards > 1)
-        placed = not several or mailbox.spec.shard is not None or mailbox.ref in self.placed
-        return {"former": former.address, "former_holder": former.mailbox, "placed": placed}
 
     def _former_alias(
         self, mailbox: Mailbox, local_part: str, target: Address, holders: Mapping[str, ObjectRef]
@@ -197,22 +194,6 @@ class _Builder:
         entry = AddressEntry(f"Mailbox {mailbox.metadata.namespace}/{mailbox.metadata.name}", None, (target,))
         self.out.records(address).addresses[address] = self.out.addresses[address] = entry
 
-    def _former(self, mailbox: Mailbox) -> tuple[Address | None, Verdict | None]:
-        """The address whose mailbox moves here, and what is wrong with it."""
-        given, former = mailbox.spec.former_address, self.renames.of(mailbox)
-        if given is None or former is None:
-            return None, None
-        facts = FormerFacts(
-            former.domain_ref,
-            former.domain_exists,
-            former.domain_served,
-            former.address,
-            given.keep_as_alias,
-            former.other,
-            self.crowded.get(mailbox.ref),
-        )
-        return former.address, first(mailbox_rules.FORMER_FAULTS, facts)
-
     def _serve_mailbox(self, mailbox: Mailbox) -> None:
         assert self.state is not None
         spec, address = mailbox.spec, Address(self._address(mailbox.local_part))
@@ -234,7 +215,8 @@ class _Builder:
                 "LoginNameTaken",
                 f"Login {spec.login_name} belongs to another mailbox, which is older: remove spec.loginName.",
             )
-        former, former_fault = self._former(mailbox)
+        former = self.renames.of(mailbox)
+        former_address = former.address if former else None
         accepted = logins(self.state, mailbox.local_part, login)
         records = self.out.records(address)
         given = spec.services
@@ -246,11 +228,11 @@ class _Builder:
             shard=shard,
             quota=quota,
             address=address,
-            former=former,
+            former=former_address,
         )
         smarthost, smarthost_fault = self._smarthost_login(mailbox, address)
         records.accounts[account] = Account(address, shard, quota, smarthost)
-        fault = fault or smarthost_fault or former_fault
+        fault = fault or smarthost_fault or (former.fault(self.crowded.get(mailbox.ref)) if former else None)
         conditions = ready(fault, "Takes mail, and its login works.")  # the same text for ten thousand
         if covering := self.covered.get(mailbox.local_part):
             message = f"{covering} has the address {address} and takes its mail (addressConflict AliasWins)."
@@ -266,7 +248,7 @@ class _Builder:
             "account": account,
         }
         self.out.statuses[mailbox.ref] = status(mailbox, conditions, shown)
-        self._depend(mailbox.ref, address, *filter(None, [former]), shards=frozenset({shard}))
+        self._depend(mailbox.ref, address, *filter(None, [former_address]), shards=frozenset({shard}))
 
     def _smarthost_login(
         self, mailbox: Mailbox, address: str

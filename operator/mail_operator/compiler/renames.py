@@ -9,6 +9,9 @@ from mail_operator.compiler.snapshot import Snapshot
 from mail_operator.compiler.topology import DomainState, age_key
 from mail_operator.kinds.mailbox import Mailbox
 from mail_operator.kinds.meta import ObjectRef
+from mail_operator.policies import mailbox as mailbox_rules
+from mail_operator.policies.mailbox import FormerFacts
+from mail_operator.policies.verdict import Verdict, first
 from mailpods.directory.records import Address
 
 
@@ -26,6 +29,20 @@ class Former:
     address: Address | None
     mailbox: ObjectRef | None
     other: ObjectRef | None
+    keep_as_alias: bool
+
+    def fault(self, crowded: str | None) -> Verdict | None:
+        """What is wrong with it; `crowded`: the mailbox's own address, if that has no room for an alias."""
+        facts = FormerFacts(
+            self.domain_ref,
+            self.domain_exists,
+            self.domain_served,
+            self.address,
+            self.keep_as_alias,
+            self.other,
+            crowded,
+        )
+        return first(mailbox_rules.FORMER_FAULTS, facts)
 
 
 class Renames:
@@ -49,7 +66,8 @@ class Renames:
 
     def of(self, mailbox: Mailbox) -> Former | None:
         """What is known of the former address of a mailbox; None where it names none but its own."""
-        if mailbox.former is None:
+        given = mailbox.spec.former_address
+        if given is None or mailbox.former is None:
             return None
         domain_ref, local_part = mailbox.former
         state, own = self._domains.get(domain_ref), self._domains.get(mailbox.domain or domain_ref)
@@ -69,14 +87,16 @@ class Renames:
             Address(f"{local_part}@{state.name}") if served and state else None,
             next((ref for ref in refs if ref.kind == "Mailbox"), None),
             next((ref for ref in refs if ref.kind != "Mailbox"), None),
+            given.keep_as_alias,
         )
 
     def aliases(self, domain: ObjectRef) -> Iterator[tuple[Mailbox, str, Address]]:
         """The former addresses in a domain that lead on: whose, local part, target; the older first."""
         for mailbox in self._by_domain.get(domain, ()):
             former, own = self.of(mailbox), self._domains.get(mailbox.domain or domain)
-            keep = mailbox.spec.former_address and mailbox.spec.former_address.keep_as_alias
-            if keep and own and former and former.domain_served and former.mailbox is None:
+            if not (own and former and former.keep_as_alias):
+                continue
+            if former.domain_served and former.mailbox is None:
                 yield mailbox, former.local_part, Address(f"{mailbox.local_part}@{own.name}")
 
     def _holders(self, domain: ObjectRef) -> Mapping[str, list[Member]]:

@@ -71,6 +71,14 @@ def test_an_alias_that_wins_covers_whoever_gets_the_name() -> None:
     assert found.addresses[Address("old@a.test")].targets == ("new@a.test",)
 
 
+def test_it_does_not_cover_the_former_mailbox_while_that_is_there() -> None:
+    wins = domain(number=7, addressConflict="AliasWins")
+    for new in (NEW, THERE):
+        found = Compiled(server(), wins, B, OLD, new)
+        assert found.addresses[Address("old@a.test")].account == "7/old"
+        assert found.condition(OLD, "Shadowed") is None
+
+
 def test_the_former_address_counts_among_the_aliases() -> None:
     one = domain(number=7, limits={"aliasesPerAddress": 1})
     more = alias("more", "new")

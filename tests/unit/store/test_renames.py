@@ -110,6 +110,23 @@ def test_both_are_held_while_somebody_may_use_the_former(
     assert store.told(MINE | SOMEBODY) == set()
 
 
+def test_a_renaming_that_was_cut_short_is_not_done_again(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (store.mail / "7/old/Maildir/new/mine").unlink()  # a mailbox without mail would give way
+
+    def fail(*_: object) -> None:
+        raise OSError("the disk is full")
+
+    with monkeypatch.context() as patched, pytest.raises(OSError, match="full"):
+        patched.setattr(mailboxes, "bring_back", fail)
+        store.told(MINE)
+    store.restart()
+    store.deliver("7/old", "of somebody else")
+    store.told(MINE | SOMEBODY)
+    assert store.mails("7/new") == [] and store.mails("7/old") == ["of somebody else"]
+
+
 def test_mail_of_the_account_itself_is_never_replaced(store: Store) -> None:
     store.deliver("7/new", "before")
     store.told(MINE)
