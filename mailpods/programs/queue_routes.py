@@ -11,11 +11,14 @@ from typing import Any
 from mailpods.admin.server import Request, Response
 from mailpods.bulk import returned, suppressions
 from mailpods.bulk.returned import Returned
+from mailpods.delivery.destinations.mx import Domain
+from mailpods.delivery.destinations.shard import shard
 from mailpods.delivery.outcomes.tls_reports import TlsReports
-from mailpods.directory.reader import DirectoryReader
+from mailpods.directory.reader import DirectoryReader, NotLoaded
+from mailpods.directory.records import AccountId, Address, DomainName
 from mailpods.dns.resolver import Resolvers
 from mailpods.message.srs import Srs
-from mailpods.routing.router import Router
+from mailpods.routing.router import Routed, Router
 from mailpods.rules.explain import explain
 from mailpods.spool import transfer
 from mailpods.spool.message import Event, MessageId
@@ -39,7 +42,8 @@ class Queue:
         bulk = {**self.suppressions.all(), f"POST {returned.PATH}": self._returned} if self._bulk else {}
         return {
             "GET /explain": self._explain,
-            "GET /queue": lambda r: Response.json([m for view in self.views() for m in view.queue(r.query)]),
+            "GET /queue": self._list,
+            "GET /queue/count": lambda r: self._change(QueueView.count, r.query),
             "POST /queue/retry": lambda r: self._change(QueueView.retry, r.query),
             "POST /queue/hold": lambda r: self._change(QueueView.hold, r.query),
             "POST /queue/release": lambda r: self._change(QueueView.release, r.query),
@@ -70,6 +74,28 @@ class Queue:
         peers = self.peers()
         if self._key and peers:
             transfer.hand_over(self.views(), peers, self._key, seconds, log)
+
+    def _list(self, request: Request) -> Response:
+        self._reader.refresh()
+        try:
+            found = [view.queue(request.query, destination_of=self._destination_of) for view in self.views()]
+        except ValueError as error:
+            return Response.refused(str(error))
+        return Response.json([each for of_view in found for each in of_view])
+
+    def _destination_of(self, address: str) -> str:
+        """The name of a recipient's destination: the shard of a mailbox here, or a domain elsewhere."""
+        account: str | None = address
+        if "@" in address:
+            outcome = self._router.route(Address(address), may_relay=True)
+            account = next(iter(outcome.accounts), None) if isinstance(outcome, Routed) else None
+        try:
+            found = self._reader.account(AccountId(account)) if account else None
+        except NotLoaded:
+            found = None
+        return (
+            shard(found.shard).name if found else Domain(DomainName(address.rpartition("@")[2].lower())).name
+        )
 
     def _change(
         self, change: Callable[[QueueView, Mapping[str, str]], int], which: Mapping[str, str]

@@ -13,6 +13,7 @@ from mailpods.spool import schema
 from mailpods.spool.bodies import Bodies
 from mailpods.spool.message import HELD, Event
 
+MOST_SHOWN = 1000  # recipients of one answer
 SLICE = 500  # recipients that are changed in one commit: whoever brings mail waits no longer than for that
 
 _COLUMNS = ("id", "sender", "recipient", "size", "received_at", "attempts", "next_try", "reply")
@@ -53,8 +54,14 @@ class QueueView:
             with database:
                 yield database
 
-    def queue(self, which: Mapping[str, str], limit: int = 1000) -> list[dict[str, Any]]:
-        """The recipients that wait, the next to be tried first."""
+    def queue(
+        self,
+        which: Mapping[str, str],
+        limit: int = MOST_SHOWN,
+        destination_of: Callable[[str], str] = lambda address: f"@{address.rpartition('@')[2].lower()}",
+    ) -> list[dict[str, Any]]:
+        """The recipients that wait, the next to be tried first. `destination_of` names a recipient's, as
+        delivery does when it leaves one alone. Raises ValueError for conditions that are none."""
         where, values = _where(which) if which else ("1", [])
         with self._open() as database:
             rows = database.execute(
@@ -64,7 +71,17 @@ class QueueView:
                 (*values, limit),
             ).fetchall()
             paused = {d: (until, why) for d, until, why in database.execute("SELECT * FROM paused")}
-        return [_behind(dict(zip(_COLUMNS, row, strict=True)), paused) for row in rows]
+        found = (dict(zip(_COLUMNS, row, strict=True)) for row in rows)
+        return [_behind(row, paused, destination_of) for row in found]
+
+    def count(self, which: Mapping[str, str]) -> int:
+        """How many recipients wait, however many that are. Raises ValueError as `queue` does."""
+        where, values = _where(which) if which else ("1", [])
+        with self._open() as database:
+            count: int = database.execute(f"SELECT count(*) FROM recipient WHERE {where}", values).fetchone()[
+                0
+            ]
+        return count
 
     def events(self, after: int, limit: int) -> list[dict[str, Any]]:
         """What became of mass mailings, behind the event of this number, in the order of their commits."""
@@ -103,10 +120,12 @@ class QueueView:
         return [Group(tenant or "", domain or "", *rest) for tenant, domain, *rest in rows]
 
     def retry(self, which: Mapping[str, str]) -> int:
-        """Try the chosen recipients now. Returns how many. Raises ValueError if nothing is chosen."""
-        return self._change(
-            which, "UPDATE recipient SET next_try = ? WHERE {these}", [time.time()], wake=True
-        )
+        """Try those of the chosen recipients now that are not held. Returns how many.
+
+        Raises ValueError if nothing is chosen.
+        """
+        change = f"UPDATE recipient SET next_try = ? WHERE {{these}} AND next_try < {HELD}"
+        return self._change(which, change, [time.time()], wake=True)
 
     def hold(self, which: Mapping[str, str]) -> int:
         """Keep the chosen recipients back until they are released: they neither go nor expire."""
@@ -176,14 +195,22 @@ def _where(which: Mapping[str, str]) -> tuple[str, list[str]]:
     unknown = which.keys() - _CONDITIONS.keys()
     if unknown or not which:
         raise ValueError(f"say which: {', '.join(_CONDITIONS)}")
+    tenant = which.get("tenant", "0")
+    if not (tenant.isascii() and tenant.isdigit()):
+        raise ValueError(f"tenant: a domain's number is asked for, e.g. 7, not {tenant!r}")
     values = [value for key, value in which.items() for _ in range(_CONDITIONS[key].count("?"))]
     return " AND ".join(_CONDITIONS[key] for key in which), values
 
 
-def _behind(row: dict[str, Any], paused: Mapping[str, tuple[float, str]]) -> dict[str, Any]:
+def _behind(
+    row: dict[str, Any],
+    paused: Mapping[str, tuple[float, str]],
+    destination_of: Callable[[str], str],
+) -> dict[str, Any]:
     """What is due, and waits because its destination is left alone for a while, says why, and until when."""
-    address = row["recipient"]
-    if "@" not in address or row["next_try"] > time.time():
+    if not paused or row["next_try"] > time.time():
         return row
-    until, why = paused.get(f"@{address.rpartition('@')[2].lower()}") or paused.get("smarthost") or (0.0, "")
+    destination = destination_of(row["recipient"])
+    others = paused.get("smarthost") if destination.startswith("@") else None
+    until, why = paused.get(destination) or others or (0.0, "")
     return {**row, "next_try": until, "reply": row["reply"] or why} if until > row["next_try"] else row

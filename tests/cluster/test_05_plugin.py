@@ -60,8 +60,8 @@ def test_the_postmaster_lists_retries_and_deletes(installation: ClusterInstallat
         client.send_message(message("info@a.test", FAR))
     wait(lambda: FAR in queue(), 30, "the message is not in the queue")
     assert f"to         {FAR}" in queue("show", "--address", FAR)
-    assert '{"recipients": 1}' in queue("retry", "--address", FAR)
-    assert '{"recipients": 1}' in queue("delete", "--address", FAR)
+    assert ": 1 recipients" in queue("retry", "--address", FAR)
+    assert ": 1 recipients" in queue("delete", "--address", FAR)
     wait(lambda: FAR not in queue(), 30, "the message is still in the queue")
     installation.remove("nowhere")
 

@@ -57,10 +57,10 @@ def test_the_queue_is_listed_shown_retried_and_deleted(
     assert capsys.readouterr().out == waiting
     (id,) = [line.split()[0] for line in waiting.splitlines() if "late@sink.test" in line]
     assert f"{id} in {POD}" in queue("show", "--id", id)
-    assert queue("delete", "--address", "never@sink.test") == f'{POD}: {{"recipients": 1}}\n'
+    assert queue("delete", "--address", "never@sink.test") == f"{POD}: 1 recipients are deleted\n"
     assert "1 recipients wait" in queue()
     hub[0].refuse = False
-    assert queue("retry", "--domain", "sink.test") == f'{POD}: {{"recipients": 1}}\n'
+    assert queue("retry", "--domain", "sink.test") == f"{POD}: 1 recipients are tried now\n"
     wait(lambda: "0 recipients wait" in queue())
     assert [envelope.rcpt_tos for _, envelope in hub[0].taken] == [["late@sink.test"]]
     assert main(["queue", "delete", "--kubeconfig", cluster]) == 1

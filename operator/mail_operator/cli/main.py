@@ -175,9 +175,12 @@ def _words(failure: str) -> str:
 
 def _asker(data: Path, component: str = "") -> Ask:
     def ask(path: str, method: str, query: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
-        for container, endpoint in _running(data)["queue"].items():
-            if component not in container:
-                continue
+        places = _running(data)["queue"]
+        asked = {container: place for container, place in places.items() if component in container}
+        if not asked:
+            pod = f"{component.strip('-') or 'smtp'} pod"
+            raise CommandError(f"no {pod} runs here, so nobody was asked: `mailpods status` says more")
+        for container, endpoint in asked.items():
             page = f"{path}?{urllib.parse.urlencode(query)}"
             try:
                 yield container.partition("/")[0], ask_json(endpoint, page, method, seconds=10)

@@ -11,14 +11,15 @@ from mail_operator.local.table import queue_details, queue_table
 Ask = Callable[[str, str, Mapping[str, str]], Iterable[tuple[str, Any]]]
 
 
-# What is done with what waits -> path and method.
+# What is done with what waits -> path, method, and what then holds of it.
 _CHANGES = {
-    "retry": ("/queue/retry", "POST"),
-    "hold": ("/queue/hold", "POST"),
-    "release": ("/queue/release", "POST"),
-    "divert": ("/queue/divert", "POST"),
-    "delete": ("/queue", "DELETE"),
+    "retry": ("/queue/retry", "POST", "are tried now"),
+    "hold": ("/queue/hold", "POST", "are held"),
+    "release": ("/queue/release", "POST", "are released"),
+    "divert": ("/queue/divert", "POST", "are diverted"),
+    "delete": ("/queue", "DELETE", "are deleted"),
 }
+_MOST_SHOWN = 1000  # recipients of one answer (mailpods.spool.view); of more, a pod is asked how many
 _WHICH = {
     "id": "this message",
     "address": "what is for this recipient",
@@ -98,8 +99,12 @@ def queue(options: argparse.Namespace, ask: Ask) -> None:
         raise CommandError("divert needs --to, and nothing else takes it")
     if options.action in ("list", "show"):
         waiting = [(pod, m) for pod, messages in ask("/queue", "GET", which) for m in messages]
-        print("\n".join(queue_table(waiting) if options.action == "list" else queue_details(waiting)))
+        count = len(waiting)
+        if count >= _MOST_SHOWN:
+            count = max(count, sum(each["recipients"] for _, each in ask("/queue/count", "GET", which)))
+        shown = queue_table(waiting, count) if options.action == "list" else queue_details(waiting, count)
+        print("\n".join(shown))
         return
-    path, method = _CHANGES[options.action]
+    path, method, done = _CHANGES[options.action]
     for pod, answer in ask(path, method, {**which, "to": options.to} if options.to else which):
-        print(f"{pod}: {json.dumps(answer)}")
+        print(f"{pod}: {answer['recipients']} recipients {done}")

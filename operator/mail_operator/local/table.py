@@ -57,8 +57,8 @@ def render_table(
 Waiting = Sequence[tuple[str, Mapping[str, Any]]]  # pod, and a recipient that waits there (GET /queue)
 
 
-def queue_table(waiting: Waiting) -> Iterable[str]:
-    """A line for each recipient that waits."""
+def queue_table(waiting: Waiting, count: int) -> Iterable[str]:
+    """A line for each recipient that waits and is shown, and how many do."""
     rows = [("ID", "SENDER", "RECIPIENT", "BYTES", "SINCE", "TRIES", "NEXT", "LAST REPLY")]
     for _, each in waiting:
         sender, size, tries = f"<{each['sender']}>", str(each["size"]), str(each["attempts"])
@@ -66,11 +66,11 @@ def queue_table(waiting: Waiting) -> Iterable[str]:
         times = _time(each["received_at"]), again
         rows.append((each["id"], sender, each["recipient"], size, times[0], tries, times[1], each["reply"]))
     yield from columns(rows)
-    yield f"{len(waiting)} recipients wait"
+    yield f"{count} recipients wait{_left_out(waiting, count)}"
 
 
-def queue_details(waiting: Waiting) -> Iterable[str]:
-    """All that is known of each recipient that waits."""
+def queue_details(waiting: Waiting, count: int) -> Iterable[str]:
+    """All that is known of each recipient that waits and is shown."""
     if not waiting:
         yield "nothing that waits is like this"
     for pod, each in waiting:
@@ -80,6 +80,12 @@ def queue_details(waiting: Waiting) -> Iterable[str]:
         again = "held" if _is_held(each["next_try"]) else f"next {_time(each['next_try'])}"
         yield f"  tried      {each['attempts']} times, {again}"
         yield f"  last reply {each['reply'] or 'none yet'}"
+    if left_out := _left_out(waiting, count):
+        yield f"{count} recipients wait{left_out}"
+
+
+def _left_out(waiting: Waiting, count: int) -> str:
+    return f", of which these {len(waiting)} are next" if count > len(waiting) else ""
 
 
 def _is_held(epoch: float) -> bool:

@@ -53,8 +53,11 @@ class Cluster:
         self, path: str, method: str, query: Mapping[str, str], component: str = ""
     ) -> Iterator[tuple[str, Any]]:
         """Ask all smtp pods, or those of one component, each for itself. Yields (pod, answer)."""
-        for pod in self.pods():
-            if component in pod.component and (answer := self.ask_pod(pod, path, method, query)) is not None:
+        asked = [pod for pod in self.pods() if component in pod.component]
+        if not asked:
+            raise CommandError(f"no {component} pods there, so nobody was asked: no MailServer has that pool")
+        for pod in asked:
+            if (answer := self.ask_pod(pod, path, method, query)) is not None:
                 yield pod.name, answer
 
     def ask_pod(self, pod: Pod, path: str, method: str, query: Mapping[str, str]) -> Any:

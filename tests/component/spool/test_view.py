@@ -12,6 +12,7 @@ from mailpods.spool.changes import Paused
 from mailpods.spool.message import DeliveryResult, Envelope, MessageId, Recipient
 from mailpods.spool.spool import Spool
 from mailpods.spool.view import QueueView
+from tests.support.installation import wait
 
 
 @pytest.fixture
@@ -90,6 +91,46 @@ def test_a_report_that_comes_late_does_not_end_a_hold(spool: Spool, tmp_path: Pa
     assert due(spool) == set()
     found, _ = spool.schedule.older(time.time() + 60, 10)
     assert found == []  # nor does it expire
+
+
+def test_trying_now_lets_nothing_go_that_is_held(spool: Spool, tmp_path: Path) -> None:
+    take(spool, "x@far.test", "y@far.test")
+    view = QueueView(tmp_path)
+    view.hold({"address": "x@far.test"})
+    assert view.retry({"domain": "far.test"}) == 1
+    assert due(spool) == {"y@far.test"}
+
+
+def test_all_that_waits_is_counted_however_many_are_shown(spool: Spool, tmp_path: Path) -> None:
+    take(spool, *(f"x{n}@far.test" for n in range(5)))
+    take(spool, "y@near.test")
+    view = QueueView(tmp_path)
+    assert len(view.queue({"domain": "far.test"}, 3)) == 3
+    assert view.count({"domain": "far.test"}) == 5 and view.count({}) == 6
+
+
+@pytest.mark.parametrize("tenant", ["x", "a.test", "-7", "\u0667", ""])
+def test_a_tenant_is_a_number(spool: Spool, tmp_path: Path, tenant: str) -> None:
+    take(spool, "x@far.test")
+    for look in (QueueView.delete, QueueView.retry, QueueView.queue, QueueView.count):
+        with pytest.raises(ValueError, match="number"):
+            look(QueueView(tmp_path), {"tenant": tenant})
+    assert due(spool) == {"x@far.test"}
+
+
+def test_mail_for_a_store_that_is_down_says_why_and_until_when(spool: Spool, tmp_path: Path) -> None:
+    take(spool, "7/info", "alias@a.test", "8/anna")
+    until = time.time() + 300
+    spool.report(Paused("shard-0", until, "connection refused"))
+    spool.report(Paused("smarthost", until, "its own fault"))
+
+    def shown() -> dict[str, str]:
+        places = {"7/info": "shard-0", "alias@a.test": "shard-0", "8/anna": "shard-1"}
+        found = QueueView(tmp_path).queue({}, destination_of=places.__getitem__)
+        return {each["recipient"]: each["reply"] for each in found}
+
+    wait(lambda: any(shown().values()), 10)
+    assert shown() == {"7/info": "connection refused", "alias@a.test": "connection refused", "8/anna": ""}
 
 
 def test_what_is_diverted_keeps_its_first_address_as_the_original(spool: Spool, tmp_path: Path) -> None:
