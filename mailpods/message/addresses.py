@@ -130,11 +130,17 @@ def _address(tokens: Sequence[Token]) -> str:
         except ValueError as error:
             raise Malformed(str(error)) from error
     plain = "".join(re.sub(r"\\(.)", r"\1", text[1:-1]) if kind == "quoted" else text for kind, text in local)
-    return f"{plain if _PLAIN.match(plain) else _quoted(plain)}@{name}".lower()
+    return f"{local_part(plain)}@{name}".lower()
 
 
-def _quoted(text: str) -> str:
-    return '"' + re.sub(r'(["\\])', r"\\\1", text) + '"'
+def local_part(text: str) -> str:
+    """The local part that says this: in quotes where it needs them (RFC 5321 §4.1.2)."""
+    return text if _PLAIN.match(text) else '"' + re.sub(r'(["\\])', r"\\\1", text) + '"'
+
+
+def unquoted(local: str) -> str:
+    """What a local part says, which `local_part` writes."""
+    return re.sub(r"\\(.)", r"\1", local[1:-1]) if local[:1] == local[-1:] == '"' else local
 
 
 def _must_alternate(tokens: Sequence[Token], words: Sequence[str]) -> None:
