@@ -209,7 +209,7 @@ def test_the_dashboard_shows_what_happened(watched: Watched) -> None:
     assert one("Destinations out of reach", lane="shard-0") == 0
     assert [value for _, value in watched.panel("Programs that answer")[0]] == [1] * (watched.pods + 1)
     assert [value for _, value in watched.panel("Dovecot")[0]] == [1] * 2
-    assert one("Mailboxes") == 1
+    assert one("Mailboxes") == 2  # of info, and of the domain's administrator
     assert one("Certificates", container="smtp") > 30 * 86400
     assert one("Objects", kind="Mailbox") == one("Objects", kind="MailServer") == 1
     assert sum(value for _, value in watched.panel("Objects that are not Ready")[0]) == 0
