@@ -195,6 +195,7 @@ _OBJECTS: list[dict[str, Any]] = [
         },
         "provisioner": STORAGE_PROVISIONER,
         "reclaimPolicy": "Delete",
+        "allowVolumeExpansion": True,
         "volumeBindingMode": "WaitForFirstConsumer",
     },
     *_role(
