@@ -14,7 +14,7 @@ from mail_operator.engine.secrets import hash_password
 from mail_operator.kinds.meta import ObjectRef
 
 from tests.component.contract.grounds import SERVER, MemoryGround
-from tests.component.contract.test_engine import bare, box, dom, mortal
+from tests.component.contract.test_engine import bare, box, dom, mortal, ref
 from tests.support.installation import domain, mailbox, secret, server, wait
 
 HASH = "{PLAIN}before"
@@ -193,3 +193,36 @@ def test_what_pods_answer_ends_nothing(memory: MemoryGround, monkeypatch: pytest
     wait(lambda: any("asking the pods failed" in line for line in memory.log))
     monkeypatch.undo()
     memory.wait_for(SERVER)
+
+
+def test_pods_are_hurried_to_a_certificate_that_somebody_renewed(
+    memory: MemoryGround, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hurried: list[set[ObjectRef]] = []
+
+    async def hurry(servers: Collection[ObjectRef]) -> None:
+        hurried.append(set(servers))
+
+    monkeypatch.setattr(memory.runtime, "hurry", hurry)
+    memory.apply(server(tls={"secretName": "own"}), secret("own", **{"tls.crt": "1", "tls.key": "1"}))
+    memory.start()
+    wait(lambda: memory.engine().synced)
+    memory.settle()
+    before = len(hurried)
+    memory.apply(secret("own", **{"tls.crt": "2", "tls.key": "2"}))
+    wait(lambda: hurried[before:])
+    assert hurried[before:] == [{SERVER}]
+
+
+def test_of_a_paused_server_nothing_is_taken_away(memory: MemoryGround) -> None:
+    bulk = ref("StatefulSet", "main-bulk")
+    memory.apply(server(bulk={"replicas": 1}))
+    memory.start()
+    wait(lambda: bulk in memory.runtime.objects)
+    paused = server()
+    paused["metadata"]["annotations"] = {"mailpods.io/paused": "true"}
+    memory.apply(paused)
+    memory.look_again()
+    assert bulk in memory.runtime.objects
+    memory.apply(server())
+    wait(lambda: bulk not in memory.runtime.objects)

@@ -1,15 +1,19 @@
 """What hinders the objects of a server, by what is known of its pods."""
 
 import asyncio
+from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
 from mail_operator.cluster.cached import CachedPod
 from mail_operator.cluster.client import ApiClient
 from mail_operator.cluster.pods import MailPods
 from mail_operator.compiler.plan import Dependencies
+from mail_operator.components.component import Component
 from mail_operator.engine.acknowledgement import Acknowledgements, Expected
 from mail_operator.engine.runtime import Program, Runtime, Timings
+from mail_operator.kinds.meta import ObjectRef
 
+from mailpods.directory.shards import STORE_FILE
 from tests.support.compiling import SERVER, Compiled, domain, mailbox, server
 
 
@@ -75,3 +79,47 @@ def test_what_a_shard_acknowledged_stays_until_a_file_changes() -> None:
     runtime.expected = first
     runtime.up = {0}
     assert lacks(first), "not what was acknowledged once, before it was replaced"
+
+
+class Pods:
+    """A runtime with one store pod; `meanwhile` happens while it answers."""
+
+    timings = Timings()
+
+    def __init__(self) -> None:
+        self.hashes: Mapping[str, str] = {}
+        self.meanwhile: Callable[[], None] = lambda: None
+
+    def programs(self, components: Sequence[Component]) -> list[Program]:
+        return [Program("store", SERVER, "store", "credentials", "", 0)]
+
+    async def ask(self, program: Program) -> Mapping[str, str]:
+        self.meanwhile()
+        return self.hashes
+
+    async def reaches(self, of: ObjectRef, components: Sequence[Component]) -> bool:
+        return True
+
+
+def test_what_was_loaded_before_a_file_changed_and_came_back_counts_no_more() -> None:
+    one, other = (Expected(Compiled(server(store={"retentionDays": n})).plan) for n in (1, 2))
+    pods = Pods()
+    found = Acknowledgements(cast(Runtime, pods))
+    pods.hashes = one.of(SERVER, "credentials")
+    assert asyncio.run(found.ask(one)) and not found.missing(one, SERVER).files
+    for plan in (other, one):
+        found.forget_stale(plan)
+        assert found.missing(plan, SERVER).files == {STORE_FILE}
+
+
+def test_an_answer_to_a_question_of_before_the_plan_counts_not_even_if_it_fits() -> None:
+    expected = Expected(Compiled(server()).plan)
+    pods = Pods()
+    found = Acknowledgements(cast(Runtime, pods))
+    pods.hashes = expected.of(SERVER, "credentials")
+    pods.meanwhile = lambda: found.forget_stale(expected)
+    asyncio.run(found.ask(expected))
+    assert found.missing(expected, SERVER).files == pods.hashes.keys()
+    pods.meanwhile = lambda: None
+    asyncio.run(found.ask(expected))
+    assert not found.missing(expected, SERVER).files
