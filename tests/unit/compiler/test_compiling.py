@@ -1,16 +1,18 @@
 """What compile() decides about addresses, logins, limits and conflicts."""
 
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from mail_operator.compiler import numbers
 from mail_operator.compiler.compiling import compile
+from mail_operator.compiler.domain_plan import BUCKETS
 from mail_operator.compiler.snapshot import PasswordHash, SecretProblem
 from mail_operator.kinds import Resource
 
-from mailpods.directory.records import AccountId, Address, DomainName
-from mailpods.directory.shards import STORE_FILE, decode_store
+from mailpods.directory.records import AccountId, Address, DomainName, StoreSettings
+from mailpods.directory.shards import STORE_FILE, bucket_of, decode_store, file_name
 from tests.support.compiling import SERVER, Compiled, alias, domain, mailbox, resource, server, snapshot
 
 A = (server(), domain("a.test", number=7))
@@ -23,6 +25,30 @@ def test_the_numbered_login_is_the_account() -> None:
     assert found.ready(info)[0] == "True"
     assert found.plan.statuses[info.ref]["login"] == "7/info"
     assert found.addresses[Address("info@a.test")].account == "7/info"
+
+
+def test_a_login_prefix_belongs_to_the_older_domain() -> None:
+    login = {"forms": ["prefixed", "numbered"], "prefix": "xyz00"}
+    domains = domain("a.test", number=7, login=login), domain("b.test", number=8, login=login)
+    found = Compiled(server(), *domains, mailbox("info"), mailbox("other", "b-test", localPart="info"))
+    assert found.credentials[AccountId("7/info")].logins == ("xyz00-info", "7/info")
+    assert found.credentials[AccountId("8/info")].logins == ("8/info",)
+
+
+def test_an_account_has_the_quota_and_the_services_that_its_mailbox_says() -> None:
+    services = {"imap": "lan", "pop3": "disabled"}
+    found = Compiled(*A, mailbox("info", quota="1Gi", services=services))
+    credential = found.credentials[AccountId("7/info")]
+    assert credential.quota == found.accounts[AccountId("7/info")].quota == 2**30
+    assert credential.services["imap"] == "lan" and "pop3" not in credential.services
+    assert Compiled(*A, mailbox("info")).credentials[AccountId("7/info")].quota is None
+
+
+def test_a_domain_is_ready_once_the_files_with_its_names_and_its_administrator_are_loaded() -> None:
+    own = domain("a.test", number=7, additionalNames=["b.test"])
+    keys = ("a.test", "b.test", "maint@a.test")
+    files = {file_name(bucket_of(key, BUCKETS)) for key in keys}
+    assert Compiled(server(), own).plan.dependencies[own.ref].files == files
 
 
 @pytest.mark.parametrize(
@@ -298,6 +324,17 @@ def test_an_incremental_run_gives_what_a_full_one_gives() -> None:
         assert plan == compile(given), (step, ref)
 
 
+def test_what_stores_are_told_of_mail_that_nobody_has_any_more() -> None:
+    def told(**meta: str) -> StoreSettings:
+        made = server(store={"retentionDays": 2})
+        metadata = replace(made.metadata, annotations=meta)
+        made = made.model_copy(update={"metadata": metadata})
+        return decode_store(Compiled(made).plan.credentials[SERVER][STORE_FILE])
+
+    assert told().retention_seconds == 2 * 24 * 60 * 60 and told().confirmed_shrink is None
+    assert told(**{"mailpods.io/confirm-removal": "accounts"}).confirmed_shrink == "accounts"
+
+
 def test_only_numbers_that_nobody_has_are_wiped() -> None:
     plan = Compiled(server(), domain(number=7), wiped={SERVER: frozenset({7, 8})}).plan
     assert decode_store(plan.credentials[SERVER][STORE_FILE]).wiped == (8,)
@@ -340,6 +377,14 @@ def test_the_number_of_a_removed_domain_is_not_the_next_ones_and_is_kept_for_its
     assert (number(third, a), number(third, b)) == (1, 2)
 
 
+def test_a_number_stays_taken_however_many_come_after_its_domain() -> None:
+    found = Compiled(server(), domain("a.test"))
+    for expected in (2, 3, 4):
+        each = domain(f"d{expected}.test")
+        found = after(found, server(), each)
+        assert number(found, each) == expected
+
+
 def test_a_number_that_somebody_asks_for_is_given_and_the_name_of_before_gets_another() -> None:
     a, b = domain("a.test"), domain("b.test", number=1)
     second = after(Compiled(server(), a), server(), b)
@@ -358,3 +403,13 @@ def test_numbers_that_cannot_be_read_are_not_overwritten() -> None:
     problem = SecretProblem("SecretUnreadable", "no")
     found = Compiled(server(), domain(), secrets={numbers.secret_name(SERVER): problem})
     assert not [each for each in found.plan.objects if each.get("type") == numbers.TYPE]
+
+
+def test_where_the_numbers_of_before_have_no_room_those_of_now_are_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first = Compiled(server(), domain("a.test"))
+    monkeypatch.setattr(numbers, "_MOST_BYTES", 20)
+    second = after(first, server(), domain("b.test"))
+    (ledger,) = [each for each in second.plan.objects if each.get("type") == numbers.TYPE]
+    assert ledger["data"][numbers.FILE] == b'{"b.test":2}'
