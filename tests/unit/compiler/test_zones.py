@@ -7,6 +7,7 @@ from mail_operator.compiler.zones import NOT_ASKED
 from mail_operator.engine.secrets import make_dkim_keys
 from mail_operator.kinds.meta import DnsStatus
 
+from mailpods.directory.records import DkimKey
 from tests.support.compiling import Compiled, domain, server
 from tests.support.pairs import NOW
 
@@ -97,3 +98,13 @@ def test_the_records_in_a_status_keep_their_bound_however_many_keys_there_are() 
         found = Compiled(server(), domain(additionalNames=names), secrets={("default", "a-test-dkim"): these})
         told = DnsStatus.model_validate(found.plan.statuses[domain().ref]["dns"])
         assert len(told.records) >= 101 * 9
+
+
+def test_a_key_is_seen_once_all_names_of_its_domain_publish_it() -> None:
+    keys = [(DkimKey("s1", "rsa", ""), "v=DKIM1; k=rsa; p=AB")]
+    names = ("a.test", "b.test")
+    answers = {Question(f"s1._domainkey.{name}", "TXT"): ("v=DKIM1; k=rsa; p=AB",) for name in names}
+    assert zones.seen(keys, names, (), answers) == ("s1",)
+    for question in answers:
+        assert zones.seen(keys, names, (), {**answers, question: ()}) == ()
+        assert zones.seen(keys, names, (), {q: a for q, a in answers.items() if q != question}) == ()
