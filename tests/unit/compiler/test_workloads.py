@@ -208,3 +208,9 @@ def test_pods_leave_in_their_own_time_and_one_by_one() -> None:
     assert found == {"main-smtp": 120, "main-store": 60}
     for name in found:
         assert made["PodDisruptionBudget", name]["spec"]["maxUnavailable"] == 1
+
+
+def test_what_leads_to_pods_and_guards_them_comes_before_them() -> None:
+    kinds = [kind for kind, _ in objects(bulk={"replicas": 1}, portal={"replicas": 1})]
+    workloads = [n for n, kind in enumerate(kinds) if kind in ("StatefulSet", "Deployment")]
+    assert len(workloads) == 4 and workloads == list(range(len(kinds) - 4, len(kinds)))

@@ -105,6 +105,9 @@ def test_what_was_loaded_before_a_file_changed_and_came_back_counts_no_more() ->
     one, other = (Expected(Compiled(server(store={"retentionDays": n})).plan) for n in (1, 2))
     pods = Pods()
     found = Acknowledgements(cast(Runtime, pods))
+    pods.hashes = other.of(SERVER, "credentials")
+    asyncio.run(found.ask(one))
+    assert found.missing(one, SERVER).files == {STORE_FILE}, "that is an older one"
     pods.hashes = one.of(SERVER, "credentials")
     assert asyncio.run(found.ask(one)) and not found.missing(one, SERVER).files
     for plan in (other, one):
