@@ -14,7 +14,7 @@ from mailpods.directory.records import Pool
 
 _HOUR, _DAY = 3600.0, 86400.0
 BURST = 60.0  # seconds' worth of an hourly limit that may go at once, after a pause
-MOST_DAYS = 366  # that are looked ahead
+AHEAD = 4 * _DAY  # seconds behind its arrival that a message is planned for: five days end it, tries included
 POOL = ""  # whose count is the whole pool's
 
 Counts = dict[tuple[str, str], int]  # (day, who) -> recipients
@@ -26,12 +26,12 @@ class _Hourly:
 
     free: float = field(default=0.0)
 
-    def reserve(self, count: int, per_hour: float, at: float) -> float:
-        """When `count` recipients may go, not before `at`."""
-        width = _HOUR / per_hour
-        self.free = max(self.free, at - BURST)
-        start = max(self.free, at)
-        self.free += count * width
+    def reserve(self, count: int, per_hour: float, at: float, by: float) -> float:
+        """When `count` recipients may go, not before `at`. Nothing is reserved where that is behind `by`."""
+        free = max(self.free, at - BURST)
+        start = max(free, at)
+        if start <= by:
+            self.free = free + count * _HOUR / per_hour
         return start
 
 
@@ -52,8 +52,13 @@ class Limits:
         self._note = note
         self._hourly: dict[str, _Hourly] = {}
 
-    def reserve(self, pool: Pool, tenant: str, campaign: str, count: int, now: float) -> tuple[float, str]:
-        """When a message to `count` recipients of other servers may go, and which limit says so."""
+    def reserve(
+        self, pool: Pool, tenant: str, campaign: str, count: int, now: float, by: float
+    ) -> tuple[float, str]:
+        """When a message to `count` recipients of other servers may go, and which limit says so.
+
+        A time behind `by` means that there is no room before it, and is not reserved.
+        """
         days = [
             _Daily(POOL, lambda day: _warmed_up(pool, day), "the warm-up plan"),
             _Daily(tenant, lambda _: float(pool.tenant_per_day or math.inf), "the limit of a day"),
@@ -61,27 +66,30 @@ class Limits:
         if campaign and pool.campaign_per_day:
             most = float(pool.campaign_per_day)
             days.append(_Daily(f"{tenant} {campaign}", lambda _: most, "the day's limit of its campaign"))
-        at, why = self._day_with_room(pool, days, count, now)
+        at, why = self._day_with_room(pool, days, count, now, by)
         of_campaign = pool.campaign_per_hour if campaign else 0
         for key, per_hour, name in (
             (f"tenant {tenant}", pool.tenant_per_hour, "the limit of an hour"),
             (f"campaign {tenant} {campaign}", of_campaign, "the limit of its campaign"),
         ):
-            if per_hour:
-                slot = self._hourly.setdefault(key, _Hourly()).reserve(count, _share(per_hour, pool), at)
+            if per_hour and at <= by:
+                slot = self._hourly.setdefault(key, _Hourly()).reserve(count, _share(per_hour, pool), at, by)
                 if slot > at:
                     at, why = slot, name
-        for who in dict.fromkeys(each.who for each in days):
+        for who in dict.fromkeys(each.who for each in days) if at <= by else ():
             self._add(who, count, at)
         return at, why
 
-    def _day_with_room(self, pool: Pool, days: list[_Daily], count: int, at: float) -> tuple[float, str]:
+    def _day_with_room(
+        self, pool: Pool, days: list[_Daily], count: int, at: float, by: float
+    ) -> tuple[float, str]:
         """The first time from `at` on whose day has room for `count` by all of them, and which said so last.
+        Behind `by` none is looked for.
 
         A day takes one message of each at least.
         """
         why = ""
-        for _ in range(MOST_DAYS):
+        while at <= by:
             day = day_of(at)
             full = (each for each in days if not self._has_room(pool, each, day, count))
             if (one := next(full, None)) is None:

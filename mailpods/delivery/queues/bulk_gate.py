@@ -2,7 +2,7 @@
 
 import time
 
-from mailpods.bulk.limits import Limits
+from mailpods.bulk.limits import AHEAD, Limits
 from mailpods.bulk.suppression import Suppressions
 from mailpods.delivery import metrics
 from mailpods.delivery.batch import SUPPRESSED, DeliveryBatch
@@ -35,7 +35,7 @@ class BulkGate:
         return True
 
     def must_wait(self, batch: DeliveryBatch, tenant: str) -> bool:
-        """Whether a limit gives the batch a later time, which is then its outcome."""
+        """Whether a limit gives the batch a later time, or none at all, which is then its outcome."""
         message = batch.message
         if self._suppressions is None or not batch.destination.is_remote:
             return False
@@ -43,9 +43,14 @@ class BulkGate:
         if pool is None or message.attempts or message.reserved:
             return False
         now, count = time.time(), len(batch.targets)
-        at, why = self._limits.reserve(pool, tenant, message.envelope.campaign, count, now)
+        by = max(message.envelope.received_at + AHEAD, now)
+        at, why = self._limits.reserve(pool, tenant, message.envelope.campaign, count, now, by)
         if at <= now + POLL_SECONDS:
             return False
+        if at > by:  # its sender hears of it now, and not when it expires
+            full = Reply(554, f"5.7.28 {why} leaves no room before it would expire")
+            batch.replies.update(dict.fromkeys(batch.all_targets, full))
+            return True
         batch.reserved = at
         for target in batch.all_targets:
             batch.replies[target] = Reply(452, f"4.7.28 it waits for its turn: {why}")
