@@ -13,6 +13,7 @@ from mailpods.delivery.outcomes import dsn, response_classes
 from mailpods.delivery.outcomes import retry as retries
 from mailpods.directory.reader import DirectoryReader
 from mailpods.directory.records import Address
+from mailpods.spool.bodies import BodyMissing
 from mailpods.spool.changes import Warned
 from mailpods.spool.errors import SpoolError
 from mailpods.spool.message import DeliveryResult, Envelope, Event, QueuedMessage, Recipient
@@ -151,7 +152,7 @@ class Outcomes:
         if not told or self._reader.server is None:
             return True
         try:
-            original = body if body is not None else self._spool.schedule.body(message.id)
+            original = body if body is not None else self._body(message)
             now = time.time()
             host = self._reader.server.hostname
             report = dsn.build(message.id, message.envelope, original, told, host, now, action)
@@ -168,6 +169,14 @@ class Outcomes:
         metrics.NOTIFICATIONS.inc()
         self._log(f"notified id={message.id} sender=<{message.envelope.sender}> action={action} as={id}")
         return True
+
+    def _body(self, message: QueuedMessage) -> bytes:
+        """Raises KeyError when it is done. One that is lost must not keep its sender from hearing of it."""
+        try:
+            return self._spool.schedule.body(message.id)
+        except BodyMissing as error:
+            self._log(f"notified without its text id={message.id} {error}")
+            return b""
 
     def _close(self, batch: DeliveryBatch, results: Sequence[DeliveryResult]) -> None:
         for result in results:

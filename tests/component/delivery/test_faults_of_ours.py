@@ -10,14 +10,16 @@ from unittest.mock import patch
 
 import pytest
 
+from mailpods.delivery.outcomes import retry
 from mailpods.delivery.outcomes.apply import Outcomes
-from mailpods.delivery.queues import scheduler
+from mailpods.delivery.queues import manager, scheduler
 from mailpods.delivery.queues.sorter import Sorter
 from mailpods.directory.reader import DirectoryReader, NotLoaded
 from mailpods.directory.records import Address
 from mailpods.routing.router import Router
 from mailpods.spool import transfer
-from mailpods.spool.message import QueuedMessage
+from mailpods.spool.bodies import INLINE_BYTES
+from mailpods.spool.message import Envelope, QueuedMessage, Recipient
 from mailpods.spool.schedule import Schedule
 from mailpods.spool.view import QueueView
 from tests.support.deliveries import Harness, run, until
@@ -52,6 +54,25 @@ def test_a_fault_about_one_message_parks_it_with_its_reason(tmp_path: Path, wher
         assert harness.manager and not len(harness.manager._leases)  # nothing is under way for ever
         QueueView(tmp_path / "spool").retry({"address": "bad@far.test"})
         await until(lambda: harness.queue == [])
+
+    run(tmp_path, scenario)
+
+
+def test_a_message_whose_body_is_lost_expires_and_no_peer_is_blamed(tmp_path: Path) -> None:
+    async def scenario(harness: Harness, peers: dict[str, Peer], store: Peer) -> None:
+        envelope = Envelope("info@a.test", (Recipient(Address("x@far.test")),), time.time())
+        id = await harness.spool.accept(envelope, b"Subject: x\r\n\r\n" + b"x\r\n" * INLINE_BYTES)
+        (tmp_path / "spool" / "bodies" / id).unlink()
+        with patch.object(manager, "SWEEP_SECONDS", 0.5), patch.object(retry, "LIFETIME", 2.0):
+            harness.start()
+            await until(lambda: f"fault of ours: BodyMissing('the file of message {id}" in str(harness.queue))
+            await until(lambda: store.recipients() == ["7/info"])
+            await until(lambda: harness.queue == [])
+        (_, _, text) = store.taken[0]
+        assert b"Action: failed" in text and b"BodyMissing" in text
+        assert not any("unreachable" in line for line in harness.log)
+        await harness.take("y@far.test")  # its server is tried as if nothing had been
+        await until(lambda: peers["far.test"].recipients() == ["y@far.test"])
 
     run(tmp_path, scenario)
 
