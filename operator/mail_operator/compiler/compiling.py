@@ -4,21 +4,22 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 
-from mail_operator.compiler import ownership
+from mail_operator.compiler import budgets, ownership
 from mail_operator.compiler.buckets import merge
 from mail_operator.compiler.containment import assemble, outcome, statuses
 from mail_operator.compiler.domain_builder import build_domain_plan
-from mail_operator.compiler.domain_plan import DomainPlan, Member
+from mail_operator.compiler.domain_plan import DomainPlan, Member, domain_of
 from mail_operator.compiler.faults import internal_error
 from mail_operator.compiler.logins import claims, unique
 from mail_operator.compiler.memory import Memory
+from mail_operator.compiler.placement import place
 from mail_operator.compiler.plan import GeneratedSecret, Plan, Status
 from mail_operator.compiler.reach import Reach, reach
 from mail_operator.compiler.renames import Renames
 from mail_operator.compiler.server import build_server, orphaned
 from mail_operator.compiler.snapshot import SecretName, Snapshot
 from mail_operator.compiler.status import ready, status
-from mail_operator.compiler.topology import age_key, build_topology
+from mail_operator.compiler.topology import build_topology
 from mail_operator.kinds import Resource
 from mail_operator.kinds.mailalias import MailAlias
 from mail_operator.kinds.mailbox import Mailbox
@@ -86,9 +87,13 @@ class _Run:
         dirty = self._regroup() | self._moved_domains() | self._new_passwords() | self._new_secrets()
         dirty |= self._new_answers() | self._had_faults()
         dirty |= self._logins(dirty)
-        dirty |= self._place()
+        dirty |= place(self.old, new)
         dirty |= self._neighbours(dirty)
+        new.full = self.old.full
         addresses = self._build_domain_plans(dirty)
+        refilled = self._fill(dirty)
+        addresses |= self._build_domain_plans(refilled)
+        dirty |= refilled
         merge(self.old, new, dirty)
         self._follow_aliases(addresses)
         self._servers(dirty)
@@ -108,11 +113,11 @@ class _Run:
             if isinstance(now, Mailbox) and now.spec.former_address:
                 self.new.renamed[ref] = now
             if isinstance(was, Member):
-                taken[_domain_of(was)].pop(ref)
-                dirty.add(_domain_of(was))
+                taken[domain_of(was)].pop(ref)
+                dirty.add(domain_of(was))
             if isinstance(now, Member):
-                taken.setdefault(_domain_of(now), dict(members.get(_domain_of(now), {})))[ref] = now
-                dirty.add(_domain_of(now))
+                taken.setdefault(domain_of(now), dict(members.get(domain_of(now), {})))[ref] = now
+                dirty.add(domain_of(now))
         members.update(taken)
         for domain in dirty:
             if not members[domain]:
@@ -123,7 +128,7 @@ class _Run:
         self, before: Mapping[ObjectRef, Resource], members: Mapping[ObjectRef, object]
     ) -> set[ObjectRef]:
         touched = (before.get(ref) for ref in self.changed.keys() | self.gone)
-        return {_domain_of(was) for was in touched if isinstance(was, Member)} & members.keys()
+        return {domain_of(was) for was in touched if isinstance(was, Member)} & members.keys()
 
     def _moved_domains(self) -> set[ObjectRef]:
         old, new = self.old.topology.domains, self.new.topology.domains
@@ -160,7 +165,7 @@ class _Run:
         refs = {fault.ref for fault in self.old.faults.values()}
         members = (self.snapshot.objects.get(ref) for ref in refs)
         return {ref for ref in refs if ref.kind == "MailDomain"} | {
-            _domain_of(member) for member in members if isinstance(member, Member)
+            domain_of(member) for member in members if isinstance(member, Member)
         }
 
     def _readers(self, changed: Collection[SecretName]) -> set[ObjectRef]:
@@ -187,43 +192,20 @@ class _Run:
         domains = new.generated.keys() | self.old.generated.keys()
         return {d for d in domains if new.generated.get(d) != self.old.generated.get(d)}
 
-    def _place(self) -> set[ObjectRef]:
-        """Choose a shard for mailboxes that name none, where there are several. Returns domains to look at.
-
-        New ones go where the fewest are. Those that had mail before there was a choice are in the first.
-        """
-        new, placed = self.new, dict[ObjectRef, int]()
-        counts = {
-            ref: [0] * server.spec.store.shards
-            for ref, server in new.topology.servers.items()
-            if server.spec.store.shards > 1
-        }
-        waiting: list[tuple[Mailbox, list[int]]] = []
-        for domain, state in new.topology.domains.items() if counts else ():
-            if (there := counts.get(state.server_ref)) is None or state.refusal:
-                continue
-            for member in new.members.get(domain, {}).values():
-                if not isinstance(member, Mailbox):
-                    continue
-                shard = member.spec.shard
-                if shard is None and member.ref in self.snapshot.served:
-                    shard = placed[member.ref] = 0
-                if shard is None and not member.spec.former_address:  # that one's mail is somewhere
-                    waiting.append((member, there))
-                elif shard is not None and shard < len(there):
-                    there[shard] += 1
-        for member, there in sorted(waiting, key=lambda each: age_key(each[0], self.snapshot)):
-            shard = placed[member.ref] = there.index(min(there))
-            there[shard] += 1
-        new.placed, old = placed, self.old.placed
-        changed = (ref for ref in placed.keys() | old.keys() if placed.get(ref) != old.get(ref))
-        members = (new.snapshot.objects.get(ref) for ref in changed)
-        return {_domain_of(member) for member in members if isinstance(member, Mailbox)}
+    def _fill(self, dirty: set[ObjectRef]) -> set[ObjectRef]:
+        """Find for what there is no room. Returns the domains for which that changed."""
+        old, new = self.old, self.new
+        if not (dirty or self.topology_changed):
+            new.full = old.full
+            return set()
+        new.full = budgets.full(new)
+        domains = new.full.keys() | old.full.keys()
+        return {domain for domain in domains if new.full.get(domain) != old.full.get(domain)}
 
     def _neighbours(self, dirty: set[ObjectRef]) -> set[ObjectRef]:
         """The domains that mailboxes left or went to, where the other one of the two is looked at."""
         renamed = (*self.old.renamed.values(), *self.new.renamed.values())
-        pairs = ({each.former[0], _domain_of(each)} for each in renamed if each.former)
+        pairs = ({each.former[0], domain_of(each)} for each in renamed if each.former)
         return {domain for pair in pairs if not pair.isdisjoint(dirty) for domain in pair}
 
     def _build_domain_plans(self, dirty: set[ObjectRef]) -> set[str]:
@@ -231,8 +213,7 @@ class _Run:
         new, addresses = self.new, set[str]()
         renames = Renames(new.renamed, new.topology.domains, new.members, self.snapshot)
         for domain in dirty:
-            old = self.old.domain_plans.get(domain)
-            if old:
+            if old := new.domain_plans.get(domain):
                 for ref in [*old.statuses, *old.aliases]:
                     new.statuses.pop(ref, None)
                     new.dependencies.pop(ref, None)
@@ -264,6 +245,7 @@ class _Run:
                 members.values(),
                 new.generated.get(domain, {}),
                 new.placed,
+                new.full.get(domain, ()),
                 self.snapshot,
                 renames,
                 old if same else None,
@@ -410,8 +392,3 @@ class _Run:
             faults=tuple(new.faults[ref] for ref in sorted(new.faults)),
             memory=new,
         )
-
-
-def _domain_of(member: Member) -> ObjectRef:
-    assert member.domain is not None  # their specs require it
-    return member.domain

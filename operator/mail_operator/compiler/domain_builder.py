@@ -1,11 +1,12 @@
 """Decides what one domain adds to the directory: its objects one by one, the older first."""
 
-from collections.abc import Callable, Iterable, Mapping
-from functools import cache, partial
-from typing import TypeVar, cast
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import TypeVar
 
-from mail_operator.compiler import dkim, zones
-from mail_operator.compiler.domain_plan import BUCKETS, DomainPlan, Member, dependencies
+from mail_operator.compiler import budgets, dkim, zones
+from mail_operator.compiler.domain_plan import BUCKETS, DomainPlan, Member, dependencies, services_of
 from mail_operator.compiler.faults import fault_of
 from mail_operator.compiler.logins import derive, logins
 from mail_operator.compiler.network import endpoints
@@ -25,6 +26,7 @@ from mail_operator.policies import mailbox as mailbox_rules
 from mail_operator.policies import password as password_rules
 from mail_operator.policies import secret as secret_rules
 from mail_operator.policies.alias import AliasFacts
+from mail_operator.policies.budget import directory_full
 from mail_operator.policies.dkim import DkimFacts
 from mail_operator.policies.mailbox import MailboxFacts
 from mail_operator.policies.password import PasswordFacts
@@ -50,19 +52,30 @@ ADMINISTRATOR_QUOTA = 100 << 20  # bytes: everybody may write to postmaster
 def build_domain_plan(
     domain_ref: ObjectRef,
     state: DomainState | None,
-    members: Iterable[Member],
+    members: Collection[Member],
     generated: Mapping[ObjectRef, str],
     placed: Mapping[ObjectRef, int],
+    full: Collection[ObjectRef],
     snapshot: Snapshot,
     renames: Renames,
     old: DomainPlan | None = None,
 ) -> DomainPlan:
     """Decide about a domain's objects, the older first.
 
-    `generated`: the logins made for its mailboxes; `placed`: the shards chosen for them; `old`: what was made
-    of a domain of this name and number before, for objects of which nothing can be made now.
+    `generated`: the logins made for its mailboxes; `placed`: the shards chosen for them; `full`: those of
+    its objects, perhaps itself, for which the directory has no room; `old`: what was made of a domain of this
+    name and number before, for objects of which nothing can be made now.
     """
-    return _Builder(domain_ref, state, generated, placed, snapshot, renames, old).build(members)
+    plan = _Builder(domain_ref, state, generated, placed, snapshot, renames, old).build(members)
+    if state is None or state.refusal:
+        return plan
+    budgets.weigh(plan, domain_ref, state, members, old)
+    if domain_ref in full:
+        refused = replace(state, refusal=directory_full(state.server_ref, domain_ref.namespace))
+        out = _Builder(domain_ref, refused, generated, placed, snapshot, renames, old).build(members)
+        return replace(out, weights=plan.weights, sizes=plan.sizes)
+    budgets.drop(plan, state, [member for member in members if member.ref in full])
+    return plan
 
 
 class _Builder:
@@ -220,7 +233,7 @@ class _Builder:
         accepted = logins(self.state, mailbox.local_part, login)
         records = self.out.records(address)
         given = spec.services
-        services = _services(imap=given.imap, pop3=given.pop3, sieve=given.sieve, smtp=given.smtp)
+        services = services_of(imap=given.imap, pop3=given.pop3, sieve=given.sieve, smtp=given.smtp)
         records.credentials[account] = Credential(
             logins=accepted,
             hash=hashed,
@@ -435,9 +448,3 @@ class _Builder:
         assert self.state is not None
         buckets = frozenset(bucket_of(key, BUCKETS) for key in keys)
         self.out.dependencies[ref] = dependencies(self.state.server_ref, buckets, shards)
-
-
-@cache
-def _services(**services: str) -> Mapping[Service, Access]:
-    given = {name: access for name, access in services.items() if access != "disabled"}
-    return cast(Mapping[Service, Access], given)

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from mail_operator.compiler.faults import Fault
 from mail_operator.compiler.plan import Dependencies, GeneratedSecret, Status
@@ -14,6 +14,7 @@ from mail_operator.kinds.mailinglist import MailingList
 from mail_operator.kinds.meta import ObjectRef
 from mail_operator.policies.verdict import Verdict
 from mailpods.directory.records import (
+    Access,
     Account,
     AccountId,
     Address,
@@ -21,6 +22,7 @@ from mailpods.directory.records import (
     Credential,
     Domain,
     DomainName,
+    Service,
 )
 from mailpods.directory.shards import bucket_of, file_name
 
@@ -55,6 +57,8 @@ class DomainPlan:
     secrets: list[GeneratedSecret] = field(default_factory=list)
     secrets_read: set[SecretName] = field(default_factory=set)
     questions: list[Question] = field(default_factory=list)
+    weights: dict[ObjectRef, tuple[tuple[int, int], ...]] = field(default_factory=dict)  # (bucket, bytes)
+    sizes: dict[int, int] = field(default_factory=dict)  # bucket -> bytes, room for them or not
     faults: list[Fault] = field(default_factory=list)  # while something was made for one of its objects
 
     def share(self, old: "DomainPlan") -> None:
@@ -122,6 +126,19 @@ class DomainPlan:
         )
 
 
+@cache
+def services_of(**services: str) -> Mapping[Service, Access]:
+    """Those of an account that are not disabled."""
+    given = {name: access for name, access in services.items() if access != "disabled"}
+    return cast(Mapping[Service, Access], given)
+
+
 @cache  # few, and named by all objects: ten thousand mailboxes share some dozens
 def dependencies(server: ObjectRef, buckets: frozenset[int], shards: frozenset[int]) -> Dependencies:
     return Dependencies(server, frozenset(file_name(bucket) for bucket in buckets), shards)
+
+
+def domain_of(member: Member) -> ObjectRef:
+    """The domain that a member names."""
+    assert member.domain is not None  # their specs require it
+    return member.domain

@@ -35,6 +35,7 @@ class Memory:
     parts: dict[Key, dict[ObjectRef, Records]] = field(default_factory=dict)
     files: dict[Key, tuple[bytes, bytes, bytes]] = field(default_factory=dict)  # …, credentials, versions
     manifests: dict[Key, tuple[Manifest, Manifest]] = field(default_factory=dict)
+    full: dict[ObjectRef, frozenset[ObjectRef]] = field(default_factory=dict)  # domain -> without room
     reaches: dict[ObjectRef, Reach] = field(default_factory=dict)
     statuses: dict[ObjectRef, Status] = field(default_factory=dict)
     dependencies: dict[ObjectRef, Dependencies] = field(default_factory=dict)

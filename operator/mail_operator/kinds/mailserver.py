@@ -8,6 +8,7 @@ from pydantic import Field
 
 from mail_operator.kinds.components_status import ComponentStatus
 from mail_operator.kinds.exposure import Exposure
+from mail_operator.kinds.limits import ServerLimits
 from mail_operator.kinds.meta import (
     AGE,
     BY_NAME,
@@ -239,12 +240,6 @@ class Scheduling(Part):
     tolerations: list[Toleration] = Field(
         [], max_length=16, description="Taints that are no obstacle.", json_schema_extra=SEQUENCE
     )
-
-
-class ServerLimits(Part):
-    """What an installation may hold."""
-
-    domains: int | None = Field(None, ge=1, le=MOST, description="Most domains; blank: unlimited.")
 
 
 class Groupware(Part):

@@ -36,7 +36,9 @@ WHOLE = {
     "statuses",
     "age_key",
     "server_of",
-    "_domain_of",
+    "domain_of",
+    "place",
+    "full",
 }
 
 
@@ -111,6 +113,7 @@ def world() -> Snapshot:
             portal={"replicas": 1, "url": "https://mail.a.test"},
             tls={"issuerRef": {"name": "le", "kind": "ClusterIssuer"}},
             addresses=["192.0.2.1"],
+            limits={"tenantObjects": 1},
         ),
         domain("a.test", number=7, login={"forms": ["generated", "address"]}, catchAll="info@a.test"),
         domain("b.test", "tenant", hostnames=["imap.b.test"], additionalNames=["c.test"]),
@@ -123,6 +126,9 @@ def world() -> Snapshot:
         resource("MailingList", "team", domainRef={"name": "a-test"}, members=["x@else.test"]),
         mailbox("lone", of="nowhere"),
         mailbox("dora", of="d-test", formerAddress={"domainRef": {"name": "a-test"}}, shard=0),
+        resource(
+            "MailAlias", "late", "tenant", domainRef={"name": "b-test"}, targets=[{"address": "x@e.test"}]
+        ),
         policy(
             "main",
             outbound={
