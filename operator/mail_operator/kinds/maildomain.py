@@ -179,7 +179,7 @@ class MailDomain(Resource):
         Column("Number", ".status.number", "integer"),
         Column("Mailboxes", ".status.mailboxes", "integer"),
         READY,
-        REASON,
+        REASON._replace(wide=False),  # Deleting, and that a deletion is held, must not be overlooked
         AGE,
     )
     status_model: ClassVar[type[Status]] = MailDomainStatus

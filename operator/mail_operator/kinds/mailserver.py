@@ -323,6 +323,7 @@ class MailServer(Resource):
         Column("Domains", ".status.domains", "integer"),
         Column("Mailboxes", ".status.mailboxes", "integer"),
         READY,
+        Column("Components", '.status.conditions[?(@.type=="ComponentsReady")].reason'),
         REASON,
         AGE,
     )

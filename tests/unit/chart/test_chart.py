@@ -336,6 +336,7 @@ def test_the_notes_say_what_comes_next(tmp_path: Path) -> None:
     assert "wait --for=condition=Ready mailbox/info" in plain
     assert "kubectl -n a-test get secret anna-password -o jsonpath" in plain
     assert "NOT MADE YET" not in plain
+    assert "docs/runbooks/removal.md" in plain and (ROOT / "docs/runbooks/removal.md").exists()
     unknown = _notes(tmp_path, *SERVER)
     assert "THE MAILSERVER IS NOT MADE YET" in unknown
     assert "helm -n mailpods-system upgrade mailpods" in unknown

@@ -85,3 +85,12 @@ def test_the_defaults_keep_the_rules(document: dict[str, Any]) -> None:
     """load() applies the rules to what was set: nothing is refused when the defaults are written out."""
     spec = load(document).model_dump(by_alias=True, exclude_none=True)["spec"]
     assert load({**document, "spec": spec})
+
+
+def test_that_a_domain_is_being_deleted_and_what_a_server_lacks_stand_in_every_listing() -> None:
+    def shown(kind: str) -> set[str]:
+        columns = crd(KINDS[kind])["spec"]["versions"][0]["additionalPrinterColumns"]
+        return {each["jsonPath"] for each in columns if not each.get("priority")}
+
+    assert '.status.conditions[?(@.type=="Ready")].reason' in shown("MailDomain")
+    assert '.status.conditions[?(@.type=="ComponentsReady")].reason' in shown("MailServer")
