@@ -75,6 +75,10 @@ def test_no_right_is_missing_and_none_is_idle(installation: ClusterInstallation)
     kubectl("delete", "maildomain", "ends-test", "-n", NAMESPACE, "--timeout=60s")
     for kind, name in (("Mailbox", "first"), ("MailAlias", "alias"), ("MailingList", "list")):
         wait(lambda kind=kind, name=name: not fetched(kind, name), 20)  # type: ignore[misc]
+    for replicas in (1, 0):
+        portal = json.dumps({"spec": {"portal": {"replicas": replicas}}})
+        kubectl("patch", "mailserver", "main", "-n", NAMESPACE, "--type=merge", "-p", portal)
+        wait(lambda wanted=replicas: bool(fetched("Deployment", "main-portal")) == bool(wanted), 60)  # type: ignore[misc]
     refused = [e for e in events() if isinstance(s := e.get("responseStatus"), dict) and s.get("code") == 403]
     assert not refused
     assert granted() - used() == UNSEEN
