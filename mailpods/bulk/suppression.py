@@ -13,6 +13,9 @@ from mailpods.spool.database import connect
 
 FILE = "suppressed.db"
 MOST = 10_000  # entries of one answer
+BOUNCE = "bounce"  # with which the reason of what bounced begins
+BOUNCED_SECONDS = 180 * 86400.0  # that a bounce keeps mail away: addresses come back, and are given anew
+_HOLDS = f"(reason NOT GLOB '{BOUNCE}*' OR since > ?)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +27,13 @@ class Suppressed:
     reason: str  # bounce, complaint, unsubscribed, or what an administrator wrote
     since: float
 
+    @property
+    def until(self) -> float | None:
+        """When it ends, epoch seconds: of a bounce. What somebody wants holds until it is removed."""
+        return self.since + BOUNCED_SECONDS if self.reason.startswith(BOUNCE) else None
+
     def as_json(self) -> dict[str, Any]:
-        """For people and other pods."""
+        """For other pods."""
         return asdict(self)
 
 
@@ -44,17 +52,25 @@ class Suppressions:
     def reason(self, domain: str, address: str) -> str | None:
         """Why the domain sends nothing to the address; None if it does."""
         row = self._database.execute(
-            "SELECT reason FROM suppressed WHERE domain = ? AND address = ?",
-            (domain.lower(), address.lower()),
+            f"SELECT reason FROM suppressed WHERE domain = ? AND address = ? AND {_HOLDS}",
+            (domain.lower(), address.lower(), time.time() - BOUNCED_SECONDS),
         ).fetchone()
         return row[0] if row else None
 
     def add(
         self, domain: str, address: str, reason: str, since: float | None = None, told: bool = False
     ) -> None:
-        """Add an entry; the first reason stays. `told`: another pod said so."""
+        """Add an entry. The first reason stays, unless it is a bounce that ended, or people want it now.
+
+        `told`: another pod said so.
+        """
         values = (domain.lower(), address.lower(), reason[:200], since or time.time(), told)
-        self._database.execute("INSERT OR IGNORE INTO suppressed VALUES (?, ?, ?, ?, ?)", values)
+        self._database.execute(
+            "INSERT INTO suppressed AS s VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
+            "reason = excluded.reason, since = excluded.since, told = excluded.told WHERE "
+            f"s.reason GLOB '{BOUNCE}*' AND (s.since <= ? OR excluded.reason NOT GLOB '{BOUNCE}*')",
+            (*values, time.time() - BOUNCED_SECONDS),
+        )
 
     def remove(self, domain: str, address: str) -> bool:
         """Whether there was one."""
@@ -67,8 +83,9 @@ class Suppressions:
         """Those of a domain, or of all, the newest first; MOST of them."""
         rows = self._database.execute(
             "SELECT domain, address, reason, since FROM suppressed "
-            "WHERE (?1 IS NULL OR domain = ?1) AND (?2 IS NULL OR address = ?2) ORDER BY since DESC LIMIT ?3",
-            (domain, address, MOST),
+            "WHERE (?1 IS NULL OR domain = ?1) AND (?2 IS NULL OR address = ?2) "
+            f"AND {_HOLDS.replace('?', '?4')} ORDER BY since DESC LIMIT ?3",
+            (domain, address, MOST, time.time() - BOUNCED_SECONDS),
         )
         return [Suppressed(*row) for row in rows]
 

@@ -34,7 +34,9 @@ class Routes:
     def _list(self, request: Request) -> Response:
         query = request.query
         entries = Suppressions(self._folder).entries(query.get("domain"), query.get("address"))
-        return Response.json([entry.as_json() for entry in entries])
+        if request.bears(self._key):
+            return Response.json([entry.as_json() for entry in entries])
+        return Response.json([{**entry.as_json(), "until": entry.until} for entry in entries])
 
     def _add(self, request: Request) -> Response:
         """One by query, or many in the body, from another pod."""

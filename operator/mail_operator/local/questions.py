@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from mail_operator.local.table import queue_details, queue_table
+from mail_operator.local.table import queue_details, queue_table, suppression_table
 
 # (path, method, query) -> (pod, what it answers) for each smtp pod. Raises CommandError.
 Ask = Callable[[str, str, Mapping[str, str]], Iterable[tuple[str, Any]]]
@@ -47,8 +47,7 @@ def suppressions(options: argparse.Namespace, ask: Ask) -> None:
     answers = list(ask("/suppressions", method, query))
     if options.action == "list":
         entries = {(each["domain"], each["address"]): each for _, found in answers for each in found}
-        for (domain, address), each in sorted(entries.items()):
-            print(f"{domain}  {address}  {each['reason']}")
+        print("\n".join(suppression_table([each for _, each in sorted(entries.items())])))
         print(f"{len(entries)} addresses")
         return
     for pod, answer in answers:

@@ -84,6 +84,15 @@ def queue_details(waiting: Waiting, count: int) -> Iterable[str]:
         yield f"{count} recipients wait{left_out}"
 
 
+def suppression_table(entries: Sequence[Mapping[str, Any]]) -> Iterable[str]:
+    """A line for each address that a domain sends no mailings: since when, until when, and why."""
+    rows = [("DOMAIN", "ADDRESS", "SINCE", "UNTIL", "WHY")]
+    for each in entries:
+        until = _time(each["until"]) if each.get("until") else "removed"
+        rows.append((each["domain"], each["address"], _time(each["since"]), until, each["reason"]))
+    yield from columns(rows)
+
+
 def _left_out(waiting: Waiting, count: int) -> str:
     return f", of which these {len(waiting)} are next" if count > len(waiting) else ""
 

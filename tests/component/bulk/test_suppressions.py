@@ -1,12 +1,13 @@
 """The suppression list: one for all processes of a pod, told to the other pods of the pool."""
 
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 from mailpods.admin.server import AdminServer
 from mailpods.bulk import suppressions
-from mailpods.bulk.suppression import Suppressed, Suppressions
+from mailpods.bulk.suppression import BOUNCED_SECONDS, Suppressed, Suppressions
 from mailpods.bulk.suppressions import Routes
 from tests.support.installation import wait
 
@@ -20,10 +21,40 @@ def pod(folder: Path, peers: Callable[[], list[str]]) -> AdminServer:
     return server
 
 
+def test_a_bounce_ends_and_what_somebody_wants_does_not(tmp_path: Path) -> None:
+    there, now = Suppressions(tmp_path), time.time()
+    long_ago = now - BOUNCED_SECONDS - 1
+    there.add("a.test", "back@sink.test", "bounce: 550 5.1.1 unknown", long_ago)
+    there.add("a.test", "left@sink.test", "unsubscribed", long_ago)
+    there.add("a.test", "gone@sink.test", "bounce: 550 5.1.1 unknown", now - 5)
+    assert there.reason("a.test", "back@sink.test") is None
+    shown = {each.address: each.until for each in there.entries()}
+    assert shown == {"left@sink.test": None, "gone@sink.test": now - 5 + BOUNCED_SECONDS}
+    there.add("a.test", "back@sink.test", "bounce: again")
+    there.add("a.test", "gone@sink.test", "unsubscribed")  # holds longer than the bounce that is there
+    assert there.reason("a.test", "back@sink.test") == "bounce: again"
+    assert there.reason("a.test", "gone@sink.test") == "unsubscribed"
+    there.add("a.test", "gone@sink.test", "bounce")
+    assert there.reason("a.test", "gone@sink.test") == "unsubscribed"
+
+
+def test_people_see_until_when_and_pods_tell_what_they_keep(tmp_path: Path) -> None:
+    server = pod(tmp_path / "pod", list)
+    try:
+        Suppressions(tmp_path / "pod").add("a.test", "x@sink.test", "bounce", 5e9)
+        for key, keys in ((None, {"until"}), (KEY, set[str]())):
+            found = suppressions.ask(f"127.0.0.1:{server.port}", "GET", key, None)
+            assert (
+                isinstance(found, list) and set(found[0]) - {"domain", "address", "reason", "since"} == keys
+            )
+    finally:
+        server.stop()
+
+
 def test_the_first_reason_stays_and_case_does_not_matter(tmp_path: Path) -> None:
     there = Suppressions(tmp_path)
     there.add("A.test", "X@sink.test", "bounce")
-    there.add("a.test", "x@sink.test", "unsubscribed")
+    there.add("a.test", "x@sink.test", "bounce: another")
     assert Suppressions(tmp_path).reason("a.test", "x@SINK.test") == "bounce"
     assert there.reason("b.test", "x@sink.test") is None
     assert there.remove("a.test", "x@sink.test") and not there.remove("a.test", "x@sink.test")

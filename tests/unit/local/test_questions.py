@@ -52,6 +52,17 @@ def test_a_change_says_how_many_it_touched(
     assert said == f"main-smtp-0: 64 recipients {expected}\nmain-bulk-0: 64 recipients {expected}\n"
 
 
+def test_the_list_says_why_since_when_and_until_when(capsys: pytest.CaptureFixture[str]) -> None:
+    entry = {"domain": "a.test", "reason": "bounce: 550", "since": 86400.0}
+    found = [{**entry, "address": "x@b.test", "until": 2e9}, {**entry, "address": "y@b.test", "until": None}]
+    parser = argparse.ArgumentParser()
+    questions.add_suppressions(parser)
+    questions.suppressions(parser.parse_args([]), lambda *_: [("main-bulk-0", found)])
+    _, first, second, count = capsys.readouterr().out.splitlines()
+    assert "1970-01-02" in first and "2033-05-18" in first and first.endswith("bounce: 550")
+    assert "removed" in second and count == "2 addresses"
+
+
 @pytest.mark.parametrize(
     "words", [["suppressions"], ["suppressions", "add", "--domain", "a.test", "--address", "x@b.test"]]
 )
