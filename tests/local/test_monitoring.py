@@ -74,8 +74,8 @@ class Watched:
 def tell_operator(installation: EmbeddedInstallation) -> None:
     """What a round of the operator would tell of these objects."""
     rows = installation.state()["objects"]
-    operator.tell_objects({ObjectRef(r["kind"], r["namespace"], r["name"]): r["status"] for r in rows}, ())
-    operator.tell_waiting([], 0.0)
+    operator.record_objects({ObjectRef(r["kind"], r["namespace"], r["name"]): r["status"] for r in rows}, ())
+    operator.record_waiting([], 0.0)
     operator.COMPILE.observe(0.02)
     operator.ROUND.observe(0.2)
     operator.ACKNOWLEDGED.observe(0.9)

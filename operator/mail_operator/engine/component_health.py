@@ -95,7 +95,7 @@ class ComponentWatch:
         self._healths = {server: tuple(healths) for server, healths in found.items()}
         if self._healths == before:
             return False
-        metrics.tell_pods(
+        metrics.record_pods(
             (ref, each.name, each.wanted, each.ready) for ref, all_ in self._healths.items() for each in all_
         )
         return True

@@ -342,8 +342,8 @@ class Engine:
             for ref in self._waiting.keys() & statuses.keys() - waiting.keys():
                 metrics.ACKNOWLEDGED.observe(now - self._waiting[ref])
             self._waiting = waiting
-            metrics.tell_waiting(waiting.values(), now)
-            metrics.tell_objects(statuses, waiting.keys())
+            metrics.record_waiting(waiting.values(), now)
+            metrics.record_objects(statuses, waiting.keys())
             busy = self._work.is_set() or any(now - since < patience for since in waiting.values())
             published = await self._publisher.publish(statuses, waiting.keys(), busy)
             self._runtime.round_ended()

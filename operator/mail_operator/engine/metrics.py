@@ -49,7 +49,7 @@ PODS = Gauge(
 )
 
 
-def tell_pods(pods: Iterable[tuple[ObjectRef, str, int, int]]) -> None:
+def record_pods(pods: Iterable[tuple[ObjectRef, str, int, int]]) -> None:
     """Set the gauge of all: (MailServer, component, wanted, ready)."""
     PODS.clear()
     for server, component, wanted, ready in pods:
@@ -57,13 +57,13 @@ def tell_pods(pods: Iterable[tuple[ObjectRef, str, int, int]]) -> None:
             PODS.labels(server.namespace, server.name, component, state).set(count)
 
 
-def tell_waiting(since: Collection[float], now: float) -> None:
+def record_waiting(since: Collection[float], now: float) -> None:
     """Set the gauges of what waits for pods; `since` and `now` are of the monotonic clock, in seconds."""
     WAITING.set(len(since))
     WAITING_SINCE.set(time.time() - (now - min(since)) if since else 0)
 
 
-def tell_objects(statuses: Mapping[ObjectRef, Mapping[str, Any]], undecided: Collection[ObjectRef]) -> None:
+def record_objects(statuses: Mapping[ObjectRef, Mapping[str, Any]], undecided: Collection[ObjectRef]) -> None:
     """Set the gauge of all kinds; what is undecided counts as Unknown."""
     tally: Tally[tuple[str, str]] = Tally((ref.kind, "Unknown") for ref in undecided if ref not in statuses)
     for ref, status in statuses.items():

@@ -106,9 +106,9 @@ class Publisher:
         metrics.STATUSES.inc()
         for each in status["conditions"]:
             if each["type"] in ("Ready", COMPONENTS_READY):
-                await self._tell(ref, observed.uid, times.get(each["type"]), each)
+                await self._record_event(ref, observed.uid, times.get(each["type"]), each)
 
-    async def _tell(
+    async def _record_event(
         self, ref: ObjectRef, uid: str, was: Mapping[str, Any] | None, now: Mapping[str, Any]
     ) -> None:
         """An Event when a condition turns False, or True again, or when a deletion begins or waits."""

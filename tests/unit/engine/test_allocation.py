@@ -18,7 +18,7 @@ OBSERVED = ObservedResource(("uid", 1, ()), BLANK, (), False, False, b"{}")
 NUMBER = {BLANK.ref: {"number": 7}}
 
 
-class Ground:
+class FakeRuntime:
     """A runtime with one domain."""
 
     takes = True
@@ -40,7 +40,7 @@ def number(allocations: Allocations, observed: ObservedResource = OBSERVED) -> i
 
 
 def test_what_was_written_holds_until_the_spec_shows_it_and_for_no_namesake() -> None:
-    allocations = Allocations(cast(Runtime, Ground()), print)
+    allocations = Allocations(cast(Runtime, FakeRuntime()), print)
     assert number(allocations) is None
     assert asyncio.run(allocations.write(NUMBER))
     assert number(allocations) == 7
@@ -53,12 +53,12 @@ def test_what_was_written_holds_until_the_spec_shows_it_and_for_no_namesake() ->
 
 
 def test_what_was_not_written_is_not_put_to_use() -> None:
-    ground, log = Ground(), list[str]()
-    ground.takes = False
-    allocations = Allocations(cast(Runtime, ground), log.append)
+    runtime, log = FakeRuntime(), list[str]()
+    runtime.takes = False
+    allocations = Allocations(cast(Runtime, runtime), log.append)
     assert not asyncio.run(allocations.write(NUMBER))
     assert number(allocations) is None and "not written" in log[0]
-    ground.away = True
+    runtime.away = True
     with pytest.raises(Unavailable, match="number"):
         asyncio.run(allocations.write(NUMBER))
     assert number(allocations) is None

@@ -5,7 +5,7 @@ from typing import Any
 from mail_operator.cluster.cached import cache_pod
 from mail_operator.compiler.status import hindrance_of
 from mail_operator.engine.component_health import component_health, components_ready, with_components
-from mail_operator.engine.metrics import tell_pods
+from mail_operator.engine.metrics import record_pods
 from mail_operator.engine.runtime import ObservedPod
 from mail_operator.kinds.mailserver import MailServerStatus
 from prometheus_client import REGISTRY
@@ -51,9 +51,9 @@ def test_the_gauge_forgets_what_is_gone() -> None:
     def value(state: str) -> float | None:
         return REGISTRY.get_sample_value("mailpods_operator_pods", {**labels, "state": state})
 
-    tell_pods([(SERVER, "smtp", 2, 1)])
+    record_pods([(SERVER, "smtp", 2, 1)])
     assert (value("wanted"), value("ready")) == (2, 1)
-    tell_pods([])
+    record_pods([])
     assert value("wanted") is None
 
 

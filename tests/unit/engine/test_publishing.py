@@ -19,7 +19,7 @@ def condition(type_: str, status: str, reason: str, **more: str) -> dict[str, st
     return {"type": type_, "status": status, "reason": reason, "message": "It is so.", **more}
 
 
-class Ground:
+class FakeRuntime:
     """A runtime with one domain, of which it knows this status."""
 
     def __init__(self, *conditions: Mapping[str, str], **fields: Any) -> None:
@@ -61,46 +61,46 @@ class Ground:
 def test_an_event_is_told_when_ready_turns_and_at_no_other_write(
     was: tuple[str, str] | None, now: tuple[str, str], told: str | None
 ) -> None:
-    ground = Ground(*([condition("Ready", *was)] if was else []))
-    ground.say(condition("Ready", *now))
-    assert ground.events == ([(told, now[1])] if told else [])
-    ground.say(condition("Ready", *now), number=7)
-    assert len(ground.written) == 2 and len(ground.events) == bool(told)
+    runtime = FakeRuntime(*([condition("Ready", *was)] if was else []))
+    runtime.say(condition("Ready", *now))
+    assert runtime.events == ([(told, now[1])] if told else [])
+    runtime.say(condition("Ready", *now), number=7)
+    assert len(runtime.written) == 2 and len(runtime.events) == bool(told)
 
 
 def test_a_condition_says_since_when_it_is_as_it_is() -> None:
     there = [condition(each, "True", "Serving", lastTransitionTime=BEFORE) for each in ("Ready", "Accepting")]
-    ground = Ground(*there)
-    ground.say(condition("Ready", "True", "Other"), condition("Accepting", "False", "Deleting"))
-    ((status, _),) = ground.written
+    runtime = FakeRuntime(*there)
+    runtime.say(condition("Ready", "True", "Other"), condition("Accepting", "False", "Deleting"))
+    ((status, _),) = runtime.written
     ready, accepting = (each["lastTransitionTime"] for each in status["conditions"])
     assert ready == BEFORE and accepting > BEFORE
 
 
 def test_what_is_there_already_is_not_written_and_what_is_gone_is_taken_away() -> None:
-    ground = Ground(condition("Ready", "True", "Serving", lastTransitionTime=BEFORE), number=7, old="x")
-    ground.say(condition("Ready", "True", "Serving"), number=7, old="x")
-    assert not ground.written
-    ground.say(condition("Ready", "True", "Serving"), number=7)
-    ground.say(condition("Ready", "True", "Serving"), number=7)
-    assert [removed for _, removed in ground.written] == [{"old"}]
+    runtime = FakeRuntime(condition("Ready", "True", "Serving", lastTransitionTime=BEFORE), number=7, old="x")
+    runtime.say(condition("Ready", "True", "Serving"), number=7, old="x")
+    assert not runtime.written
+    runtime.say(condition("Ready", "True", "Serving"), number=7)
+    runtime.say(condition("Ready", "True", "Serving"), number=7)
+    assert [removed for _, removed in runtime.written] == [{"old"}]
 
 
 def test_what_dns_said_before_stays_until_it_is_asked_again() -> None:
     there = condition("DNSComplete", "True", "Complete", lastTransitionTime=BEFORE)
-    ground = Ground(there)
-    ground.say(condition("DNSComplete", "Unknown", "NotAsked"))
-    assert not ground.written
-    ground.say(condition("DNSComplete", "False", "RecordsMissing"))
-    assert ground.written[0][0]["conditions"][0]["reason"] == "RecordsMissing"
+    runtime = FakeRuntime(there)
+    runtime.say(condition("DNSComplete", "Unknown", "NotAsked"))
+    assert not runtime.written
+    runtime.say(condition("DNSComplete", "False", "RecordsMissing"))
+    assert runtime.written[0][0]["conditions"][0]["reason"] == "RecordsMissing"
 
 
 def test_numbers_that_change_again_at_once_wait_and_nothing_else_does() -> None:
     serving = condition("Ready", "True", "Serving")
-    ground = Ground()
-    ground.say(serving, mailboxes=1, busy=True)
-    ground.say(serving, mailboxes=2, busy=True)
-    assert [status["mailboxes"] for status, _ in ground.written] == [1]
-    ground.say(condition("Ready", "False", "NumberTaken"), mailboxes=3, busy=True)
-    ground.say(condition("Ready", "False", "NumberTaken"), mailboxes=4)
-    assert [status["mailboxes"] for status, _ in ground.written] == [1, 3, 4]
+    runtime = FakeRuntime()
+    runtime.say(serving, mailboxes=1, busy=True)
+    runtime.say(serving, mailboxes=2, busy=True)
+    assert [status["mailboxes"] for status, _ in runtime.written] == [1]
+    runtime.say(condition("Ready", "False", "NumberTaken"), mailboxes=3, busy=True)
+    runtime.say(condition("Ready", "False", "NumberTaken"), mailboxes=4)
+    assert [status["mailboxes"] for status, _ in runtime.written] == [1, 3, 4]

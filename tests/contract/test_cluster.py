@@ -10,23 +10,23 @@ from mail_operator.cluster import rollouts
 from mail_operator.components.installation import bucket_secret
 from mail_operator.engine import secret_reader
 
-from tests.component.contract.grounds import SERVER, ClusterGround
-from tests.component.contract.test_engine import box, dom, mortal, ref
+from tests.contract.harnesses import SERVER, ClusterHarness
+from tests.contract.test_engine import box, deletable, dom, ref
 from tests.support.installation import domain, mailbox, server, wait
 
 TEMPLATE = ("StatefulSet", "t", "main-store")
 
 
 @pytest.fixture
-def cluster() -> Iterator[ClusterGround]:
+def cluster() -> Iterator[ClusterHarness]:
     """One of its own, with a server and a domain; a test starts the operator."""
-    made = ClusterGround()
+    made = ClusterHarness()
     made.apply(server(), domain("a.test", 7))
     yield made
     made.close()
 
 
-def test_an_object_of_somebody_else_is_told_and_left_alone(cluster: ClusterGround) -> None:
+def test_an_object_of_somebody_else_is_told_and_left_alone(cluster: ClusterHarness) -> None:
     foreign = {
         "kind": "Service",
         "metadata": {"name": "main-smtp", "namespace": "t", "labels": {"app": "theirs"}},
@@ -40,7 +40,7 @@ def test_an_object_of_somebody_else_is_told_and_left_alone(cluster: ClusterGroun
     cluster.wait_for(SERVER)
 
 
-def test_a_forged_secret_puts_no_hash_into_anybodys_account(cluster: ClusterGround) -> None:
+def test_a_forged_secret_puts_no_hash_into_anybodys_account(cluster: ClusterHarness) -> None:
     cluster.apply(mailbox("info"))
     password = cluster.api.objects["Secret", "t", "info-pw"]
     version = f"{password['metadata']['uid']}/{password['metadata']['resourceVersion']}"
@@ -63,7 +63,7 @@ def test_a_forged_secret_puts_no_hash_into_anybodys_account(cluster: ClusterGrou
 
 
 def test_a_restart_hashes_no_password_once_more(
-    cluster: ClusterGround, monkeypatch: pytest.MonkeyPatch
+    cluster: ClusterHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cluster.apply(mailbox("info"))
     cluster.start()
@@ -83,12 +83,12 @@ def test_a_restart_hashes_no_password_once_more(
     assert cluster.hashes == before and not hashed
 
 
-def owner(cluster: ClusterGround) -> dict[str, Any]:
+def owner(cluster: ClusterHarness) -> dict[str, Any]:
     uid = cluster.api.objects[(*SERVER,)]["metadata"]["uid"]
     return {"kind": "MailServer", "name": "main", "uid": uid, "controller": True}
 
 
-def test_a_recreated_server_takes_over_all_that_it_had(cluster: ClusterGround) -> None:
+def test_a_recreated_server_takes_over_all_that_it_had(cluster: ClusterHarness) -> None:
     cluster.apply(mailbox("info"))
     cluster.start()
     cluster.wait_for(box("info"))
@@ -108,7 +108,7 @@ def _owners(item: dict[str, Any]) -> list[str]:
     return [each["uid"] for each in item["metadata"].get("ownerReferences", ())]
 
 
-def test_what_is_added_to_a_template_by_hand_is_taken_out_and_said(cluster: ClusterGround) -> None:
+def test_what_is_added_to_a_template_by_hand_is_taken_out_and_said(cluster: ClusterHarness) -> None:
     cluster.start()
     cluster.wait_for(SERVER)
     item = json.loads(json.dumps(cluster.api.objects[TEMPLATE]))
@@ -130,7 +130,7 @@ def test_what_is_added_to_a_template_by_hand_is_taken_out_and_said(cluster: Clus
     assert kept["kubectl.kubernetes.io/restartedAt"] == "now", "a restart that was asked for goes on"
 
 
-def test_a_rollout_that_is_stuck_goes_on(cluster: ClusterGround, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rollout_that_is_stuck_goes_on(cluster: ClusterHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rollouts, "LOOK_SECONDS", 0.05)
     cluster.start()
     cluster.wait_for(SERVER)
@@ -153,8 +153,8 @@ def test_a_rollout_that_is_stuck_goes_on(cluster: ClusterGround, monkeypatch: py
     assert cluster.api.writes["evict"] == 1
 
 
-def test_a_domain_that_goes_with_its_namespace_is_an_accident(cluster: ClusterGround) -> None:
-    cluster.apply(mortal("swept.test", 8))
+def test_a_domain_that_goes_with_its_namespace_is_an_accident(cluster: ClusterHarness) -> None:
+    cluster.apply(deletable("swept.test", 8))
     cluster.start()
     cluster.wait_for(dom("swept-test"))
     wait(lambda: cluster.api.objects["MailDomain", "t", "swept-test"]["metadata"].get("finalizers"))
@@ -167,11 +167,11 @@ def test_a_domain_that_goes_with_its_namespace_is_an_accident(cluster: ClusterGr
 
     cluster.call(sweep)
     assert "its namespace t" in cluster.wait_for(dom("swept-test"), "DeletionHeld")["message"]
-    cluster.apply(mortal("swept.test", 8, annotations={"mailpods.io/confirm-removal": "mail"}))
+    cluster.apply(deletable("swept.test", 8, annotations={"mailpods.io/confirm-removal": "mail"}))
     cluster.wait_until_gone(dom("swept-test"))
 
 
-def test_an_object_that_no_version_could_have_written_hinders_nobody(cluster: ClusterGround) -> None:
+def test_an_object_that_no_version_could_have_written_hinders_nobody(cluster: ClusterHarness) -> None:
     cluster.call(cluster.api.put, {"kind": "Mailbox", "metadata": {"name": "odd", "namespace": "t"}})
     cluster.start()
     cluster.apply(mailbox("well"))

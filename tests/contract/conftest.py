@@ -1,4 +1,4 @@
-"""The grounds, shared by all tests of a kind: each brings objects of its own."""
+"""The harnesses, shared by all tests of a kind: each brings objects of its own."""
 
 import shutil
 from collections.abc import Iterator
@@ -6,20 +6,24 @@ from collections.abc import Iterator
 import pytest
 from mail_operator.local import observed
 
-from tests.component.contract.grounds import SERVER, ClusterGround, Ground, LocalGround, MemoryGround
+from tests.contract.harnesses import SERVER, ClusterHarness, LocalHarness, MemoryHarness, RuntimeHarness
 from tests.support.installation import domain, server
 
-GROUNDS: dict[str, type[Ground]] = {"memory": MemoryGround, "cluster": ClusterGround, "local": LocalGround}
+HARNESSES: dict[str, type[RuntimeHarness]] = {
+    "memory": MemoryHarness,
+    "cluster": ClusterHarness,
+    "local": LocalHarness,
+}
 
 
 @pytest.fixture(scope="session", params=["memory", "cluster", "local"])
-def ground(request: pytest.FixtureRequest) -> Iterator[Ground]:
+def harness(request: pytest.FixtureRequest) -> Iterator[RuntimeHarness]:
     """One of them, with a server and a domain."""
     if request.param == "local" and shutil.which("dovecot") is None:
         pytest.skip("no Dovecot here: ./run installs it")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(observed, "_ENDED_SECONDS", 0.5)
-        made = GROUNDS[request.param]()
+        made = HARNESSES[request.param]()
         made.apply(server(), domain("a.test", 7))
         made.start()
         made.wait_for(SERVER, seconds=60)
@@ -28,8 +32,8 @@ def ground(request: pytest.FixtureRequest) -> Iterator[Ground]:
 
 
 @pytest.fixture
-def memory() -> Iterator[MemoryGround]:
+def memory() -> Iterator[MemoryHarness]:
     """The one in memory, for what only it can show; a test starts it."""
-    made = MemoryGround()
+    made = MemoryHarness()
     yield made
     made.stop()

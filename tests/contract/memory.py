@@ -1,4 +1,4 @@
-"""The smallest ground of the engine: all lies in dictionaries, and pods load files at once, if they may."""
+"""The smallest harness of the engine: all lies in dictionaries, and pods load files at once, if they may."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""What the engine promises, where only a ground in memory can show it."""
+"""What the engine promises, where only a harness in memory can show it."""
 
 import threading
 import time
@@ -13,15 +13,15 @@ from mail_operator.engine.runtime import Program, Status
 from mail_operator.engine.secrets import hash_password
 from mail_operator.kinds.meta import ObjectRef
 
-from tests.component.contract.grounds import SERVER, MemoryGround
-from tests.component.contract.test_engine import bare, box, dom, mortal, ref
+from tests.contract.harnesses import SERVER, MemoryHarness
+from tests.contract.test_engine import bare, box, deletable, dom, ref
 from tests.support.installation import domain, mailbox, secret, server, wait
 
 HASH = "{PLAIN}before"
 
 
 def test_a_former_runs_hash_is_used_if_it_is_of_the_version_that_there_is(
-    memory: MemoryGround, monkeypatch: pytest.MonkeyPatch
+    memory: MemoryHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hashing = threading.Event()
 
@@ -51,7 +51,7 @@ def test_a_former_runs_hash_is_used_if_it_is_of_the_version_that_there_is(
 
 
 def test_many_new_domains_hold_up_nobodys_password(
-    memory: MemoryGround, monkeypatch: pytest.MonkeyPatch
+    memory: MemoryHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def slow(now: object) -> dict[str, bytes]:
         time.sleep(0.5)
@@ -71,7 +71,7 @@ def test_many_new_domains_hold_up_nobodys_password(
     assert len(made) < 500
 
 
-def test_where_nothing_can_be_applied_it_is_tried_again(memory: MemoryGround) -> None:
+def test_where_nothing_can_be_applied_it_is_tried_again(memory: MemoryHarness) -> None:
     memory.apply(server(), domain("a.test", 7))
     memory.runtime.unavailable = True
     memory.start()
@@ -80,8 +80,8 @@ def test_where_nothing_can_be_applied_it_is_tried_again(memory: MemoryGround) ->
     memory.wait_for(SERVER)
 
 
-def test_a_domain_that_goes_with_its_namespace_waits_and_an_event_says_so(memory: MemoryGround) -> None:
-    memory.apply(server(), domain("a.test", 7), mortal("swept.test", 8))
+def test_a_domain_that_goes_with_its_namespace_waits_and_an_event_says_so(memory: MemoryHarness) -> None:
+    memory.apply(server(), domain("a.test", 7), deletable("swept.test", 8))
     memory.start()
     memory.wait_for(dom("swept-test"))
     wait(lambda: memory.runtime.resources[dom("swept-test")].held)
@@ -94,7 +94,7 @@ def test_a_domain_that_goes_with_its_namespace_waits_and_an_event_says_so(memory
     memory.start()
     memory.wait_for(SERVER)
     assert memory.ready(dom("swept-test"))["reason"] == "DeletionHeld"
-    confirmed = mortal("swept.test", 8, annotations={"mailpods.io/confirm-removal": "mail"})
+    confirmed = deletable("swept.test", 8, annotations={"mailpods.io/confirm-removal": "mail"})
     memory.apply(confirmed)
     memory.wait_until_gone(dom("swept-test"))
 
@@ -116,7 +116,7 @@ PROVISIONERS = {
 
 @pytest.mark.parametrize("broken", PROVISIONERS)
 def test_an_exception_in_a_provisioner_stays_with_its_object(
-    memory: MemoryGround, monkeypatch: pytest.MonkeyPatch, broken: str
+    memory: MemoryHarness, monkeypatch: pytest.MonkeyPatch, broken: str
 ) -> None:
     memory.apply(server(), domain("a.test", 7), mailbox("well"))
     memory.start()
@@ -137,7 +137,7 @@ def test_an_exception_in_a_provisioner_stays_with_its_object(
 
 
 def test_an_exception_while_a_status_is_written_stays_with_its_object(
-    memory: MemoryGround, monkeypatch: pytest.MonkeyPatch
+    memory: MemoryHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish = memory.runtime.publish
 
@@ -156,7 +156,7 @@ def test_an_exception_while_a_status_is_written_stays_with_its_object(
 
 
 def test_an_exception_while_a_password_is_hashed_stays_with_its_account(
-    memory: MemoryGround, monkeypatch: pytest.MonkeyPatch
+    memory: MemoryHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def sometimes(password: str, origin: str) -> str:
         return fail() if "broken" in origin else hash_password(password, origin)
@@ -171,7 +171,7 @@ def test_an_exception_while_a_password_is_hashed_stays_with_its_account(
     memory.wait_for(box("broken"))
 
 
-def test_private_keys_that_nobody_names_any_more_are_dropped(memory: MemoryGround) -> None:
+def test_private_keys_that_nobody_names_any_more_are_dropped(memory: MemoryHarness) -> None:
     memory.apply(server(), domain("a.test", 7), domain("gone.test", 8))
     memory.start()
     memory.wait_for(dom("gone-test"))
@@ -182,7 +182,7 @@ def test_private_keys_that_nobody_names_any_more_are_dropped(memory: MemoryGroun
     assert ("t", "a-test-dkim") in held
 
 
-def test_what_pods_answer_ends_nothing(memory: MemoryGround, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_pods_answer_ends_nothing(memory: MemoryHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     async def broken(program: Program) -> Any:
         fail()
 
@@ -196,7 +196,7 @@ def test_what_pods_answer_ends_nothing(memory: MemoryGround, monkeypatch: pytest
 
 
 def test_pods_are_hurried_to_a_certificate_that_somebody_renewed(
-    memory: MemoryGround, monkeypatch: pytest.MonkeyPatch
+    memory: MemoryHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hurried: list[set[ObjectRef]] = []
 
@@ -214,7 +214,7 @@ def test_pods_are_hurried_to_a_certificate_that_somebody_renewed(
     assert hurried[before:] == [{SERVER}]
 
 
-def test_of_a_paused_server_nothing_is_taken_away(memory: MemoryGround) -> None:
+def test_of_a_paused_server_nothing_is_taken_away(memory: MemoryHarness) -> None:
     bulk = ref("StatefulSet", "main-bulk")
     memory.apply(server(bulk={"replicas": 1}))
     memory.start()

@@ -1,4 +1,4 @@
-"""The grounds on which the contract of the engine is tested, and what a person does there."""
+"""The harnesses on which the contract of the engine is tested, and what a person does there."""
 
 import asyncio
 import base64
@@ -30,13 +30,13 @@ from mail_operator.local.runner import Runner
 from mail_operator.local.state import DataFolder
 
 from mailpods.directory.shards import decode, decode_credentials, decode_store
-from tests.component.contract.memory import MemoryRuntime
+from tests.contract.memory import MemoryRuntime
 from tests.support.apiserver import ApiServer
 from tests.support.installation import HOST, wait
 from tests.support.toy import TOY
 
 T = TypeVar("T")
-DECLARED = (*COMPONENTS, TOY)  # what a component needs beside its declaration shows on each ground
+DECLARED = (*COMPONENTS, TOY)  # what a component needs beside its declaration shows on each harness
 SERVER = ObjectRef("MailServer", "t", "main")
 Document = Mapping[str, Any]
 
@@ -50,7 +50,7 @@ def ref_of(document: Document) -> ObjectRef:
     return ObjectRef(document["kind"], document["metadata"]["namespace"], document["metadata"]["name"])
 
 
-class Ground(ABC):
+class RuntimeHarness(ABC):
     """A runtime with an engine that runs on it, in a thread."""
 
     needs_removal_again = False  # whether what is deleted is changed by being put back
@@ -174,7 +174,7 @@ class Ground(ABC):
         return list(decode_store(self.files("credentials")["store.json"]).wiped)
 
 
-class MemoryGround(Ground):
+class MemoryHarness(RuntimeHarness):
     """In this process; the runtime is at hand for what only it can show."""
 
     def __init__(self) -> None:
@@ -275,7 +275,7 @@ class MemoryGround(Ground):
             self.do(lambda: change(frozenset()))
 
 
-class LocalGround(Ground):
+class LocalHarness(RuntimeHarness):
     """`mailpods up` in a thread, with real programs."""
 
     needs_removal_again = True
@@ -395,7 +395,7 @@ class ReachedCluster(ClusterRuntime):
         return True
 
 
-class ClusterGround(Ground):
+class ClusterHarness(RuntimeHarness):
     """The operator, on an API server in memory."""
 
     def __init__(self) -> None:
