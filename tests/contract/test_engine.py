@@ -199,10 +199,10 @@ COMPONENTS = "ComponentsReady"
 
 
 def test_what_is_down_now_the_server_says_and_mailboxes_stay_as_they_were(harness: RuntimeHarness) -> None:
-    harness.apply(mailbox("calm"))
-    harness.wait_for(box("calm"))
+    harness.apply(mailbox("quiet"))  # in another file than the one that comes meanwhile
+    harness.wait_for(box("quiet"))
     wait(lambda: harness.condition(SERVER, COMPONENTS)["reason"] == "PodsReady", 20)
-    before = harness.status(box("calm"))
+    before = harness.status(box("quiet"))
     with harness.down("store"):
         told = wait(lambda: _told(harness, "ShardDown", "out of memory"), 20)
         assert "store: 0 of 1 pods are ready; shard 0 is down; main-store-0: " in told["message"]
@@ -211,16 +211,16 @@ def test_what_is_down_now_the_server_says_and_mailboxes_stay_as_they_were(harnes
         assert components["smtp"] == {"name": "smtp", "wanted": 1, "ready": 1}
         harness.wait_for(SERVER, "Propagating")
         harness.look_again()
-        assert harness.status(box("calm")) == before
+        assert harness.status(box("quiet")) == before
         harness.apply(mailbox("meanwhile"))
         assert "store pod is ready" in harness.wait_for(box("meanwhile"), "Propagating")["message"]
     with harness.frozen("store"):
         harness.look_again()
-        assert harness.status(box("calm")) == before, "it comes again with the same files"
+        assert harness.status(box("quiet")) == before, "it comes again with the same files"
     harness.wait_for(SERVER)
     harness.wait_for(box("meanwhile"))
     wait(lambda: harness.condition(SERVER, COMPONENTS)["status"] == "True", 20)
-    harness.wait_for(box("calm"))
+    harness.wait_for(box("quiet"))
     events = harness.events(SERVER)
     if events is not None:
         assert [e for e in events if e in ("ShardDown", "PodsReady")][-2:] == ["ShardDown", "PodsReady"]
