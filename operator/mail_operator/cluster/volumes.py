@@ -26,7 +26,8 @@ async def grow(client: ApiClient, manifest: Mapping[str, Any]) -> bool:
     there = await client.find(collection(ref.kind, ref.namespace), ref.name)
     if there is None:
         return False
-    wanted, held = _sizes(manifest), _sizes(there)
+    texts = _requests(manifest)
+    wanted, held = _sizes(texts), _sizes(_requests(there))
     larger = {volume for volume in wanted.keys() & held.keys() if wanted[volume] > held[volume]}
     if not larger or wanted.keys() != held.keys() or any(wanted[v] < held[v] for v in wanted):
         return False
@@ -37,15 +38,20 @@ async def grow(client: ApiClient, manifest: Mapping[str, Any]) -> bool:
         names = (v for v in larger if re.fullmatch(rf"{re.escape(v)}-{re.escape(ref.name)}-[0-9]+", name))
         of = next(names, None)
         if of and quantity_bytes(str(requests["storage"])) < wanted[of]:
-            body = {"spec": {"resources": {"requests": {"storage": str(wanted[of])}}}}
+            body = {"spec": {"resources": {"requests": {"storage": texts[of]}}}}
             await client.merge(path(ObjectRef(_CLAIM, ref.namespace, name)), body)
     await client.delete(path(ref), orphan=True)
     return True
 
 
-def _sizes(workload: Mapping[str, Any]) -> dict[str, int]:
-    """Name of each claim template -> bytes."""
+def _requests(workload: Mapping[str, Any]) -> dict[str, str]:
+    """Name of each claim template -> quantity."""
     return {
-        claim["metadata"]["name"]: quantity_bytes(str(claim["spec"]["resources"]["requests"]["storage"]))
+        claim["metadata"]["name"]: str(claim["spec"]["resources"]["requests"]["storage"])
         for claim in workload["spec"].get("volumeClaimTemplates", ())
     }
+
+
+def _sizes(requests: Mapping[str, str]) -> dict[str, int]:
+    """The same in bytes."""
+    return {name: quantity_bytes(text) for name, text in requests.items()}

@@ -97,7 +97,7 @@ def test_larger_volumes_grow_and_the_statefulset_is_made_anew_around_its_pods() 
     first, second = rounds(cluster, statefulset(mail="20Gi", state="1Gi"))
     assert first[0] is False and "volumes grow" in first[1]
     assert second == (True, "")
-    assert cluster.claims == claims | {"mail-main-store-0": str(20 * 2**30)}
+    assert cluster.claims == claims | {"mail-main-store-0": "20Gi"}
     assert cluster.labels == "app.kubernetes.io/instance=main,app.kubernetes.io/component=store"
 
 
