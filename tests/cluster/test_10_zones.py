@@ -4,6 +4,7 @@ import base64
 import datetime
 
 import pytest
+from mail_operator.engine.runtime import MADE_FOR
 from mail_operator.engine.secrets import make_dkim_keys
 
 from tests.cluster.installation import LonelyHouse, fetched
@@ -29,9 +30,11 @@ def test_keys_change_once_dns_knows_the_new_ones(module_installation: LonelyHous
     keys = make_dkim_keys(datetime.date(2020, 1, 1))
     zones.write("turning.test")
     there = module_installation
+    given = secret(SECRET, **{name: key.decode() for name, key in keys.items()})
+    given["metadata"]["labels"] = {MADE_FOR: "MailDomain"}  # handed over: what others keep is not changed
     there.apply(
         "turning",
-        secret(SECRET, **{name: key.decode() for name, key in keys.items()}),
+        given,
         domain("turning.test", 71, dkim={"rotateDays": 31}),
     )
 
