@@ -139,7 +139,14 @@ class LonelyHouse(ClusterInstallation):
     def address(self, service: str) -> tuple[str, int]:
         """That of its one pod: behind a Service's address clients of the node lose their own."""
         component, port = _public(service)
-        return self.pod(f"main-{component.name}-0", port.number)
+        if component.workload == "StatefulSet":
+            return self.pod(f"main-{component.name}-0", port.number)
+        labels = f"app.kubernetes.io/component={component.name}"
+        found = json.loads(kubectl("get", "pods", "-n", self.namespace, "-l", labels, "-o", "json"))["items"]
+        there = [pod["status"]["podIP"] for pod in found if "podIP" in pod["status"]]
+        if not there:
+            raise ConnectionError(f"no pod of {component.name} has an address yet")
+        return there[0], port.number
 
     def stop(self) -> None:
         """Delete everything."""
