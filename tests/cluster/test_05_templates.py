@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.cluster.installation import NAMESPACE, ClusterInstallation, fetched, kubectl
+from tests.cluster.operator import Operator
 from tests.support.installation import wait
 
 
@@ -46,12 +47,15 @@ def test_volumes_grow_while_their_pods_go_on(installation: ClusterInstallation) 
 
 
 def test_what_others_add_to_a_template_is_taken_back_and_a_stuck_pod_recovers(
-    installation: ClusterInstallation,
+    installation: ClusterInstallation, operator: Operator
 ) -> None:
     before = uid("Pod", "main-smtp-0")
+    operator.stop()  # or the pod is gone before it is stuck
     added = [{"op": "add", "path": "/spec/template/spec/nodeSelector", "value": {"no-such-node": "x"}}]
     kubectl("patch", "statefulset", "main-smtp", "-n", NAMESPACE, "--type=json", "-p", json.dumps(added))
     wait(lambda: uid("Pod", "main-smtp-0") not in ("", before), 120, "nothing came of the patch")
+    assert not is_ready("main-smtp-0")
+    operator.start()
     wait(lambda: is_ready("main-smtp-0"), 120, "the pod does not recover")
     assert "nodeSelector" not in fetched("StatefulSet", "main-smtp")["spec"]["template"]["spec"]
     assert "nodeSelector" not in fetched("Pod", "main-smtp-0")["spec"]
