@@ -7,7 +7,13 @@ import pytest
 
 from tests.cluster import flows
 from tests.cluster.flows import Recording
-from tests.cluster.installation import NAMESPACE, ClusterInstallation, LonelyHouse, kubectl, make_namespace
+from tests.cluster.installation import (
+    NAMESPACE,
+    ClusterInstallation,
+    LonelyInstallation,
+    kubectl,
+    make_namespace,
+)
 from tests.cluster.operator import NAMESPACE as OPERATOR_NAMESPACE
 from tests.cluster.operator import Operator
 from tests.support.installation import domain, mailbox, manifest, server
@@ -54,8 +60,8 @@ def installation(operator: Operator) -> Iterator[ClusterInstallation]:
 
 
 @pytest.fixture(scope="module")
-def module_installation(operator: Operator, request: pytest.FixtureRequest) -> Iterator[LonelyHouse]:
+def module_installation(operator: Operator, request: pytest.FixtureRequest) -> Iterator[LonelyInstallation]:
     """An installation for the stories of one module, which bring the manifests and start it."""
-    made = LonelyHouse(request.module.__name__.rpartition(".")[2].replace("_", "-"))
+    made = LonelyInstallation(request.module.__name__.rpartition(".")[2].replace("_", "-"))
     yield made
     made.stop()

@@ -129,7 +129,7 @@ class ClusterInstallation(Installation):
         return context
 
 
-class LonelyHouse(ClusterInstallation):
+class LonelyInstallation(ClusterInstallation):
     """One of a namespace of its own, for the stories of one module."""
 
     def __init__(self, namespace: str) -> None:

@@ -7,7 +7,7 @@ import pytest
 from mail_operator.engine.runtime import MADE_FOR
 from mail_operator.engine.secrets import make_dkim_keys
 
-from tests.cluster.installation import LonelyHouse, fetched
+from tests.cluster.installation import LonelyInstallation, fetched
 from tests.cluster.outside import NEEDED
 from tests.local.test_zones import (  # noqa: F401
     ANSWERED,
@@ -26,7 +26,10 @@ SECRET = "turning-test-dkim"
 
 
 @pytest.mark.usefixtures("installation")
-def test_keys_change_once_dns_knows_the_new_ones(module_installation: LonelyHouse, zones: Zones) -> None:  # noqa: F811
+def test_keys_change_once_dns_knows_the_new_ones(
+    module_installation: LonelyInstallation,
+    zones: Zones,  # noqa: F811
+) -> None:
     keys = make_dkim_keys(datetime.date(2020, 1, 1))
     zones.write("turning.test")
     there = module_installation

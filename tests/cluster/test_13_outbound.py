@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from tests.cluster.installation import LonelyHouse
+from tests.cluster.installation import LonelyInstallation
 from tests.cluster.outside import NEEDED
 from tests.local.test_outbound import *  # noqa: F403
 from tests.support.hub import HUB, Hub
@@ -19,7 +19,9 @@ _CONNECT = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.a
 @pytest.mark.skipif(
     "MAILPODS_NETNS" not in os.environ, reason="policies are known to be enforced there alone"
 )
-def test_pods_reach_the_smarthost_and_no_other_server(behind: LonelyHouse, hub: tuple[Hub, int]) -> None:
+def test_pods_reach_the_smarthost_and_no_other_server(
+    behind: LonelyInstallation, hub: tuple[Hub, int]
+) -> None:
     def reached(host: str, port: int) -> bool:
         done = behind.run("main-smtp-0", "smtp", "python3", "-c", _CONNECT, host, str(port))
         return done.returncode == 0
